@@ -1,0 +1,18 @@
+"""The one shared library; it knows no service.
+
+config        environment to a frozen dataclass, every fault reported at once
+errors        the error vocabulary; imports no grpc
+status        the error table: vocabulary to gRPC status and back
+context       who is calling: request id, identity and credential of the work at hand
+identity      verifies access tokens against cached keys
+interceptors  the server's chain of links, in a tested order, and the client's interceptor
+server        builds a gRPC server, serves until a signal, drains
+channel       client channels: deadline, keepalive, retry policy
+telemetry     OpenTelemetry, structlog and Prometheus set-up
+postgres      pool, transactions with claims, driver errors to vocabulary
+queries       loader of named SQL statements
+migrate       applies plain SQL files in order, with a ledger and a lock
+redis         client with a span per command
+validation    rules of single fields, each error naming its field
+testing       loopback server, tokens and clocks for tests
+"""

@@ -1,0 +1,57 @@
+"""Who is calling: the request id, the identity and the credential of the work at hand, carried by context variables."""
+
+from __future__ import annotations
+
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Any
+
+from runtime.errors import Unauthenticated
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """A verified caller.
+
+    Attributes:
+        user_id: UUID of the user.
+        org_id: UUID of the organization the session acts in.
+        role: Role in it: `owner`, `admin` or `member`.
+        session_id: UUID of the session.
+        actor: Name of the service that acts for the user; None when it is the user itself.
+        claims: All claims of the token, as they were signed.
+        expires_at: When the token ends, seconds since the epoch.
+    """
+
+    user_id: str
+    org_id: str
+    role: str
+    session_id: str
+    actor: str | None
+    claims: dict[str, Any]
+    expires_at: float
+
+
+request_id: ContextVar[str] = ContextVar("request_id", default="")
+"""Id of the request at hand: given by the caller's `x-request-id` or made at the first hop; in every log line and error."""
+
+credential: ContextVar[str] = ContextVar("credential", default="")
+"""The access token calls to other services are made with; empty: none."""
+
+_identity: ContextVar[Identity | None] = ContextVar("identity", default=None)
+
+
+def set_identity(identity: Identity | None) -> None:
+    """Makes `identity` the caller of the work at hand."""
+    _identity.set(identity)
+
+
+def current_identity() -> Identity:
+    """Returns the verified caller.
+
+    Raises: Unauthenticated: the call carried no access token.
+    """
+    identity = _identity.get()
+    if identity is None:
+        raise Unauthenticated("An access token is needed: send `authorization: Bearer <access token>`.")
+    return identity

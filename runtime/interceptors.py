@@ -1,0 +1,262 @@
+"""The server's chain: what happens around every call, as a list of links in an order that is checked."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import re
+import time
+import uuid
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import grpc
+import structlog
+from opentelemetry.trace import SpanKind
+from prometheus_client import Counter, Gauge, Histogram
+
+from runtime import telemetry
+from runtime.context import credential, request_id, set_identity
+from runtime.errors import DeadlineExceeded, Internal, ParleyError, Unauthenticated
+from runtime.status import code_of, to_status
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+
+    from opentelemetry.trace import Span
+
+    from runtime.identity import Verifier
+
+log = structlog.stdlib.get_logger()
+
+ORDER = ("trace", "request_context", "access_log", "errors", "deadline", "identity")
+"""Outermost first. The log sits outside the errors so that it sees the final status; identity is last so that its refusals are logged."""
+
+UNTOUCHED = ("/grpc.health.", "/grpc.reflection.")
+"""Services of the platform: neither traced, logged nor authenticated."""
+
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_HANDLED = Counter("parley_rpc_handled_total", "RPCs ended, by method and status.", ["method", "code"])
+_SECONDS = Histogram(
+    "parley_rpc_duration_seconds", "Length of RPCs.", ["method"], buckets=[0.001 * 4**n for n in range(10)]
+)
+_ACTIVE = Gauge("parley_rpc_active", "RPCs under way.", ["method"])
+
+
+@dataclass(slots=True)
+class Call:
+    """One call on its way through the chain.
+
+    Attributes:
+        method: `/package.Service/Method`.
+        streaming: The response is a stream.
+        metadata: What the caller sent, lower-case names.
+        context: The servicer's context.
+        code: Final status, once known.
+        reason: Reason of the final error.
+        span: The call's span.
+    """
+
+    method: str
+    streaming: bool
+    metadata: dict[str, str]
+    context: Any
+    code: grpc.StatusCode = grpc.StatusCode.OK
+    reason: str = ""
+    span: Span | None = None
+    notes: dict[str, Any] = field(default_factory=dict)
+
+
+class Link:
+    """A named part of the chain; `around` wraps the rest of it."""
+
+    name = ""
+
+    def around(self, call: Call) -> contextlib.AbstractAsyncContextManager[None]:
+        """Wraps what lies further in."""
+        raise NotImplementedError
+
+
+class Trace(Link):
+    """Opens the call's server span below the caller's."""
+
+    name = "trace"
+
+    @contextlib.asynccontextmanager
+    async def around(self, call: Call) -> AsyncIterator[None]:
+        service, _, method = call.method[1:].partition("/")
+        attributes = {"rpc.system": "grpc", "rpc.service": service, "rpc.method": method}
+        with telemetry.span(call.method[1:], kind=SpanKind.SERVER, attributes=attributes, remote=call.metadata) as span:
+            call.span = span
+            try:
+                yield
+            finally:
+                span.set_attribute("rpc.grpc.status_code", call.code.value[0])
+                if call.reason:
+                    telemetry.fail(span, call.reason)
+
+
+class RequestContext(Link):
+    """Takes the caller's request id, or makes one."""
+
+    name = "request_context"
+
+    @contextlib.asynccontextmanager
+    async def around(self, call: Call) -> AsyncIterator[None]:
+        given = call.metadata.get("x-request-id", "")
+        request_id.set(given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex)
+        credential.set("")
+        set_identity(None)
+        yield
+
+
+class AccessLog(Link):
+    """Writes one line and one measurement a call."""
+
+    name = "access_log"
+
+    @contextlib.asynccontextmanager
+    async def around(self, call: Call) -> AsyncIterator[None]:
+        started = time.perf_counter()
+        _ACTIVE.labels(call.method).inc()
+        try:
+            yield
+        except asyncio.CancelledError:
+            call.code = grpc.StatusCode.CANCELLED
+            raise
+        finally:
+            seconds = time.perf_counter() - started
+            _ACTIVE.labels(call.method).dec()
+            _HANDLED.labels(call.method, call.code.name).inc()
+            _SECONDS.labels(call.method).observe(seconds)
+            log.info(
+                "rpc",
+                **{"rpc.method": call.method[1:], "rpc.code": call.code.name, "duration_ms": round(seconds * 1000, 2)},
+                **({"reason": call.reason} if call.reason else {}),
+                **call.notes,
+            )
+
+
+class Errors(Link):
+    """Ends the call with the status of what was raised; what nobody foresaw is told as "internal error" and logged once, with its stack."""
+
+    name = "errors"
+
+    def __init__(self, domain: str) -> None:
+        self._domain = domain
+
+    @contextlib.asynccontextmanager
+    async def around(self, call: Call) -> AsyncIterator[None]:
+        try:
+            yield
+        except grpc.aio.AbortError:
+            raise
+        except ParleyError as error:
+            await self._abort(call, error)
+        except Exception:
+            log.exception("unforeseen_error", **{"rpc.method": call.method[1:]})
+            await self._abort(call, Internal("internal error"))
+
+    async def _abort(self, call: Call, error: ParleyError) -> None:
+        call.code, call.reason = code_of(error), error.code
+        await call.context.abort_with_status(to_status(error, domain=self._domain, request_id=request_id.get()))
+
+
+class Deadline(Link):
+    """Gives a call whose caller set no deadline one of ours, so that nothing waits for ever."""
+
+    name = "deadline"
+
+    def __init__(self, *, unary_s: float = 30, stream_s: float = 3600) -> None:
+        self._unary_s = unary_s
+        self._stream_s = stream_s
+
+    @contextlib.asynccontextmanager
+    async def around(self, call: Call) -> AsyncIterator[None]:
+        if call.context.time_remaining() is not None:
+            yield
+            return
+        try:
+            async with asyncio.timeout(self._stream_s if call.streaming else self._unary_s):
+                yield
+        except TimeoutError:
+            raise DeadlineExceeded("The call took longer than it may; set a deadline of your own.") from None
+
+
+class Authentication(Link):
+    """Verifies the caller's access token, except for methods that are open to anyone."""
+
+    name = "identity"
+
+    def __init__(self, verifier: Verifier | None, open_methods: frozenset[str]) -> None:
+        self._verifier = verifier
+        self._open = open_methods
+
+    @contextlib.asynccontextmanager
+    async def around(self, call: Call) -> AsyncIterator[None]:
+        if call.method not in self._open:
+            scheme, _, token = call.metadata.get("authorization", "").partition(" ")
+            if scheme.lower() != "bearer" or not token or self._verifier is None:
+                raise Unauthenticated("An access token is needed: send `authorization: Bearer <access token>`.")
+            identity = await self._verifier.verify(token)
+            set_identity(identity)
+            credential.set(token)
+        yield
+
+
+class Chain(grpc.aio.ServerInterceptor):  # type: ignore[type-arg] # generic in the stubs only
+    """Puts the links around all four kinds of RPC.
+
+    Raises: ValueError: the links are not exactly those of `ORDER`, in that order.
+    """
+
+    def __init__(self, links: Sequence[Link]) -> None:
+        names = tuple(link.name for link in links)
+        if names != ORDER:
+            raise ValueError(f"the chain is {names}, but must be {ORDER}")
+        self._links = links
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Any]],
+        details: grpc.HandlerCallDetails,
+    ) -> Any:
+        """Wraps the handler of one call."""
+        handler: Any = await continuation(details)
+        method = details.method
+        if handler is None or method.startswith(UNTOUCHED):
+            return handler
+        metadata = {key: value for key, value in details.invocation_metadata or () if isinstance(value, str)}
+        behaviour = _behaviour(handler)
+        links = self._links
+
+        async def unary(request: Any, context: Any) -> Any:
+            async with contextlib.AsyncExitStack() as stack:
+                call = Call(method, streaming=False, metadata=metadata, context=context)
+                for link in links:
+                    await stack.enter_async_context(link.around(call))
+                return await behaviour(request, context)
+
+        async def streaming(request: Any, context: Any) -> Any:
+            async with contextlib.AsyncExitStack() as stack:
+                call = Call(method, streaming=True, metadata=metadata, context=context)
+                for link in links:
+                    await stack.enter_async_context(link.around(call))
+                # Closed here, in this task: an abandoned generator would run its `finally` whenever it is collected.
+                async with contextlib.aclosing(behaviour(request, context)) as responses:
+                    async for response in responses:
+                        await context.write(response)
+
+        kind = ("stream" if handler.request_streaming else "unary") + (
+            "_stream" if handler.response_streaming else "_unary"
+        )
+        make: Any = getattr(grpc, f"{kind}_rpc_method_handler")
+        return make(
+            streaming if handler.response_streaming else unary,
+            request_deserializer=handler.request_deserializer,
+            response_serializer=handler.response_serializer,
+        )
+
+
+def _behaviour(handler: Any) -> Any:
+    return handler.unary_unary or handler.unary_stream or handler.stream_unary or handler.stream_stream

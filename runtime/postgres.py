@@ -1,0 +1,156 @@
+"""Postgres: pool, transactions that carry the caller's claims, driver errors turned into the vocabulary."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from typing import TYPE_CHECKING, Any
+
+import asyncpg
+import structlog
+from opentelemetry.trace import SpanKind
+
+from runtime import telemetry
+from runtime.errors import Conflict, DeadlineExceeded, Unavailable
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator, Mapping
+
+log = structlog.stdlib.get_logger()
+
+UniqueViolation = asyncpg.UniqueViolationError
+"""What a store catches to turn a constraint, by its name, into an error of its service."""
+
+_AWAY = (
+    OSError,
+    TimeoutError,
+    asyncpg.InterfaceError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.CannotConnectNowError,
+    asyncpg.AdminShutdownError,
+    asyncpg.CrashShutdownError,
+    asyncpg.TooManyConnectionsError,
+)
+
+
+async def _end_transaction(connection: Any) -> None:
+    """Cleans a connection on its way back to the pool: rolls back what was left open, by an error or a cancellation.
+
+    The driver's own reset costs a round trip each time and is not needed: nothing here changes session state outside a transaction.
+    """
+    if connection.is_in_transaction():
+        await connection.execute("ROLLBACK")
+
+
+@contextlib.asynccontextmanager
+async def connect(url: str, queries: Mapping[str, str], *, max_connections: int) -> AsyncIterator[Database]:
+    """Opens a pool and closes it at the end; the server may still be away.
+
+    Args:
+        url: `postgresql://role:password@host:port/database`.
+        queries: Statements by name, from `runtime.queries`.
+        max_connections: Bound of the pool; further callers wait up to five seconds.
+    """
+    pool = asyncpg.create_pool(
+        url,
+        min_size=0,
+        max_size=max_connections,
+        command_timeout=30,
+        timeout=5,
+        max_inactive_connection_lifetime=300,
+        reset=_end_transaction,
+    )
+    async with pool:
+        yield Database(pool, queries)
+
+
+class Database:
+    """Named statements on a pool of connections.
+
+    Every method raises Unavailable when the server is away or the pool stays exhausted, Conflict when a serialization failure or a
+    deadlock asks for the whole transaction again, DeadlineExceeded when a statement ran too long. Other driver errors pass through: a
+    store names the constraints it expects, the rest is a bug.
+    """
+
+    def __init__(self, pool: asyncpg.Pool[Any], queries: Mapping[str, str]) -> None:
+        self._pool = pool
+        self._queries = queries
+
+    @contextlib.asynccontextmanager
+    async def transaction(
+        self, claims: Mapping[str, Any] | None = None, *, role: str = ""
+    ) -> AsyncIterator[Transaction]:
+        """Runs statements in one transaction; it commits when the block ends well and rolls back otherwise.
+
+        BEGIN, the role and the claims (`request.jwt.claims`) travel in one round trip and end with the transaction, so that this is
+        safe behind a pooler that shares connections between transactions.
+
+        Args:
+            claims: What row-level security reads; None sets nothing, and policies then show no row.
+            role: Role to act as; empty: the connection's own.
+        """
+        begin = "BEGIN;"
+        if role:
+            begin += f'SET LOCAL ROLE "{role}";'
+        if claims is not None:
+            begin += f"SELECT set_config('request.jwt.claims', {_literal(json.dumps(claims))}, true);"
+        with _translated():
+            async with self._pool.acquire(timeout=5) as connection:
+                await connection.execute(begin)
+                yield Transaction(connection, self._queries)
+                await connection.execute("COMMIT")
+
+    async def fetch_row(self, name: str, *args: Any) -> asyncpg.Record | None:
+        """Runs one statement on its own and returns its first row."""
+        with _translated(), _span(name):
+            async with self._pool.acquire(timeout=5) as connection:
+                return await connection.fetchrow(self._queries[name], *args)
+
+    async def fetch(self, name: str, *args: Any) -> list[asyncpg.Record]:
+        """Runs one statement on its own and returns its rows."""
+        with _translated(), _span(name):
+            async with self._pool.acquire(timeout=5) as connection:
+                return await connection.fetch(self._queries[name], *args)
+
+
+class Transaction:
+    """Named statements inside one transaction."""
+
+    def __init__(self, connection: Any, queries: Mapping[str, str]) -> None:
+        self._connection = connection
+        self._queries = queries
+
+    async def fetch_row(self, name: str, *args: Any) -> asyncpg.Record | None:
+        """Runs a statement and returns its first row."""
+        with _span(name):
+            row: asyncpg.Record | None = await self._connection.fetchrow(self._queries[name], *args)
+            return row
+
+    async def fetch(self, name: str, *args: Any) -> list[asyncpg.Record]:
+        """Runs a statement and returns its rows."""
+        with _span(name):
+            rows: list[asyncpg.Record] = await self._connection.fetch(self._queries[name], *args)
+            return rows
+
+
+def _span(name: str) -> contextlib.AbstractContextManager[Any]:
+    attributes = {"db.system.name": "postgresql", "db.operation.name": name, "db.query.summary": name}
+    return telemetry.span(f"postgres {name}", kind=SpanKind.CLIENT, attributes=attributes)
+
+
+@contextlib.contextmanager
+def _translated() -> Iterator[None]:
+    try:
+        yield
+    except (asyncpg.SerializationError, asyncpg.DeadlockDetectedError):
+        raise Conflict("Somebody else changed the same thing; try the whole request again.") from None
+    except asyncpg.QueryCanceledError:
+        raise DeadlineExceeded("The database took too long.") from None
+    except _AWAY as error:
+        log.warning("postgres_away", error=type(error).__name__)
+        raise Unavailable("The database is not reachable right now; try again.", retry_after_s=1) from None
+
+
+def _literal(value: str) -> str:
+    """Quotes a text as an SQL literal; `standard_conforming_strings` is on, so only quotes need doubling."""
+    return "'" + value.replace("\x00", "").replace("'", "''") + "'"

@@ -1,0 +1,156 @@
+"""OpenTelemetry, structlog and Prometheus, set up once per process."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import sys
+from typing import TYPE_CHECKING, Any
+
+import structlog
+from opentelemetry import propagate, trace
+from opentelemetry.sdk.resources import SERVICE_NAME, Resource
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor
+from prometheus_client import start_http_server
+
+from runtime.context import request_id
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, MutableMapping
+
+    from opentelemetry.trace import Span, SpanKind
+
+log = structlog.stdlib.get_logger()
+
+_tracer = trace.get_tracer("parley")
+
+
+def configure(service: str, *, log_level: str, log_format: str, metrics_listen: str) -> None:
+    """Sets up logs, traces and metrics for this process.
+
+    Spans go to `OTEL_EXPORTER_OTLP_ENDPOINT` (gRPC) when it is set, sampled by `OTEL_TRACES_SAMPLER`; without it trace ids still cross every hop.
+
+    Args:
+        service: Name in every log line and span.
+        log_level: `debug`, `info`, `warning` or `error`.
+        log_format: `json`, `pretty`, or `auto`: pretty on a terminal.
+        metrics_listen: `host:port` of the Prometheus endpoint; empty: none.
+    """
+    _configure_logs(service, log_level, pretty=log_format == "pretty" or (log_format == "auto" and sys.stdout.isatty()))
+    provider = TracerProvider(resource=Resource.create({SERVICE_NAME: service, "service.namespace": "parley"}))
+    if os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT"):
+        # Imported here: a process that exports nothing need not pay for the exporter (40 MB).
+        from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
+
+        provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(), schedule_delay_millis=500))
+    trace.set_tracer_provider(provider)
+    if metrics_listen:
+        host, _, port = metrics_listen.rpartition(":")
+        start_http_server(int(port), host)
+
+
+def shutdown() -> None:
+    """Sends the spans that are still waiting; called after the drain."""
+    provider = trace.get_tracer_provider()
+    if isinstance(provider, TracerProvider):
+        provider.shutdown()
+
+
+@contextlib.contextmanager
+def span(
+    name: str,
+    *,
+    kind: SpanKind = trace.SpanKind.INTERNAL,
+    attributes: Mapping[str, Any] | None = None,
+    remote: Mapping[str, str] | None = None,
+) -> Iterator[Span]:
+    """Opens a span as the current one.
+
+    Exceptions mark it as failed by class, never by text: a text may hold what a user wrote.
+
+    Args:
+        name: Low-cardinality name, as OpenTelemetry's conventions spell it.
+        kind: Role of this side.
+        attributes: Known at the start.
+        remote: Incoming headers to take the parent from, lower-case names; None: the current span is the parent.
+    """
+    parent = propagate.extract(remote) if remote is not None else None
+    with _tracer.start_as_current_span(
+        name, context=parent, kind=kind, attributes=attributes, record_exception=False, set_status_on_exception=False
+    ) as current:
+        try:
+            yield current
+        except BaseException as error:
+            fail(current, type(error).__qualname__)
+            raise
+
+
+def fail(current: Span, error_type: str) -> None:
+    """Marks a span as failed for the given reason."""
+    current.set_attribute("error.type", error_type)
+    current.set_status(trace.StatusCode.ERROR)
+
+
+def milestone(name: str, attributes: Mapping[str, Any] | None = None) -> None:
+    """Marks a moment of the turn on the current span."""
+    trace.get_current_span().add_event(name, attributes)
+
+
+def outgoing_headers() -> dict[str, str]:
+    """Returns the W3C trace headers that a call to another process carries."""
+    headers: dict[str, str] = {}
+    propagate.inject(headers)
+    return headers
+
+
+def _configure_logs(service: str, level: str, *, pretty: bool) -> None:
+    def add_context(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+        event["service"] = service
+        if (rid := request_id.get()) and "request_id" not in event:
+            event["request_id"] = rid
+        context = trace.get_current_span().get_span_context()
+        if context.is_valid:
+            event["trace_id"] = format(context.trace_id, "032x")
+            event["span_id"] = format(context.span_id, "016x")
+        return event
+
+    shared: list[Any] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        add_context,
+    ]
+    if pretty:
+        render: list[Any] = [structlog.dev.ConsoleRenderer()]
+    else:
+        render = [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
+    structlog.configure(
+        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, level.upper())),
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        cache_logger_on_first_use=True,
+    )
+    handler = logging.StreamHandler(sys.stdout)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=shared, processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *render]
+        )
+    )
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(level.upper())
+    # Libraries speak when something is wrong; their chatter is not ours, and some of it holds URLs and bodies.
+    for noisy in (
+        "grpc",
+        "uvicorn",
+        "uvicorn.access",
+        "asyncio",
+        "LiteLLM",
+        "httpx",
+        "httpcore",
+        "aiohttp",
+        "opentelemetry",
+    ):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
