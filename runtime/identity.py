@@ -91,12 +91,12 @@ class Verifier:
                 audience=self._audience,
                 issuer=ISSUER,
                 leeway=_LEEWAY_S,
-                options={"require": _REQUIRED},
+                options={"require": _REQUIRED, "verify_exp": False},
             )
-        except jwt.ExpiredSignatureError:
-            raise InvalidToken("The access token has expired; refresh the session.") from None
         except jwt.InvalidTokenError:
             raise InvalidToken("The access token is not valid.") from None
+        if not isinstance(claims["exp"], int | float) or claims["exp"] + _LEEWAY_S <= now:
+            raise InvalidToken("The access token has expired; refresh the session.")
         return claims
 
     def _identity(self, claims: dict[str, Any]) -> Identity:

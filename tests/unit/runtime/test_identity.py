@@ -1,0 +1,159 @@
+"""Only a token that auth signed, for this service, and that still lives, speaks for a user."""
+
+import base64
+import json
+from typing import Any
+
+import jwt
+import pytest
+
+from runtime.errors import Unauthenticated, Unavailable
+from runtime.identity import Verifier
+from runtime.testing import Clock, Issuer
+
+
+def unsigned(claims: dict[str, object], kid: str) -> str:
+    def part(value: dict[str, object]) -> str:
+        return base64.urlsafe_b64encode(json.dumps(value).encode()).decode().rstrip("=")
+
+    return f"{part({'alg': 'none', 'kid': kid})}.{part(claims)}."
+
+
+async def test_a_good_token_gives_its_claims() -> None:
+    issuer = Issuer()
+    identity = await issuer.verifier("data").verify(issuer.token("u", org="o", role="admin", session_id="s"))
+    assert (identity.user_id, identity.org_id, identity.role, identity.session_id, identity.actor) == (
+        "u",
+        "o",
+        "admin",
+        "s",
+        None,
+    )
+
+
+async def test_a_delegated_token_is_for_its_audience_alone() -> None:
+    issuer = Issuer()
+    token = issuer.token("u", aud=["data", "gateway"], act={"sub": "chat"})
+    assert (await issuer.verifier("data").verify(token)).actor == "chat"
+    with pytest.raises(Unauthenticated):
+        await issuer.verifier("auth").verify(token)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"exp": 1},
+        {"iss": "other"},
+        {"aud": "other"},
+        {"sub": 7},
+        {"org": None},
+        {"role": []},
+        {"session_id": {}},
+        {"act": "chat"},
+    ],
+    ids=str,
+)
+async def test_a_claim_that_is_wrong_is_refused(change: dict[str, Any]) -> None:
+    issuer = Issuer()
+    with pytest.raises(Unauthenticated):
+        await issuer.verifier("data").verify(issuer.token(**change))
+
+
+@pytest.mark.parametrize("missing", ["exp", "iat", "iss", "aud", "sub", "org", "role", "session_id"])
+async def test_a_claim_that_is_missing_is_refused(missing: str) -> None:
+    issuer = Issuer()
+    claims = jwt.decode(issuer.token(), options={"verify_signature": False})
+    del claims[missing]
+    token = jwt.encode(claims, issuer._key, algorithm="EdDSA", headers={"kid": issuer.kid})
+    with pytest.raises(Unauthenticated):
+        await issuer.verifier("data").verify(token)
+
+
+async def test_forged_tokens_are_refused() -> None:
+    issuer, stranger = Issuer(), Issuer()
+    claims = jwt.decode(issuer.token(), options={"verify_signature": False})
+    good = issuer.token()
+    header, body, signature = good.split(".")
+    forged = [
+        stranger.token(),
+        unsigned(claims, issuer.kid),
+        jwt.encode(claims, json.loads(issuer.jwks())["keys"][0]["x"], algorithm="HS256", headers={"kid": issuer.kid}),
+        f"{header}.{body}.{signature[:-4]}AAAA",
+        f"{header}.{body}.",
+        "",
+        "a.b.c",
+        "é.é.é",
+        "x" * 10_000,
+    ]
+    for token in forged:
+        with pytest.raises(Unauthenticated):
+            await issuer.verifier("data").verify(token)
+
+
+async def test_a_token_that_was_good_ends_when_it_expires() -> None:
+    issuer, clock = Issuer(), Clock()
+
+    async def fetch() -> str:
+        return issuer.jwks()
+
+    verifier = Verifier(fetch, audience="data", clock=clock)
+    token = issuer.token(ttl_s=900)
+    await verifier.verify(token)
+    clock.advance(899)
+    await verifier.verify(token)
+    clock.advance(10)
+    with pytest.raises(Unauthenticated, match="has expired"):
+        await verifier.verify(token)
+
+
+async def test_a_new_key_is_found_when_its_id_is_first_seen() -> None:
+    old, new, clock = Issuer("old"), Issuer("new"), Clock()
+    published = [old]
+    fetches = 0
+
+    async def fetch() -> str:
+        nonlocal fetches
+        fetches += 1
+        return json.dumps({"keys": [key for issuer in published for key in json.loads(issuer.jwks())["keys"]]})
+
+    verifier = Verifier(fetch, audience="data", clock=clock)
+    await verifier.verify(old.token())
+    published.append(new)
+    clock.advance(2)
+    await verifier.verify(new.token())
+    await verifier.verify(old.token())
+    assert fetches == 2
+
+
+async def test_unknown_key_ids_do_not_flood_auth() -> None:
+    issuer, clock, fetches = Issuer(), Clock(), 0
+
+    async def fetch() -> str:
+        nonlocal fetches
+        fetches += 1
+        return issuer.jwks()
+
+    verifier = Verifier(fetch, audience="data", clock=clock)
+    await verifier.verify(issuer.token())
+    for number in range(20):
+        with pytest.raises(Unauthenticated):
+            await verifier.verify(Issuer(f"unknown-{number}").token())
+    assert fetches == 1
+
+
+async def test_known_keys_serve_on_while_auth_is_away() -> None:
+    issuer, clock, away = Issuer(), Clock(), False
+
+    async def fetch() -> str:
+        if away:
+            raise Unavailable("auth is away")
+        return issuer.jwks()
+
+    verifier = Verifier(fetch, audience="data", clock=clock)
+    await verifier.verify(issuer.token())
+    away = True
+    clock.advance(400)
+    await verifier.verify(issuer.token())
+    cold = Verifier(fetch, audience="data", clock=clock)
+    with pytest.raises(Unavailable):
+        await cold.verify(issuer.token())

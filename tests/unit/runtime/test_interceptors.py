@@ -1,0 +1,149 @@
+"""The chain has one order, and each link does its part for all kinds of calls."""
+
+import asyncio
+import json
+
+import pytest
+import structlog
+
+from parley.chat.v1 import chat_pb2, chat_pb2_grpc
+from runtime import channel, context, errors, interceptors
+from runtime.server import Servicer
+from runtime.testing import Issuer, loopback
+
+
+class Echo(chat_pb2_grpc.ChatServiceServicer):
+    """Answers with what the chain has made known."""
+
+    def __init__(self) -> None:
+        self.started = asyncio.Event()
+        self.cancelled = asyncio.Event()
+
+    async def GetRun(self, request: chat_pb2.GetRunRequest, _: object) -> chat_pb2.GetRunResponse:
+        run = chat_pb2.Run(id=context.request_id.get(), model=context.current_identity().user_id)
+        return chat_pb2.GetRunResponse(run=run)
+
+    async def CancelRun(self, request: chat_pb2.CancelRunRequest, call: object) -> chat_pb2.CancelRunResponse:
+        await asyncio.sleep(60)
+        return chat_pb2.CancelRunResponse()
+
+    async def WatchRun(self, request: chat_pb2.WatchRunRequest, _: object):  # type: ignore[no-untyped-def]
+        try:
+            self.started.set()
+            while True:
+                yield chat_pb2.WatchRunResponse(run_id=context.current_identity().user_id)
+                await asyncio.sleep(0.01)
+        finally:
+            self.cancelled.set()
+
+
+def item(echo: Echo, *open_methods: str) -> Servicer:
+    return Servicer(chat_pb2_grpc.add_ChatServiceServicer_to_server, echo, "parley.chat.v1.ChatService", open_methods)
+
+
+def links() -> list[interceptors.Link]:
+    return [
+        interceptors.Trace(),
+        interceptors.RequestContext(),
+        interceptors.AccessLog(),
+        interceptors.Errors("x.parley"),
+        interceptors.Deadline(),
+        interceptors.Authentication(None, frozenset()),
+    ]
+
+
+def test_the_chain_has_one_order() -> None:
+    interceptors.Chain(links())
+    for wrong in (links()[::-1], links()[1:], [*links(), interceptors.Trace()]):
+        with pytest.raises(ValueError, match="the chain is"):
+            interceptors.Chain(wrong)
+
+
+async def test_a_verified_caller_reaches_the_handler_and_the_next_hop() -> None:
+    issuer = Issuer()
+    async with (
+        loopback("chat", item(Echo()), verifier=issuer.verifier("chat")) as address,
+        channel.open_channel(address, chat_pb2.DESCRIPTOR) as opened,
+    ):
+        stub = chat_pb2_grpc.ChatServiceStub(opened)
+        response = await channel.unary(stub.GetRun, chat_pb2.GetRunRequest(), timeout_s=5, token=issuer.token("u-1"))
+        assert response.run.model == "u-1"
+        async for event in channel.stream(
+            stub.WatchRun, chat_pb2.WatchRunRequest(), timeout_s=5, token=issuer.token("u-2")
+        ):
+            assert event.run_id == "u-2"
+            break
+
+
+async def test_a_callers_request_id_is_kept_when_it_is_well_formed_and_replaced_when_not() -> None:
+    issuer = Issuer()
+    async with (
+        loopback("chat", item(Echo()), verifier=issuer.verifier("chat")) as address,
+        channel.open_channel(address, chat_pb2.DESCRIPTOR) as opened,
+    ):
+        stub = chat_pb2_grpc.ChatServiceStub(opened)
+        seen = {}
+        for given in ("req-1.a_B", "has space", "x" * 65, ""):
+            context.request_id.set(given)
+            seen[given] = (
+                await channel.unary(stub.GetRun, chat_pb2.GetRunRequest(), timeout_s=5, token=issuer.token())
+            ).run.id
+        context.request_id.set("")
+        assert seen.pop("req-1.a_B") == "req-1.a_B"
+        assert all(len(made) == 32 for made in seen.values())
+
+
+async def test_leaving_a_stream_ends_it_on_the_server() -> None:
+    issuer, echo = Issuer(), Echo()
+    async with (
+        loopback("chat", item(echo), verifier=issuer.verifier("chat")) as address,
+        channel.open_channel(address, chat_pb2.DESCRIPTOR) as opened,
+    ):
+        stub = chat_pb2_grpc.ChatServiceStub(opened)
+        events = channel.stream(stub.WatchRun, chat_pb2.WatchRunRequest(), token=issuer.token())
+        await anext(events)
+        await events.aclose()  # type: ignore[attr-defined]
+        async with asyncio.timeout(5):
+            await echo.cancelled.wait()
+
+
+async def test_a_call_without_a_deadline_gets_one() -> None:
+    issuer = Issuer()
+
+    class Slow(Echo):
+        pass
+
+    link = interceptors.Deadline(unary_s=0.05)
+
+    class NoDeadline:
+        @staticmethod
+        def time_remaining() -> None:
+            return None
+
+    with pytest.raises(errors.DeadlineExceeded):
+        async with link.around(interceptors.Call("/x/Y", streaming=False, metadata={}, context=NoDeadline())):
+            await asyncio.sleep(60)
+    async with (
+        loopback("chat", item(Slow()), verifier=issuer.verifier("chat")) as address,
+        channel.open_channel(address, chat_pb2.DESCRIPTOR) as opened,
+    ):
+        stub = chat_pb2_grpc.ChatServiceStub(opened)
+        with pytest.raises(errors.DeadlineExceeded):
+            await channel.unary(stub.CancelRun, chat_pb2.CancelRunRequest(), timeout_s=0.1, token=issuer.token())
+
+
+async def test_each_call_writes_one_line_with_its_final_status_and_no_token() -> None:
+    issuer = Issuer()
+    token = issuer.token("u-1")
+    async with (
+        loopback("chat", item(Echo()), verifier=issuer.verifier("chat")) as address,
+        channel.open_channel(address, chat_pb2.DESCRIPTOR) as opened,
+    ):
+        stub = chat_pb2_grpc.ChatServiceStub(opened)
+        with structlog.testing.capture_logs() as lines:
+            await channel.unary(stub.GetRun, chat_pb2.GetRunRequest(), timeout_s=5, token=token)
+            with pytest.raises(errors.Unauthenticated):
+                await channel.unary(stub.GetRun, chat_pb2.GetRunRequest(), timeout_s=5, token="a.b.c")
+    seen = [(line["event"], line["rpc.code"], line.get("reason")) for line in lines]
+    assert seen == [("rpc", "OK", None), ("rpc", "UNAUTHENTICATED", "INVALID_TOKEN")]
+    assert token not in json.dumps(lines)
