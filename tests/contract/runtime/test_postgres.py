@@ -1,0 +1,110 @@
+"""Transactions carry claims and end clean; the database's faults become the vocabulary."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+
+import asyncpg
+import pytest
+
+from runtime import postgres
+from runtime.errors import Conflict, Unavailable
+from runtime.postgres import Database
+
+QUERIES = {
+    "claims": "SELECT current_setting('request.jwt.claims', true) AS claims, current_user AS role",
+    "sleep": "SELECT pg_sleep($1::float8)",
+    "fail": "SELECT 1/0",
+    "serialization": "DO $$ BEGIN RAISE EXCEPTION USING ERRCODE = '40001'; END $$",
+    "add": "INSERT INTO parley_test_note (body) VALUES ($1) RETURNING body",
+    "notes": "SELECT body FROM parley_test_note",
+    "kill": "SELECT pg_terminate_backend(pg_backend_pid())",
+}
+
+
+@pytest.fixture
+async def database(postgres_server: str) -> AsyncIterator[Database]:
+    """One connection, so that what one use leaves behind the next one sees."""
+    connection = await asyncpg.connect(postgres_server)
+    await connection.execute("CREATE TABLE parley_test_note (body text)")
+    try:
+        async with postgres.connect(postgres_server, QUERIES, max_connections=1) as opened:
+            yield opened
+    finally:
+        await connection.execute("DROP TABLE parley_test_note")
+        await connection.close()
+
+
+async def seen(database: Database) -> tuple[str | None, str]:
+    row = await database.fetch_row("claims")
+    assert row is not None
+    return row["claims"], row["role"]
+
+
+async def test_claims_and_role_live_for_one_transaction(database: Database) -> None:
+    claims = {"sub": "it's \\ me", "org": '"; DROP TABLE parley_test_note; --'}
+    async with database.transaction(claims, role="pg_read_all_stats") as transaction:
+        row = await transaction.fetch_row("claims")
+        assert row is not None
+        assert (json.loads(row["claims"]), row["role"]) == (claims, "pg_read_all_stats")
+    assert await seen(database) == ("", "postgres")
+
+
+async def test_a_block_that_fails_leaves_nothing_behind(database: Database) -> None:
+    with pytest.raises(LookupError):
+        await add_then_fail(database)
+    assert await database.fetch("notes") == []
+    assert await seen(database) == ("", "postgres")
+
+
+async def add_then_fail(database: Database) -> None:
+    async with database.transaction({"sub": "u"}) as transaction:
+        await transaction.fetch_row("add", "half done")
+        raise LookupError
+
+
+async def test_a_cancelled_transaction_leaves_nothing_behind(database: Database) -> None:
+    started = asyncio.Event()
+
+    async def work() -> None:
+        async with database.transaction({"sub": "u"}) as transaction:
+            await transaction.fetch_row("add", "half done")
+            started.set()
+            await transaction.fetch_row("sleep", 60.0)
+
+    task = asyncio.create_task(work())
+    await started.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert await database.fetch("notes") == []
+    assert await seen(database) == ("", "postgres")
+
+
+async def test_a_commit_keeps_what_was_written(database: Database) -> None:
+    async with database.transaction({"sub": "u"}) as transaction:
+        await transaction.fetch_row("add", "kept")
+    assert [row["body"] for row in await database.fetch("notes")] == ["kept"]
+
+
+async def test_a_serialization_failure_asks_for_the_whole_again(database: Database) -> None:
+    with pytest.raises(Conflict):
+        await database.fetch_row("serialization")
+
+
+async def test_a_lost_connection_is_unavailable_and_the_next_call_works(database: Database) -> None:
+    with pytest.raises(Unavailable):
+        await database.fetch_row("kill")
+    assert await seen(database) == (None, "postgres")
+
+
+async def test_a_bug_in_a_statement_is_not_dressed_up(database: Database) -> None:
+    with pytest.raises(asyncpg.DivisionByZeroError):
+        await database.fetch_row("fail")
+
+
+async def test_a_server_that_is_not_there_is_unavailable() -> None:
+    async with postgres.connect("postgresql://x:secret@127.0.0.1:1/x", QUERIES, max_connections=1) as away:
+        with pytest.raises(Unavailable) as caught:
+            await away.fetch_row("claims")
+        assert "secret" not in str(caught.value)
