@@ -6,9 +6,9 @@ import asyncio
 import importlib.util
 import os
 import pwd
+import secrets
 import shutil
 import signal
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
@@ -76,7 +76,7 @@ class EmbeddedPostgres:
         self._ephemeral = ephemeral
         self._port = port
         self._log = self._home / "logs" / "postgres.log"
-        self._folder = self._home / "postgres"
+        self._folder = self._home / (f"postgres-{secrets.token_hex(4)}" if ephemeral else "postgres")
         self._identity: Identity = "same"
 
     async def __aenter__(self) -> Self:
@@ -95,8 +95,6 @@ class EmbeddedPostgres:
         """
         self._home.mkdir(mode=0o711, parents=True, exist_ok=True)
         self._log.parent.mkdir(mode=0o700, exist_ok=True)
-        if self._ephemeral:
-            self._folder = Path(tempfile.mkdtemp(prefix="postgres-", dir=self._home))
         password = secret_files.read_or_make(self._home / "secrets" / "postgres_password")
         self._identity, owner = await self._choose_identity()
         await asyncio.to_thread(_own, self._folder, owner)
@@ -116,13 +114,14 @@ class EmbeddedPostgres:
                 await self.stop()
                 raise
             else:
+                self._port = port  # those who know the URL find the server there again when it is started anew
                 return
 
-    async def stop(self) -> None:
-        """Ends every session and the server; of an ephemeral one nothing remains."""
+    async def stop(self, *, keep: bool = False) -> None:
+        """Ends every session and the server; of an ephemeral one nothing remains, unless `keep` says that it will start again."""
         if hasattr(self, "process"):
             await self.process.stop((signal.SIGINT, 20), (signal.SIGQUIT, 5))
-        if self._ephemeral:
+        if self._ephemeral and not keep:
             await asyncio.to_thread(shutil.rmtree, self._folder, ignore_errors=True)
 
     @property

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import platform
+import secrets
 import shutil
 import signal
-import tempfile
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
@@ -55,7 +55,7 @@ class EmbeddedRedis:
         self._ephemeral = ephemeral
         self._port = port
         self._log = self._home / "logs" / "redis.log"
-        self._folder = self._home / "redis"
+        self._folder = self._home / (f"redis-{secrets.token_hex(4)}" if ephemeral else "redis")
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -73,8 +73,6 @@ class EmbeddedRedis:
         """
         self._home.mkdir(mode=0o711, parents=True, exist_ok=True)
         self._log.parent.mkdir(mode=0o700, exist_ok=True)
-        if self._ephemeral:
-            self._folder = Path(tempfile.mkdtemp(prefix="redis-", dir=self._home))
         self._folder.mkdir(mode=0o700, exist_ok=True)
         password = secret_files.read_or_make(self._home / "secrets" / "redis_password")
         for attempt in range(1, _ATTEMPTS + 1):
@@ -91,13 +89,14 @@ class EmbeddedRedis:
                 await self.stop()
                 raise
             else:
+                self._port = port  # those who know the URL find the server there again when it is started anew
                 return
 
-    async def stop(self) -> None:
-        """Ends the server, its data on disk; of an ephemeral one nothing remains."""
+    async def stop(self, *, keep: bool = False) -> None:
+        """Ends the server, its data on disk; of an ephemeral one nothing remains, unless `keep` says that it will start again."""
         if hasattr(self, "process"):
             await self.process.stop((signal.SIGTERM, 10))
-        if self._ephemeral:
+        if self._ephemeral and not keep:
             await asyncio.to_thread(shutil.rmtree, self._folder, ignore_errors=True)
 
     def _spawn(self, port: int, password: str) -> None:

@@ -1,0 +1,117 @@
+"""Keeps one part of a stack alive: starts it again when it ends, with a growing pause, as Kubernetes would."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import enum
+import signal
+import time
+from typing import TYPE_CHECKING
+
+from deploy.local.unit import StartError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from deploy.local.unit import Unit
+
+_FIRST_PAUSE_S = 1.0
+_LONGEST_PAUSE_S = 30.0
+_FORGIVEN_AFTER_S = 60.0
+_FIRST_ATTEMPTS = 2
+
+
+class State(enum.Enum):
+    """Where a part stands."""
+
+    WAITING = "waiting"
+    STARTING = "starting"
+    READY = "ready"
+    RESTARTING = "restarting"
+    STOPPING = "stopping"
+    STOPPED = "stopped"
+    FAILED = "failed"
+
+
+class Member:
+    """A part under supervision."""
+
+    def __init__(self, unit: Unit, on_change: Callable[[Member], None]) -> None:
+        self.unit = unit
+        self.state = State.WAITING
+        self.detail = ""
+        self.took_s = 0.0
+        self._on_change = on_change
+        self._watch: asyncio.Task[None] | None = None
+        self._ready = asyncio.Event()
+
+    async def ready(self) -> None:
+        """Returns when the part is healthy."""
+        await self._ready.wait()
+
+    async def start(self) -> None:
+        """Starts the part and watches it from then on.
+
+        Raises: StartError: it ended or stayed unhealthy, twice.
+        """
+        for attempt in range(1, _FIRST_ATTEMPTS + 1):
+            try:
+                await self._start_once()
+                break
+            except StartError:
+                if attempt == _FIRST_ATTEMPTS:
+                    self._to(State.FAILED)
+                    raise
+        if self.unit.lives:
+            self._watch = asyncio.create_task(self._keep_alive(), name=f"watch {self.unit.name}")
+
+    async def stop(self, *, hurry: bool = False) -> None:
+        """Stops the part and leaves it so."""
+        if self.state is State.STOPPED:
+            return
+        if self._watch is not None:
+            self._watch.cancel()
+            await asyncio.wait({self._watch})
+            self._watch = None
+        if self.state not in {State.WAITING, State.FAILED}:
+            self._to(State.STOPPING)
+        await self.unit.stop(hurry=hurry)
+        self._to(State.STOPPED)
+
+    async def kill(self) -> None:
+        """Ends the part's process as a crash would; it is started again after a pause."""
+        process = self.unit.process
+        if process is not None:
+            self._ready.clear()
+            process.send(signal.SIGKILL)
+            await process.wait()
+
+    async def _start_once(self) -> None:
+        self._to(State.STARTING)
+        begun = time.monotonic()
+        await self.unit.start()
+        self.took_s = time.monotonic() - begun
+        self._to(State.READY)
+
+    async def _keep_alive(self) -> None:
+        pause_s = _FIRST_PAUSE_S
+        while (process := self.unit.process) is not None:
+            since = time.monotonic()
+            status = await process.wait()
+            if time.monotonic() - since > _FORGIVEN_AFTER_S:
+                pause_s = _FIRST_PAUSE_S
+            self._to(State.RESTARTING, f"ended with status {status}; starts again in {pause_s:.0f} s")
+            await asyncio.sleep(pause_s)
+            pause_s = min(pause_s * 2, _LONGEST_PAUSE_S)
+            with contextlib.suppress(StartError):  # then it has ended again, as the next turn of the loop finds
+                await self._start_once()
+
+    def _to(self, state: State, detail: str = "") -> None:
+        self.state = state
+        self.detail = detail
+        if state is State.READY:
+            self._ready.set()
+        else:
+            self._ready.clear()
+        self._on_change(self)

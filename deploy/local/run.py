@@ -1,0 +1,72 @@
+"""`make run`: brings a stack up, says where it is, and takes it down on Ctrl-C or SIGTERM."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from typing import TYPE_CHECKING
+
+from deploy.local import health
+from deploy.local.home import HomeTakenError
+from deploy.local.progress import Progress
+from deploy.local.stack import Stack
+from deploy.local.unit import StartError
+
+if TYPE_CHECKING:
+    from deploy.local.settings import Settings
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+async def run(settings: Settings) -> int:
+    """Runs Parley until a signal and returns the exit status: 0, or 1 where it could not start.
+
+    A second signal takes the grace from calls under way; data is never left in a hurry.
+    """
+    progress = Progress()
+    stack = Stack(settings, on_change=progress.changed)
+    signals: asyncio.Queue[None] = asyncio.Queue()
+    loop = asyncio.get_running_loop()
+    for number in _SIGNALS:
+        loop.add_signal_handler(number, signals.put_nowait, None)
+    first = asyncio.create_task(signals.get())
+    starting = asyncio.create_task(stack.start())
+    progress.say(f"Parley starts in {stack.home.path}")
+    progress.begin(stack.members)
+    await asyncio.wait({first, starting}, return_when=asyncio.FIRST_COMPLETED)
+    progress.end()
+    status = 0
+    if starting.done():
+        try:
+            starting.result()
+        except (StartError, HomeTakenError) as error:
+            progress.say(f"\n{error}", "bold red")
+            return 1
+        await _announce(stack, progress)
+        await first
+    progress.say("\nStopping; press Ctrl-C again to cut what is under way.")
+    starting.cancel()
+    await asyncio.wait({starting})
+    stopping = asyncio.create_task(stack.stop())
+    second = asyncio.create_task(signals.get())
+    await asyncio.wait({stopping, second}, return_when=asyncio.FIRST_COMPLETED)
+    if not stopping.done():
+        stopping.cancel()
+        await asyncio.wait({stopping})
+        await stack.stop(hurry=True)
+    second.cancel()
+    progress.say("Stopped.")
+    return status
+
+
+async def _announce(stack: Stack, progress: Progress) -> None:
+    """Says the one URL a person needs, and where else to look."""
+    progress.say()
+    progress.say(f"Parley is ready: {stack.edge_url}", "bold green")
+    progress.say(f"  traces  {stack.traces_url or 'sent to ' + os.environ.get('OTEL_EXPORTER_OTLP_ENDPOINT', '')}")
+    progress.say(f"  logs    {stack.home.logs}")
+    if await health.demo_answers(stack):
+        progress.say("  models  none found: the demo provider answers. It is not a language model;", "yellow")
+        progress.say("          set OPENAI_API_KEY, ANTHROPIC_API_KEY or another provider's key to use one.", "yellow")
+    progress.say("  stop    Ctrl-C")
