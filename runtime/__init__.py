@@ -14,5 +14,6 @@ queries       loader of named SQL statements
 migrate       applies plain SQL files in order, with a ledger and a lock
 redis         client with a span per command
 validation    rules of single fields, each error naming its field
+ids           identifiers that sort by time
 testing       loopback server, tokens and clocks for tests
 """

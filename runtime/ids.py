@@ -1,0 +1,25 @@
+"""Makes identifiers that sort by the time they were made."""
+
+from __future__ import annotations
+
+import secrets
+import time
+import uuid
+
+_RANDOM_BITS = 74
+_last = 0
+
+
+def uuid7() -> str:
+    """Returns a new UUID, version 7, in canonical form; each is greater than those this process made before, also when the clock steps back.
+
+    For use from one thread, as all of a service's domain code is.
+
+    Source: RFC 9562, section 5.7 and method 2 of section 6.2.
+    """
+    global _last  # noqa: PLW0603 - the order is a promise of the whole process
+    fresh = (time.time_ns() // 1_000_000) << _RANDOM_BITS | secrets.randbits(_RANDOM_BITS)
+    _last = fresh if fresh > _last else _last + 1 + secrets.randbits(32)
+    milliseconds, random = divmod(_last, 1 << _RANDOM_BITS)
+    high, low = divmod(random, 1 << 62)
+    return str(uuid.UUID(int=milliseconds << 80 | 0x7 << 76 | high << 64 | 0b10 << 62 | low))
