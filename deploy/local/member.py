@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from deploy.local.unit import StartError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
     from deploy.local.unit import Unit
 
@@ -35,14 +35,38 @@ class State(enum.Enum):
 
 
 class Member:
-    """A part under supervision."""
+    """A part under supervision.
 
-    def __init__(self, unit: Unit, on_change: Callable[[Member], None]) -> None:
+    Attributes:
+        unit: The part itself.
+        state: Where it stands.
+        detail: What there is to say about that.
+        took_s: How long it took to become healthy.
+    """
+
+    def __init__(
+        self,
+        unit: Unit,
+        on_change: Callable[[Member], None],
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        """Takes charge of a part that does not run yet.
+
+        Args:
+            unit: The part.
+            on_change: Called with this after each change of state.
+            clock: Seconds, monotonic.
+            sleep: Waits for seconds.
+        """
         self.unit = unit
         self.state = State.WAITING
         self.detail = ""
         self.took_s = 0.0
         self._on_change = on_change
+        self._clock = clock
+        self._sleep = sleep
         self._watch: asyncio.Task[None] | None = None
         self._ready = asyncio.Event()
 
@@ -89,20 +113,20 @@ class Member:
 
     async def _start_once(self) -> None:
         self._to(State.STARTING)
-        begun = time.monotonic()
+        begun = self._clock()
         await self.unit.start()
-        self.took_s = time.monotonic() - begun
+        self.took_s = self._clock() - begun
         self._to(State.READY)
 
     async def _keep_alive(self) -> None:
         pause_s = _FIRST_PAUSE_S
         while (process := self.unit.process) is not None:
-            since = time.monotonic()
+            since = self._clock()
             status = await process.wait()
-            if time.monotonic() - since > _FORGIVEN_AFTER_S:
+            if self._clock() - since > _FORGIVEN_AFTER_S:
                 pause_s = _FIRST_PAUSE_S
             self._to(State.RESTARTING, f"ended with status {status}; starts again in {pause_s:.0f} s")
-            await asyncio.sleep(pause_s)
+            await self._sleep(pause_s)
             pause_s = min(pause_s * 2, _LONGEST_PAUSE_S)
             with contextlib.suppress(StartError):  # then it has ended again, as the next turn of the loop finds
                 await self._start_once()
