@@ -1,0 +1,279 @@
+import { describe, expect, test } from "vitest";
+import { problemOf } from "../api/problem";
+import type { Conversation, RunEvent, WireMessage } from "../api/types";
+import { type Message, visibleText } from "./message";
+import { type ChatAction, type ChatState, INITIAL, NEW_THREAD, reduce } from "./state";
+import { firstWords, titleOf } from "./title";
+
+const RUN = "r1";
+const AT = 1_000_000;
+
+const conversation = (id: string, updated = "2026-01-01T00:00:00Z", title = id): Conversation => ({
+  ...{ id, title, created_at: updated, updated_at: updated },
+});
+
+function wire(id: string, role: "user" | "assistant", content: string, more: Partial<WireMessage> = {}): WireMessage {
+  return {
+    ...{ id, conversation_id: "c1", run_id: RUN, role, content, parts: [], state: "complete", model: "" },
+    ...{ usage: null, created_at: "2026-01-01T00:00:00Z" },
+    ...more,
+  };
+}
+
+function after(actions: ChatAction[], from: ChatState = INITIAL): ChatState {
+  return actions.reduce(reduce, from);
+}
+
+/** Events with their place in the run's log, from `first`. */
+function log(events: Record<string, unknown>[], first = 1): RunEvent[] {
+  return events.map((event, i) => ({ run_id: RUN, seq: first + i, ...event }) as RunEvent);
+}
+
+const began = { name: "run", conversation_id: "c1", message_id: "a1", user_message_id: "u1", model: "demo" };
+const said = { name: "user_message", message_id: "u1", content: "hi", created_at: "2026-01-01T00:00:00Z" };
+const text = (delta: string, offset: number) => ({ name: "text", delta, offset });
+const done = (status: string) => ({ name: "done", status, message_id: "a1" });
+
+const open: ChatAction[] = [
+  { type: "thread_loading", thread: "c1", viewKey: "v1" },
+  { type: "thread_loaded", thread: "c1", messages: [], olderToken: "" },
+];
+const send: ChatAction = { type: "message_sent", thread: "c1", text: "hi", clientMessageId: "m1", answerKey: "k1" };
+const events = (list: RunEvent[]): ChatAction => ({
+  type: "run_events",
+  thread: "c1",
+  answerKey: "k1",
+  events: list,
+  at: AT,
+});
+
+function messages(state: ChatState, thread = "c1"): Message[] {
+  return state.threads[thread]?.messages ?? [];
+}
+
+function answerAfter(list: RunEvent[]): Message {
+  const answer = messages(after([...open, send, events(list)])).at(-1);
+  if (!answer) throw new Error("no answer");
+  return answer;
+}
+
+describe("a turn", () => {
+  test("shows the message and an empty answer at once", () => {
+    const state = after([...open, send]);
+    expect(messages(state).map(({ role, state, text }) => ({ role, state, text }))).toEqual([
+      { role: "user", state: "sending", text: "hi" },
+      { role: "assistant", state: "sending", text: "" },
+    ]);
+    expect(state.threads.c1?.active?.answerKey).toBe("k1");
+  });
+
+  test("gets the server's ids and keeps its keys", () => {
+    const [user, answer] = messages(after([...open, send, events(log([began, said]))]));
+    expect(user).toMatchObject({ key: "m1", id: "u1", state: "complete" });
+    expect(answer).toMatchObject({ key: "k1", id: "a1", runId: RUN, model: "demo", state: "streaming" });
+  });
+
+  test("grows by what comes and ends with done", () => {
+    const state = after([...open, send, events(log([began, text("Hel", 0), text("lo", 3), done("completed")]))]);
+    expect(messages(state).at(-1)).toMatchObject({ text: "Hello", state: "complete" });
+    expect(state.threads.c1?.active).toBeNull();
+  });
+
+  test.each(["cancelled", "interrupted", "limited"] as const)("that ends %s says so and keeps its text", (status) => {
+    expect(answerAfter(log([began, text("part", 0), done(status)]))).toMatchObject({ text: "part", state: status });
+  });
+
+  test("that fails keeps its text, the reason and when to try again", () => {
+    const failure = { name: "error", code: "stream_stalled", message: "m", request_id: "q", retry_after: 5 };
+    const answer = answerAfter(log([began, text("part", 0), failure]));
+    expect(answer).toMatchObject({ text: "part", state: "failed" });
+    expect(answer.problem).toMatchObject({ code: "stream_stalled", requestId: "q", retryAt: AT + 5000 });
+  });
+
+  test("applies no event twice", () => {
+    const once = log([began, text("Hel", 0)]);
+    expect(answerAfter([...once, ...once, ...log([text("lo", 3)], 3)]).text).toBe("Hello");
+  });
+
+  test("is cut back to the offset of a text that begins earlier, counted in code points", () => {
+    expect(answerAfter(log([began, text("👋🏽 hey", 0), text("!", 2)])).text).toBe("👋🏽!");
+    expect(answerAfter(log([began, text("abc", 0), text("whole text", 0), text(".", 10)])).text).toBe("whole text.");
+  });
+
+  test("drops a step's text on reset", () => {
+    expect(answerAfter(log([began, text("one two", 0), { name: "reset", offset: 4 }, text("three", 4)])).text).toBe(
+      "one three",
+    );
+  });
+
+  test("keeps reasoning and usage apart from the text", () => {
+    const usage = {
+      input_tokens: 1,
+      output_tokens: 2,
+      total_tokens: 3,
+      cached_tokens: 0,
+      reasoning_tokens: 0,
+      cost: null,
+      estimated: true,
+    };
+    const answer = answerAfter(
+      log([began, { name: "reasoning", delta: "hm" }, text("x", 0), { name: "usage", ...usage }]),
+    );
+    expect(answer).toMatchObject({ reasoning: "hm", text: "x", usage });
+  });
+
+  test("whose message could not be sent leaves the message, marked, and no answer", () => {
+    const problem = problemOf("network");
+    const state = after([...open, send, { type: "message_unsent", thread: "c1", clientMessageId: "m1", problem }]);
+    expect(messages(state)).toMatchObject([{ role: "user", state: "unsent", problem }]);
+    expect(state.threads.c1?.active).toBeNull();
+  });
+
+  test("sent again takes the place of the one that failed", () => {
+    const problem = problemOf("network");
+    const state = after([
+      ...open,
+      send,
+      { type: "message_unsent", thread: "c1", clientMessageId: "m1", problem },
+      send,
+    ]);
+    expect(messages(state).map((message) => message.state)).toEqual(["sending", "sending"]);
+  });
+});
+
+describe("an answer that was being written when the page was loaded", () => {
+  const partial = wire("a1", "assistant", "stored half", { state: "partial" });
+  const loaded: ChatAction[] = [
+    { type: "thread_loading", thread: "c1", viewKey: "v1" },
+    { type: "thread_loaded", thread: "c1", messages: [wire("u1", "user", "hi"), partial], olderToken: "" },
+    { type: "run_watched", thread: "c1", answerKey: "a1", runId: RUN },
+  ];
+  const replay = (list: RunEvent[]): ChatAction => ({
+    type: "run_events",
+    thread: "c1",
+    answerKey: "a1",
+    events: list,
+    at: AT,
+  });
+  const shown = (actions: ChatAction[]) => visibleText(messages(after([...loaded, ...actions])).at(-1) as Message);
+
+  test("never shows less than was stored while the log is replayed", () => {
+    expect(shown([])).toBe("stored half");
+    expect(shown([replay(log([began, text("sto", 0)]))])).toBe("stored half");
+    expect(shown([replay(log([began, text("stored half and more", 0)]))])).toBe("stored half and more");
+  });
+
+  test("shows what the log says once the run has ended", () => {
+    expect(shown([replay(log([began, text("short", 0), done("completed")]))])).toBe("short");
+  });
+
+  test("keeps what was stored if the log ends in an error", () => {
+    expect(shown([replay(log([began, { name: "error", code: "internal", message: "", request_id: "" }]))])).toBe(
+      "stored half",
+    );
+  });
+
+  test("keeps what was stored when it is left", () => {
+    const state = after([...loaded, { type: "run_left", thread: "c1", problem: null }]);
+    expect(messages(state).at(-1)).toMatchObject({ text: "stored half", state: "interrupted" });
+  });
+});
+
+describe("messages loaded again", () => {
+  const stored = [wire("u1", "user", "hi"), wire("a1", "assistant", "Hello")];
+  const load = (list: WireMessage[], olderToken = ""): ChatAction => ({
+    type: "thread_loaded",
+    thread: "c1",
+    messages: list,
+    olderToken,
+  });
+
+  test("are the same objects if nothing has changed, so nothing is drawn again", () => {
+    const before = after([...open, load(stored)]);
+    const again = after([load(stored)], before);
+    expect(messages(again)[1]).toBe(messages(before)[1]);
+  });
+
+  test("keep older messages, and messages that could not be sent, in their places", () => {
+    const problem = problemOf("network");
+    const state = after([
+      ...open,
+      load(stored, "older"),
+      { type: "older_loaded", thread: "c1", messages: [wire("u0", "user", "first")], olderToken: "" },
+      send,
+      { type: "message_unsent", thread: "c1", clientMessageId: "m1", problem },
+      load(stored, "older"),
+    ]);
+    expect(messages(state).map((message) => message.text)).toEqual(["first", "hi", "Hello", "hi"]);
+    expect(state.threads.c1?.olderToken).toBe("");
+  });
+
+  test("do not disturb the answer that is being written", () => {
+    const state = after([
+      ...open,
+      send,
+      events(log([began, said, text("live", 0)])),
+      load([wire("u1", "user", "hi"), wire("a1", "assistant", "", { state: "partial" })]),
+    ]);
+    expect(messages(state)).toMatchObject([{ key: "m1" }, { key: "k1", text: "live", state: "streaming" }]);
+  });
+});
+
+describe("the list of conversations", () => {
+  const page = (items: Conversation[], nextToken: string, append = false): ChatAction => ({
+    ...{ type: "list_loaded", items, nextToken, append },
+  });
+
+  test("grows by pages without repeating one", () => {
+    const state = after([
+      page([conversation("a"), conversation("b")], "t1"),
+      page([conversation("b"), conversation("c")], "", true),
+    ]);
+    expect(state.list.items.map(({ id }) => id)).toEqual(["a", "b", "c"]);
+  });
+
+  test("keeps its length when its first page is loaded again", () => {
+    const [a, b, c] = [conversation("a", "2026-03"), conversation("b", "2026-02"), conversation("c", "2026-01")];
+    const state = after([page([a, b], "t1"), page([c], "t2", true), page([conversation("b", "2026-04"), a], "t1")]);
+    expect(state.list.items.map(({ id }) => id)).toEqual(["b", "a", "c"]);
+    expect(state.list.nextToken).toBe("t2");
+  });
+
+  test("puts the one that was written in first", () => {
+    const touched: ChatAction = { type: "conversation_touched", id: "b", at: "2026-05" };
+    expect(after([page([conversation("a"), conversation("b")], ""), touched]).list.items[0]?.id).toBe("b");
+  });
+
+  test("forgets a deleted conversation and its messages", () => {
+    const state = after([page([conversation("c1")], ""), ...open, { type: "conversation_removed", id: "c1" }]);
+    expect(state.list.items).toEqual([]);
+    expect(state.threads).toEqual({});
+  });
+});
+
+test("a new conversation keeps its messages and its view when it gets its id", () => {
+  const state = after([
+    { type: "thread_started", viewKey: "v9" },
+    { ...send, thread: NEW_THREAD },
+    { type: "thread_adopted", conversation: conversation("c9") },
+  ]);
+  expect(state.threads[NEW_THREAD]).toBeUndefined();
+  expect(state.threads.c9).toMatchObject({ viewKey: "v9", messages: [{ text: "hi" }, { role: "assistant" }] });
+  expect(state.list.items[0]?.id).toBe("c9");
+});
+
+describe("a title", () => {
+  test("falls back to the first words of the first message", () => {
+    const state = after([...open, { ...send, text: "  What is\n the   tide? " }]);
+    expect(titleOf(conversation("c1", "", ""), state.threads.c1)).toBe("What is the tide?");
+    expect(titleOf(conversation("c1", "", "Tides"), state.threads.c1)).toBe("Tides");
+    expect(titleOf(undefined, undefined)).toBe("New conversation");
+  });
+
+  test("made of a long text ends with a whole word and cuts no character in two", () => {
+    const words = firstWords("every good conversation begins with a question that somebody really wants answered");
+    expect(words).toBe("every good conversation begins with a question that…");
+    expect([...firstWords("👋🏽".repeat(500))].length).toBeLessThanOrEqual(61);
+    expect(firstWords("👋".repeat(500))).toBe(`${"👋".repeat(60)}…`);
+  });
+});

@@ -1,0 +1,146 @@
+// The conversations of a signed-in user: the list beside the open one.
+import { type ReactNode, useEffect, useRef, useState, useSyncExternalStore } from "react";
+import type { Api } from "../api/client";
+import type { User } from "../api/types";
+import { ChatController } from "../chat/controller";
+import { Drafts } from "../chat/drafts";
+import { NEW_THREAD } from "../chat/state";
+import { ChatStore } from "../chat/store";
+import { titleOf } from "../chat/title";
+import { Announcer } from "./announcer";
+import { Composer } from "./composer";
+import { MenuIcon } from "./icons";
+import { NARROW, useMedia, useOnline } from "./media";
+import { adoptRoute, useRoute } from "./route";
+import { Sidebar } from "./sidebar";
+import { ThreadView } from "./thread-view";
+
+export function ChatPage({ api, user }: { api: Api; user: User }): ReactNode {
+  const [drafts] = useState(() => new Drafts(window.sessionStorage, user.id));
+  const [controller] = useState(() => new ChatController(api, new ChatStore(), drafts, adoptRoute));
+  const state = useSyncExternalStore(controller.store.subscribe, controller.store.get);
+  const route = useRoute();
+  const narrow = useMedia(NARROW);
+  const online = useOnline();
+  const [drawer, setDrawer] = useState(false);
+  const main = useRef<HTMLElement>(null);
+  const composer = useRef<HTMLTextAreaElement>(null);
+  const menu = useRef<HTMLButtonElement>(null);
+  const thread = state.threads[route];
+  const conversation = state.list.items.find((item) => item.id === route);
+  const title = route === NEW_THREAD ? "New conversation" : titleOf(conversation, thread);
+
+  useEffect(() => {
+    controller.loadConversations();
+    return () => controller.dispose();
+  }, [controller]);
+
+  useEffect(() => {
+    if (route === NEW_THREAD) controller.startNew();
+    else if (!controller.store.get().threads[route]?.active) controller.open(route);
+    setDrawer(false);
+  }, [controller, route]);
+
+  useEffect(() => {
+    // What happened elsewhere (another tab, another machine) while this tab was out of sight.
+    const refresh = (): void => {
+      if (document.hidden) return;
+      controller.loadConversations();
+      if (route !== NEW_THREAD) controller.open(route);
+    };
+    document.addEventListener("visibilitychange", refresh);
+    return () => document.removeEventListener("visibilitychange", refresh);
+  }, [controller, route]);
+
+  useEffect(() => {
+    document.title = `${title} · Parley`;
+  }, [title]);
+
+  useEffect(() => {
+    const onKey = (event: KeyboardEvent): void => {
+      if (event.key !== "Escape" || event.defaultPrevented) return;
+      if (drawer) {
+        setDrawer(false);
+        menu.current?.focus();
+      } else controller.stop(route);
+    };
+    window.addEventListener("keydown", onKey);
+    return () => window.removeEventListener("keydown", onKey);
+  }, [controller, route, drawer]);
+
+  const signOut = (): void => {
+    controller.dispose();
+    drafts.clear();
+    api.signOut();
+  };
+
+  return (
+    <div className="page">
+      <button type="button" className="skip" onClick={() => main.current?.focus()}>
+        Skip to the conversation
+      </button>
+      <Sidebar
+        controller={controller}
+        list={state.list}
+        threads={state.threads}
+        route={route}
+        user={user}
+        drawer={narrow}
+        open={drawer || !narrow}
+        onClose={() => {
+          setDrawer(false);
+          menu.current?.focus();
+        }}
+        onSignOut={signOut}
+        onOpened={() => {
+          setDrawer(false);
+          composer.current?.focus();
+        }}
+      />
+      <main ref={main} tabIndex={-1} inert={narrow && drawer} aria-label="Conversation">
+        <header className="bar">
+          {narrow && (
+            <button
+              ref={menu}
+              type="button"
+              className="icon-button"
+              onClick={() => setDrawer(true)}
+              aria-label="Conversations"
+              aria-expanded={drawer}
+            >
+              <MenuIcon />
+            </button>
+          )}
+          <h1 title={title}>{title}</h1>
+        </header>
+        {!online && (
+          <p className="banner" role="status">
+            You are offline. What is being written goes on at the server and appears here when you are back.
+          </p>
+        )}
+        <ThreadView
+          key={thread?.viewKey ?? route}
+          id={route}
+          thread={thread}
+          controller={controller}
+          onSuggest={(text) => suggest(text)}
+        />
+        <Composer
+          ref={composer}
+          id={route}
+          drafts={drafts}
+          active={thread?.active ?? null}
+          disabled={thread?.status === "failed"}
+          onSend={(text) => controller.send(route, text)}
+          onStop={() => controller.stop(route)}
+        />
+      </main>
+      <Announcer announcement={state.announcement} />
+    </div>
+  );
+
+  function suggest(text: string): void {
+    controller.send(route, text);
+    composer.current?.focus();
+  }
+}

@@ -1,0 +1,96 @@
+// The messages of one conversation.
+import { type ReactNode, useLayoutEffect, useRef } from "react";
+import type { ChatController } from "../chat/controller";
+import { NEW_THREAD, type Thread } from "../chat/state";
+import { useAutoScroll } from "./auto-scroll";
+import { DownIcon, Mark } from "./icons";
+import { MessageView } from "./message-view";
+import { Notice } from "./notice";
+
+const SUGGESTIONS = [
+  "Compare SQL and document databases in a table",
+  "Write a Python function that merges sorted lists",
+  "Plan a quiet weekend in a city by the sea",
+  "Explain how tides work to a ten-year-old",
+];
+
+type Props = { id: string; thread: Thread | undefined; controller: ChatController; onSuggest: (text: string) => void };
+
+export function ThreadView({ id, thread, controller, onSuggest }: Props): ReactNode {
+  const scroller = useRef<HTMLDivElement>(null);
+  const content = useRef<HTMLDivElement>(null);
+  const { atEnd, toEnd } = useAutoScroll(scroller, content);
+  const messages = thread?.messages ?? [];
+  const lastSent = messages.findLast((message) => message.role === "user")?.key;
+  const firstId = messages[0]?.key;
+  const anchor = useRef({ firstId, height: 0 });
+
+  // biome-ignore lint/correctness/useExhaustiveDependencies: a message just sent is to be seen
+  useLayoutEffect(toEnd, [lastSent]);
+
+  useLayoutEffect(() => {
+    // Older messages came in above: what was read stays where it was.
+    const box = scroller.current;
+    if (!box) return;
+    if (anchor.current.firstId !== firstId && !atEnd) box.scrollTop += box.scrollHeight - anchor.current.height;
+    anchor.current = { firstId, height: box.scrollHeight };
+  });
+
+  const isNew = id === NEW_THREAD && messages.length === 0;
+  const busy = thread?.active != null || thread?.status === "loading";
+  return (
+    <section className="thread" aria-label="Messages" aria-busy={busy}>
+      <div className="scroller" ref={scroller} tabIndex={0}>
+        <div className="messages" ref={content}>
+          {isNew && <Welcome onSuggest={onSuggest} />}
+          {thread?.status === "loading" && id !== NEW_THREAD && <p className="muted center">Loading…</p>}
+          {thread?.problem && <Notice problem={thread.problem} onRetry={() => controller.open(id)} alert />}
+          {thread && thread.olderToken !== "" && (
+            <button
+              type="button"
+              className="quiet center"
+              onClick={() => controller.loadOlder(id)}
+              disabled={thread.loadingOlder}
+            >
+              {thread.loadingOlder ? "Loading…" : "Show earlier messages"}
+            </button>
+          )}
+          {messages.map((message, index) => (
+            <MessageView
+              key={message.key}
+              message={message}
+              active={thread?.active?.answerKey === message.key ? thread.active : null}
+              isLast={index === messages.length - 1}
+              asked={message.role === "assistant" ? (messages[index - 1]?.text ?? "") : ""}
+              thread={id}
+              controller={controller}
+            />
+          ))}
+        </div>
+      </div>
+      {!atEnd && (
+        <button type="button" className="jump" onClick={toEnd}>
+          <DownIcon /> Jump to latest
+        </button>
+      )}
+    </section>
+  );
+}
+
+function Welcome({ onSuggest }: { onSuggest: (text: string) => void }): ReactNode {
+  return (
+    <div className="welcome">
+      <Mark size={52} />
+      <h2>What shall we talk about?</h2>
+      <ul>
+        {SUGGESTIONS.map((text) => (
+          <li key={text}>
+            <button type="button" onClick={() => onSuggest(text)}>
+              {text}
+            </button>
+          </li>
+        ))}
+      </ul>
+    </div>
+  );
+}
