@@ -1,0 +1,102 @@
+"""Converts between the contract and the domain."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
+
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from parley.auth.v1 import auth_pb2, auth_pb2_grpc
+from runtime.context import current_identity
+from services.auth.domain import ACCESS_TOKEN_LIFE
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from services.auth.domain import Credentials, Sessions, User
+    from services.auth.signing import KeyRing
+
+OPEN_METHODS = ("SignUp", "SignIn", "RefreshSession", "GetJwks")
+_PEER = re.compile(r"ipv[46]:\[?(?P<address>[^\]]+?)\]?:\d+")
+_THIS_MACHINE = "127.0.0.1"
+
+
+class AuthServicer(auth_pb2_grpc.AuthServiceServicer):
+    """`parley.auth.v1.AuthService`."""
+
+    def __init__(self, sessions: Sessions, keys: KeyRing) -> None:
+        self._sessions = sessions
+        self._keys = keys
+
+    async def SignUp(self, request: auth_pb2.SignUpRequest, context: Any) -> auth_pb2.SignUpResponse:
+        address = request.client_address or peer_address(context.peer())
+        credentials = await self._sessions.sign_up(request.email, request.password, address)
+        return auth_pb2.SignUpResponse(session=_session(credentials))
+
+    async def SignIn(self, request: auth_pb2.SignInRequest, context: Any) -> auth_pb2.SignInResponse:
+        address = request.client_address or peer_address(context.peer())
+        credentials = await self._sessions.sign_in(request.email, request.password, address)
+        return auth_pb2.SignInResponse(session=_session(credentials))
+
+    async def RefreshSession(
+        self, request: auth_pb2.RefreshSessionRequest, _context: Any
+    ) -> auth_pb2.RefreshSessionResponse:
+        credentials = await self._sessions.refresh(request.refresh_token)
+        return auth_pb2.RefreshSessionResponse(session=_session(credentials))
+
+    async def SignOut(self, _request: auth_pb2.SignOutRequest, _context: Any) -> auth_pb2.SignOutResponse:
+        await self._sessions.sign_out(current_identity())
+        return auth_pb2.SignOutResponse()
+
+    async def GetCurrentUser(
+        self, _request: auth_pb2.GetCurrentUserRequest, _context: Any
+    ) -> auth_pb2.GetCurrentUserResponse:
+        user = await self._sessions.current_user(current_identity())
+        return auth_pb2.GetCurrentUserResponse(user=_user(user))
+
+    async def GetJwks(self, _request: auth_pb2.GetJwksRequest, _context: Any) -> auth_pb2.GetJwksResponse:
+        return auth_pb2.GetJwksResponse(jwks_json=await self._keys.jwks())
+
+    async def ExchangeToken(
+        self, request: auth_pb2.ExchangeTokenRequest, _context: Any
+    ) -> auth_pb2.ExchangeTokenResponse:
+        access_token, expires_at = await self._sessions.exchange(
+            current_identity(), request.actor, request.actor_key, request.audiences, request.ttl.ToTimedelta()
+        )
+        return auth_pb2.ExchangeTokenResponse(access_token=access_token, expire_time=_timestamp(expires_at))
+
+
+def peer_address(peer: str) -> str:
+    """Returns the network address in gRPC's name of a peer, such as `ipv6:[::1]:5000`; a local socket is this machine."""
+    match = _PEER.fullmatch(unquote(peer))
+    return match["address"] if match else _THIS_MACHINE
+
+
+def _session(credentials: Credentials) -> auth_pb2.Session:
+    session = auth_pb2.Session(
+        access_token=credentials.access_token,
+        expire_time=_timestamp(credentials.expires_at),
+        refresh_token=credentials.refresh_token,
+        user=_user(credentials.user),
+    )
+    session.expires_in.FromTimedelta(ACCESS_TOKEN_LIFE)
+    return session
+
+
+def _user(user: User) -> auth_pb2.User:
+    return auth_pb2.User(
+        id=user.id,
+        email=user.email,
+        org_id=user.org_id,
+        role=user.role,
+        create_time=_timestamp(user.created_at),
+        last_sign_in_time=_timestamp(user.last_sign_in_at),
+    )
+
+
+def _timestamp(moment: datetime) -> Timestamp:
+    stamp = Timestamp()
+    stamp.FromDatetime(moment)
+    return stamp
