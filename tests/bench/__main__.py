@@ -1,0 +1,60 @@
+"""`python -m tests.bench`: measures; `python -m tests.bench compare A B`: compares two results."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from typing import Any
+
+import uvloop
+
+from tests.bench import compare, figures, machine, measure, plan, profiled, report
+
+
+def main() -> int:
+    """Runs the command line; returns 1 where an answer failed or lost characters."""
+    options = _options()
+    if options.command == "compare":
+        sys.stdout.write(compare.compare(options.before, options.after, everything=options.all) + "\n")
+        return 0
+    names = set(filter(None, options.only.split(",")))
+    chosen = (plan.quick() if options.quick else plan.full()).only(names - set(plan.TARGETS), names & set(plan.TARGETS))
+    where = machine.describe()
+    records, profiles = uvloop.run(measure.run(chosen, _say, profile=list(filter(None, options.profile.split(",")))))
+    result: dict[str, Any] = {
+        "machine": where,
+        "plan": chosen.name,
+        "rounds": chosen.rounds,
+        "figures": figures.collect(records),
+        "failures": figures.failures(records),
+        "answers": figures.answers(records),
+        "foreign_percent": figures.foreign_percent(records, where["cores"]),
+    }
+    sys.stdout.write(f"\n{report.page(result)}\n")
+    for name, stacks in profiles.items():
+        sys.stdout.write(f"\n## Profile of {name}\n\n{profiled.summary(stacks)}\n")
+    if not (options.no_write or profiles):
+        _say(f"\nwritten to {report.write(result).with_suffix('')}.{{md,json}}")
+    return int(any(result["failures"].values()))
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="make bench ARGS=…", description="Measures Parley against the bare provider.")
+    parser.add_argument("--quick", action="store_true", help="one round, up to 50 streams, under a minute")
+    parser.add_argument("--only", default="", help="names of targets or cells, such as bare,whole,idle,n50,burst,stop")
+    parser.add_argument("--no-write", action="store_true", help="leaves no files under results/")
+    parser.add_argument("--profile", default="", help="services to run under a sampling profiler; writes no result")
+    comparing = parser.add_subparsers(dest="command").add_parser("compare", help="two results side by side")
+    comparing.add_argument("before", help="path, or how a name under results/ begins")
+    comparing.add_argument("after")
+    comparing.add_argument("--all", action="store_true", help="also what did not change")
+    return parser.parse_args()
+
+
+def _say(line: str) -> None:
+    sys.stderr.write(line + "\n")
+    sys.stderr.flush()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

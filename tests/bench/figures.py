@@ -1,0 +1,106 @@
+"""Rounds to figures: each is the median of what the rounds gave, with the rounds beside it."""
+
+from __future__ import annotations
+
+import collections
+import statistics
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from tests.bench.plan import RATE
+from tests.bench.spread import percentile
+from tests.bench.system import PROCESSES
+
+SERVERS = (*PROCESSES, "floor")
+"""What is measured; `provider` and `load` are the tools."""
+TOTAL = "all of it"
+
+Figures = dict[str, dict[str, dict[str, Any]]]
+"""By figure and target: `median` and `rounds`."""
+
+
+def collect(records: Sequence[dict[str, Any]]) -> Figures:
+    """Returns the figures of all rounds. Names: `first_p50_ms.idle`, `cpu_us_token.n200/edge`, …"""
+    rounds: dict[str, dict[str, list[float]]] = {}
+    for record in records:
+        for name, value in _one(record):
+            rounds.setdefault(name, {}).setdefault(record["target"], []).append(value)
+    return {
+        name: {target: {"median": statistics.median(values), "rounds": values} for target, values in targets.items()}
+        for name, targets in rounds.items()
+    }
+
+
+def failures(records: Sequence[dict[str, Any]]) -> dict[str, dict[str, int]]:
+    """Returns by target and cell how often what went wrong."""
+    found: dict[str, collections.Counter[str]] = {}
+    for record in records:
+        counts = found.setdefault(record["target"], collections.Counter())
+        for what, count in record["result"]["failures"].items():
+            counts[f"{record['cell']}: {what}"] += count
+    return {target: dict(counts) for target, counts in found.items()}
+
+
+def answers(records: Sequence[dict[str, Any]]) -> dict[str, int]:
+    """Returns by target how many answers arrived whole."""
+    found: collections.Counter[str] = collections.Counter()
+    for record in records:
+        found[record["target"]] += record["result"].get("whole", 0)
+    return dict(found)
+
+
+def foreign_percent(records: Sequence[dict[str, Any]], cores: int) -> float | None:
+    """Returns how much of the machine others used while tokens were counted, in percent."""
+    shares = [record for record in records if record["foreign_us"] and record["result"].get("window_s")]
+    seconds = sum(record["result"]["window_s"] for record in shares)
+    used = sum(record["foreign_us"][0] for record in shares)
+    return used / (seconds * cores * 10_000) if seconds else None
+
+
+def _one(record: dict[str, Any]) -> Iterator[tuple[str, float]]:
+    if record["do"] == "paced":
+        yield from _paced(record)
+    elif record["do"] == "burst" and record["result"]["tokens_s"]:
+        yield "burst_tokens_s", record["result"]["tokens_s"]
+        yield from _by_process("cpu_us_token.burst", record["cpu_us"], record["result"]["window_tokens"])
+    elif record["do"] == "stop":
+        yield from _percentiles("stop", "", record["result"]["stop_ms"], (50, 100))
+        yield from _percentiles("stop_answered", "", record["result"]["answered_ms"], (50, 100))
+
+
+def _paced(record: dict[str, Any]) -> Iterator[tuple[str, float]]:
+    cell, result = record["cell"], record["result"]
+    yield from _percentiles("first", f".{cell}", result["probe_first_ms"], (50, 99))
+    yield from _percentiles("together_first", f".{cell}", result["burst_first_ms"], (50, 99))
+    if record["probes"] and not record["streams"]:
+        yield from _by_process("cpu_us_turn", record["probe_cpu_us"], record["probes"])
+    if not result["window_tokens"]:
+        return
+    for what in ("gap", "transit"):
+        for name in ("p50", "p99", "max"):
+            yield f"{what}_{name}_ms.{cell}", result[f"{what}_ms"][name]
+    expected = record["streams"] * RATE * result["window_s"]
+    yield f"delivered_percent.{cell}", 100 * result["window_tokens"] / expected
+    if record["provider_late_p99_ms"] is not None:
+        yield f"provider_late_p99_ms.{cell}", record["provider_late_p99_ms"]
+    yield from _by_process(f"cpu_us_token.{cell}", record["cpu_us"], result["window_tokens"])
+    # Memory once taken is rarely given back, so only the first round shows what streams need.
+    if record["round"] == 1:
+        yield from _by_process(f"memory_kb_stream.{cell}", record["memory_kb"], record["streams"])
+
+
+def _percentiles(
+    name: str, suffix: str, values: Sequence[float], percents: Sequence[int]
+) -> Iterator[tuple[str, float]]:
+    for percent in percents:
+        value = percentile(values, percent)
+        if value is not None:
+            yield f"{name}_{'max' if percent == 100 else f'p{percent}'}_ms{suffix}", value
+
+
+def _by_process(name: str, used: dict[str, int], count: int) -> Iterator[tuple[str, float]]:
+    if not used or not count:
+        return
+    for process, amount in used.items():
+        yield f"{name}/{process}", amount / count
+    yield f"{name}/{TOTAL}", sum(amount for process, amount in used.items() if process in SERVERS) / count

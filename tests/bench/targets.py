@@ -1,0 +1,125 @@
+"""How each target is asked and how its answer is read: the bare provider, the gateway over gRPC, the edge over HTTP."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol, Self
+
+import grpc
+
+from parley.gateway.v1 import gateway_pb2
+from tests.bench import wire
+from tests.bench.grpc_client import GrpcClient
+from tests.bench.http_client import Exchange, HttpClient, request
+from tests.bench.wire import Arrival, Piece
+
+_PROMPT = "Tell me, in a few sentences, what a token costs on its way from the model to the page, and why."
+_UPSTREAM = "openai/"
+"""What a call to Parley puts before a model's name: the provider that stands in for OpenAI."""
+
+
+@dataclass(frozen=True, slots=True)
+class Seat:
+    """Who asks, and in which conversation.
+
+    Attributes:
+        bearer: Access token; empty at the provider.
+        conversation: UUID; empty where there are no conversations.
+    """
+
+    bearer: str = ""
+    conversation: str = ""
+
+
+class Client(Protocol):
+    """One connection, or one caller on a shared one."""
+
+    def close(self) -> None:
+        """Goes away without a word, as a closed tab does."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What is measured.
+
+    Attributes:
+        connect: Opens a client.
+        ask: Lets a client ask for a model's answer from a seat.
+        read: Turns what was received into arrivals of text; raises wire.BadStream.
+        close: Ends what the clients shared.
+        stoppable: A turn is stopped by a request of its own, and not by going away.
+    """
+
+    connect: Callable[[], Any]
+    ask: Callable[[Any, str, Seat], Exchange]
+    read: Callable[[list[Piece]], list[Arrival]]
+    close: Callable[[], Any]
+    stoppable: bool = False
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+
+def target(kind: str, address: str) -> Target:
+    """Returns the target of a kind (`provider`, `gateway` or `edge`) at `host:port`."""
+    return {"provider": _provider, "gateway": _gateway, "edge": _edge}[kind](address)
+
+
+def stop_request(run_id: str, seat: Seat) -> bytes:
+    """Spells the request that stops a run at the edge."""
+    return request("POST", f"/v1/runs/{run_id}/cancel", bearer=seat.bearer)
+
+
+async def _nothing() -> None:
+    """Closes nothing."""
+
+
+def _provider(address: str) -> Target:
+    host, _, port = address.rpartition(":")
+
+    def ask(client: HttpClient, model: str, _: Seat) -> Exchange:
+        order = {
+            "model": model,
+            "stream": True,
+            "stream_options": {"include_usage": True},
+            "messages": [{"role": "user", "content": _PROMPT}],
+        }
+        return client.ask(request("POST", "/v1/chat/completions", json.dumps(order).encode(), bearer="bench"))
+
+    return Target(lambda: HttpClient.connect(host, int(port)), ask, wire.provider_arrivals, _nothing)
+
+
+def _edge(address: str) -> Target:
+    host, _, port = address.rpartition(":")
+
+    def ask(client: HttpClient, model: str, seat: Seat) -> Exchange:
+        body = json.dumps(
+            {"message": _PROMPT, "conversation_id": seat.conversation, "model": _UPSTREAM + model}
+        ).encode()
+        return client.ask(request("POST", "/v1/chat", body, bearer=seat.bearer, headers=("accept: text/event-stream",)))
+
+    return Target(lambda: HttpClient.connect(host, int(port)), ask, wire.edge_arrivals, _nothing, stoppable=True)
+
+
+def _gateway(address: str) -> Target:
+    channel = grpc.aio.insecure_channel(address)
+
+    async def close() -> None:
+        await channel.close(None)
+
+    async def connect() -> GrpcClient:
+        await channel.channel_ready()
+        return GrpcClient(channel)
+
+    def ask(client: GrpcClient, model: str, seat: Seat) -> Exchange:
+        message = gateway_pb2.PromptMessage(role=gateway_pb2.ROLE_USER, text=_PROMPT)
+        call = gateway_pb2.ChatRequest(model=_UPSTREAM + model, messages=[message])
+        return client.ask(call.SerializeToString(), seat.bearer)
+
+    return Target(connect, ask, wire.gateway_arrivals, close)
