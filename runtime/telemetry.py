@@ -30,7 +30,8 @@ _tracer = trace.get_tracer("parley")
 def configure(service: str, *, log_level: str, log_format: str, metrics_listen: str) -> None:
     """Sets up logs, traces and metrics for this process.
 
-    Spans go to `OTEL_EXPORTER_OTLP_ENDPOINT` (gRPC) when it is set, sampled by `OTEL_TRACES_SAMPLER`; without it trace ids still cross every hop.
+    Spans go to `OTEL_EXPORTER_OTLP_ENDPOINT` (gRPC) when it is set, sampled by `OTEL_TRACES_SAMPLER`; without it,
+    or with `OTEL_TRACES_EXPORTER=none`, trace ids still cross every hop.
 
     Args:
         service: Name in every log line and span.
@@ -40,7 +41,7 @@ def configure(service: str, *, log_level: str, log_format: str, metrics_listen: 
     """
     _configure_logs(service, log_level, pretty=log_format == "pretty" or (log_format == "auto" and sys.stdout.isatty()))
     provider = TracerProvider(resource=Resource.create({SERVICE_NAME: service, "service.namespace": "parley"}))
-    if os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT"):
+    if os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT") and os.environ.get("OTEL_TRACES_EXPORTER") != "none":
         # Imported here: a process that exports nothing need not pay for the exporter (40 MB).
         from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
 
