@@ -1,0 +1,51 @@
+"""Puts stores, rules and servicers together, for the process as for a test."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from parley.data.v1 import data_pb2_grpc
+from runtime import queries
+from runtime.server import Servicer
+from services.data.conversations.domain import Conversations
+from services.data.conversations.servicer import ConversationServicer
+from services.data.conversations.store import PostgresConversations
+from services.data.runs.domain import Runs
+from services.data.runs.servicer import RunServicer
+from services.data.runs.store import PostgresRuns
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from runtime.postgres import Database
+
+HERE = Path(__file__).parent
+
+
+def load_queries() -> dict[str, str]:
+    """Returns every statement of the service by name."""
+    return queries.load(HERE / "conversations" / "queries.sql") | queries.load(HERE / "runs" / "queries.sql")
+
+
+def servicers(
+    database: Database, *, message_max_chars: int, clock: Callable[[], float] = time.time
+) -> tuple[Servicer, Servicer]:
+    """Returns what the service serves.
+
+    Args:
+        database: Opened with `load_queries()`, as the role `parley_data`.
+        message_max_chars: Longest message of a user.
+        clock: Seconds since the epoch.
+    """
+    conversations = Conversations(PostgresConversations(database), clock)
+    runs = Runs(PostgresRuns(database), clock, message_max_chars=message_max_chars)
+    return (
+        Servicer(
+            data_pb2_grpc.add_ConversationServiceServicer_to_server,
+            ConversationServicer(conversations),
+            "parley.data.v1.ConversationService",
+        ),
+        Servicer(data_pb2_grpc.add_RunServiceServicer_to_server, RunServicer(runs), "parley.data.v1.RunService"),
+    )

@@ -1,0 +1,22 @@
+"""What the data service is told."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from runtime.config import Secret, at_least
+from runtime.server import ServerConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataConfig(ServerConfig):
+    """Environment of the data service; the prefix is `PARLEY_DATA_`."""
+
+    database_url: Secret
+    """URL of the database as the role `parley_data`."""
+    auth_address: str
+    """`host:port` of auth, which publishes the keys that prove access tokens."""
+    pool_max_size: int = at_least(1, default=10)
+    """Most connections to the database; further calls wait up to five seconds for one."""
+    message_max_chars: int = at_least(1, default=10_000)
+    """Longest message of a user, in characters."""

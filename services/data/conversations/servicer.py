@@ -1,0 +1,135 @@
+"""`parley.data.v1.ConversationService`: the contract's messages to the domain's and back."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from parley.data.v1 import data_pb2, data_pb2_grpc
+from runtime.context import current_identity
+from services.data.conversations.domain import Conversation, Message, MessageState, Part, PartKind, Role, Usage
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from services.data.conversations.domain import Conversations
+
+_ROLES = {Role.USER: data_pb2.ROLE_USER, Role.ASSISTANT: data_pb2.ROLE_ASSISTANT}
+_STATES = {
+    MessageState.COMPLETE: data_pb2.MESSAGE_STATE_COMPLETE,
+    MessageState.PARTIAL: data_pb2.MESSAGE_STATE_PARTIAL,
+    MessageState.CANCELLED: data_pb2.MESSAGE_STATE_CANCELLED,
+    MessageState.FAILED: data_pb2.MESSAGE_STATE_FAILED,
+    MessageState.INTERRUPTED: data_pb2.MESSAGE_STATE_INTERRUPTED,
+}
+
+
+class ConversationServicer(data_pb2_grpc.ConversationServiceServicer):
+    """Conversations over gRPC."""
+
+    def __init__(self, conversations: Conversations) -> None:
+        self._conversations = conversations
+
+    async def CreateConversation(
+        self, request: data_pb2.CreateConversationRequest, context: Any
+    ) -> data_pb2.CreateConversationResponse:
+        conversation = await self._conversations.create(current_identity(), request.title)
+        return data_pb2.CreateConversationResponse(conversation=_conversation_pb(conversation))
+
+    async def GetConversation(
+        self, request: data_pb2.GetConversationRequest, context: Any
+    ) -> data_pb2.GetConversationResponse:
+        conversation = await self._conversations.get(current_identity(), request.conversation_id)
+        return data_pb2.GetConversationResponse(conversation=_conversation_pb(conversation))
+
+    async def ListConversations(
+        self, request: data_pb2.ListConversationsRequest, context: Any
+    ) -> data_pb2.ListConversationsResponse:
+        page, token = await self._conversations.list_conversations(
+            current_identity(), page_size=request.page_size, page_token=request.page_token
+        )
+        return data_pb2.ListConversationsResponse(conversations=map(_conversation_pb, page), next_page_token=token)
+
+    async def UpdateConversation(
+        self, request: data_pb2.UpdateConversationRequest, context: Any
+    ) -> data_pb2.UpdateConversationResponse:
+        conversation = await self._conversations.rename(current_identity(), request.conversation_id, request.title)
+        return data_pb2.UpdateConversationResponse(conversation=_conversation_pb(conversation))
+
+    async def DeleteConversation(
+        self, request: data_pb2.DeleteConversationRequest, context: Any
+    ) -> data_pb2.DeleteConversationResponse:
+        await self._conversations.delete(current_identity(), request.conversation_id)
+        return data_pb2.DeleteConversationResponse()
+
+    async def ListMessages(self, request: data_pb2.ListMessagesRequest, context: Any) -> data_pb2.ListMessagesResponse:
+        page, token = await self._conversations.list_messages(
+            current_identity(), request.conversation_id, page_size=request.page_size, page_token=request.page_token
+        )
+        return data_pb2.ListMessagesResponse(messages=map(message_pb, page), next_page_token=token)
+
+
+def message_pb(message: Message) -> data_pb2.Message:
+    """Returns a message as the contract spells it."""
+    return data_pb2.Message(
+        id=message.id,
+        conversation_id=message.conversation_id,
+        run_id=message.run_id,
+        parent_id=message.parent_id or "",
+        role=_ROLES[message.role],
+        parts=map(_part_pb, message.parts),
+        state=_STATES[message.state],
+        model=message.model,
+        usage=None if message.usage is None else _usage_pb(message.usage),
+        create_time=timestamp_pb(message.created_at),
+    )
+
+
+def timestamp_pb(moment: datetime) -> Timestamp:
+    """Returns a moment as the contract spells it."""
+    timestamp = Timestamp()
+    timestamp.FromDatetime(moment)
+    return timestamp
+
+
+def part_of(part: data_pb2.Part) -> Part:
+    """Returns a part of a request; its kind is None where it has none that we know."""
+    kind = part.WhichOneof("kind")
+    return Part(None, "") if kind is None else Part(PartKind(kind), getattr(part, kind))
+
+
+def usage_of(usage: data_pb2.Usage) -> Usage:
+    """Returns the usage of a request."""
+    return Usage(
+        input_tokens=usage.input_tokens,
+        output_tokens=usage.output_tokens,
+        cached_tokens=usage.cached_tokens,
+        reasoning_tokens=usage.reasoning_tokens,
+        cost_usd=usage.cost_usd if usage.HasField("cost_usd") else None,
+        estimated=usage.estimated,
+    )
+
+
+def _part_pb(part: Part) -> data_pb2.Part:
+    return data_pb2.Part(text=part.text) if part.kind is PartKind.TEXT else data_pb2.Part(reasoning=part.text)
+
+
+def _usage_pb(usage: Usage) -> data_pb2.Usage:
+    return data_pb2.Usage(
+        input_tokens=usage.input_tokens,
+        output_tokens=usage.output_tokens,
+        cached_tokens=usage.cached_tokens,
+        reasoning_tokens=usage.reasoning_tokens,
+        cost_usd=usage.cost_usd,
+        estimated=usage.estimated,
+    )
+
+
+def _conversation_pb(conversation: Conversation) -> data_pb2.Conversation:
+    return data_pb2.Conversation(
+        id=conversation.id,
+        title=conversation.title,
+        create_time=timestamp_pb(conversation.created_at),
+        update_time=timestamp_pb(conversation.updated_at),
+    )

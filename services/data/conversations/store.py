@@ -1,0 +1,121 @@
+"""Conversations and messages in Postgres."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+from services.data.conversations.domain import (
+    Conversation,
+    ConversationNotFound,
+    Message,
+    MessageState,
+    Part,
+    PartKind,
+    Role,
+    Usage,
+)
+from services.data.tenancy import claims_of
+
+if TYPE_CHECKING:
+    from datetime import datetime
+    from typing import Any
+
+    from asyncpg import Record
+
+    from runtime.context import Identity
+    from runtime.postgres import Database
+
+_KINDS = {kind.value: kind for kind in PartKind}
+
+
+class PostgresConversations:
+    """`Store` on Postgres; whose rows a statement sees is row-level security's to say."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def create(self, caller: Identity, conversation_id: str, title: str, now: datetime) -> Conversation:
+        """Stores an empty conversation."""
+        return await self._one(
+            caller, "create_conversation", caller.org_id, caller.user_id, conversation_id, title, now
+        )
+
+    async def find(self, caller: Identity, conversation_id: str) -> Conversation:
+        """Returns a conversation."""
+        return await self._one(caller, "find_conversation", conversation_id)
+
+    async def list_conversations(
+        self, caller: Identity, *, after: tuple[datetime, str] | None, limit: int
+    ) -> list[Conversation]:
+        """Returns conversations by activity and id, both descending, that come after the given place."""
+        async with self._database.transaction(claims_of(caller)) as transaction:
+            rows = await transaction.fetch("list_conversations", *(after or (None, None)), limit)
+        return [_conversation(row) for row in rows]
+
+    async def rename(self, caller: Identity, conversation_id: str, title: str, now: datetime) -> Conversation:
+        """Changes the title."""
+        return await self._one(caller, "rename_conversation", conversation_id, title, now)
+
+    async def delete(self, caller: Identity, conversation_id: str) -> None:
+        """Deletes a conversation with its runs and messages."""
+        async with self._database.transaction(claims_of(caller)) as transaction:
+            if await transaction.fetch_row("delete_conversation", conversation_id) is None:
+                raise ConversationNotFound
+
+    async def list_messages(
+        self, caller: Identity, conversation_id: str, *, before: int | None, limit: int
+    ) -> list[Message]:
+        """Returns the newest messages before a position, newest first."""
+        async with self._database.transaction(claims_of(caller)) as transaction:
+            rows = await transaction.fetch("list_messages", conversation_id, before, limit)
+        if not rows:
+            raise ConversationNotFound
+        return [message_of(row) for row in rows if row["id"] is not None]
+
+    async def _one(self, caller: Identity, query: str, *args: Any) -> Conversation:
+        async with self._database.transaction(claims_of(caller)) as transaction:
+            row = await transaction.fetch_row(query, *args)
+        if row is None:
+            raise ConversationNotFound
+        return _conversation(row)
+
+
+def message_of(row: Record) -> Message:
+    """Builds a message from a row of the columns that the queries name."""
+    return Message(
+        id=str(row["id"]),
+        conversation_id=str(row["conversation_id"]),
+        run_id=str(row["run_id"]),
+        parent_id=None if row["parent_id"] is None else str(row["parent_id"]),
+        position=row["position"],
+        role=Role(row["role"]),
+        state=MessageState(row["state"]),
+        model=row["model"],
+        parts=_parts(row["parts"]),
+        usage=None if row["usage"] is None else _usage(row["usage"]),
+        created_at=row["created_at"],
+    )
+
+
+def _parts(stored: str) -> tuple[Part, ...]:
+    # A newer release, rolling out beside this one, may store kinds that this one does not know.
+    return tuple(Part(_KINDS[part["type"]], part["text"]) for part in json.loads(stored) if part["type"] in _KINDS)
+
+
+def _usage(stored: str) -> Usage:
+    fields = json.loads(stored)
+    return Usage(
+        input_tokens=fields["input_tokens"],
+        output_tokens=fields["output_tokens"],
+        cached_tokens=fields["cached_tokens"],
+        reasoning_tokens=fields["reasoning_tokens"],
+        cost_usd=fields["cost_usd"],
+        estimated=fields["estimated"],
+    )
+
+
+def _conversation(row: Record) -> Conversation:
+    return Conversation(
+        id=str(row["id"]), title=row["title"], created_at=row["created_at"], updated_at=row["updated_at"]
+    )

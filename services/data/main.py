@@ -1,0 +1,44 @@
+"""Runs the data service."""
+
+from __future__ import annotations
+
+from contextlib import AsyncExitStack
+from functools import partial
+
+from parley.auth.v1 import auth_pb2, auth_pb2_grpc
+from runtime import postgres, telemetry
+from runtime.channel import open_channel, unary
+from runtime.config import load
+from runtime.identity import Verifier
+from runtime.server import Server, serve
+from services.data.assembly import load_queries, servicers
+from services.data.config import DataConfig
+from services.data.readiness import await_schema
+
+
+async def main() -> None:
+    """Serves until a signal.
+
+    Raises: ConfigError.
+    """
+    config = load(DataConfig, "PARLEY_DATA_")
+    telemetry.configure(
+        "data", log_level=config.log_level, log_format=config.log_format, metrics_listen=config.metrics_listen
+    )
+    async with AsyncExitStack() as stack:
+        database = await stack.enter_async_context(
+            postgres.connect(config.database_url.reveal(), load_queries(), max_connections=config.pool_max_size)
+        )
+        channel = await stack.enter_async_context(open_channel(config.auth_address, auth_pb2.DESCRIPTOR))
+        auth = auth_pb2_grpc.AuthServiceStub(channel)
+
+        async def fetch_jwks() -> str:
+            response: auth_pb2.GetJwksResponse = await unary(
+                auth.GetJwks, auth_pb2.GetJwksRequest(), timeout_s=2, token=""
+            )
+            return response.jwks_json
+
+        verifier = Verifier(fetch_jwks, audience="data")
+        offered = servicers(database, message_max_chars=config.message_max_chars)
+        server = Server("data", config.listen, offered, verifier=verifier)
+        await serve(server, config, prepare=partial(await_schema, database))

@@ -1,0 +1,13 @@
+"""What row-level security reads of a caller."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from runtime.context import Identity
+
+
+def claims_of(caller: Identity) -> dict[str, str]:
+    """Returns the claims that policies are keyed on, and no others: what a statement holds may end up in a server's log."""
+    return {"org": caller.org_id, "sub": caller.user_id, "role": caller.role}
