@@ -13,7 +13,7 @@ from runtime.context import credential, request_id
 from runtime.status import from_rpc_error
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import AsyncGenerator, Sequence
 
     from google.protobuf.descriptor import FileDescriptor
 
@@ -82,7 +82,7 @@ async def unary(method: Any, request: Request, *, timeout_s: float, token: str |
 
 async def stream(
     method: Any, request: Request, *, timeout_s: float | None = None, token: str | None = None
-) -> AsyncIterator[Any]:
+) -> AsyncGenerator[Any, None]:
     """Calls a server-streaming method; otherwise as `unary`.
 
     The call is cancelled when the iterator is left, so close it (`contextlib.aclosing`) rather than drop it.

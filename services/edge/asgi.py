@@ -1,0 +1,241 @@
+"""What happens around every request: request id, span, log line, metrics, body limit, CORS, security headers. Pure ASGI."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+import uuid
+from typing import TYPE_CHECKING, Any
+
+import structlog
+from opentelemetry.trace import SpanKind
+from prometheus_client import Counter, Gauge, Histogram
+
+from runtime import telemetry
+from runtime.context import credential, request_id, set_identity
+from runtime.errors import Internal, ParleyError
+from services.edge import problems
+from services.edge.problems import BodyTimeout, BodyTooLarge
+
+if TYPE_CHECKING:
+    from opentelemetry.trace import Span
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+    from services.edge.cors import Cors
+    from services.edge.operation.readiness import Readiness
+
+log = structlog.stdlib.get_logger()
+
+UNTOUCHED = frozenset({"/healthz", "/readyz"})
+"""Paths that machines ask all the time: neither traced nor logged."""
+
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_SECURITY_HEADERS = {
+    b"cache-control": b"no-store",
+    b"content-security-policy": b"default-src 'none'; frame-ancestors 'none'",
+    b"referrer-policy": b"no-referrer",
+    b"x-content-type-options": b"nosniff",
+}
+_SERVER_ERROR = 500
+_CLIENT_CLOSED = 499  # never sent: nobody is there to read it
+_REQUESTS = Counter("parley_http_requests_total", "Requests answered.", ["method", "route", "status"])
+_SECONDS = Histogram(
+    "parley_http_request_duration_seconds",
+    "Length of requests, streams included.",
+    ["method", "route"],
+    buckets=[0.001 * 4**n for n in range(10)],
+)
+_FIRST_BYTE = Histogram(
+    "parley_http_first_byte_seconds",
+    "From the request to the first byte of its answer.",
+    ["method", "route"],
+    buckets=[0.0005 * 2**n for n in range(16)],
+)
+_ACTIVE = Gauge("parley_http_requests_active", "Requests under way.")
+
+
+class _ClientGoneError(Exception):
+    """The client left while it was sending."""
+
+
+class Exchange:
+    """One request and what is known of its answer.
+
+    Attributes:
+        headers: The request's, lower-case names; of several the last.
+        status: The answer's, once it has begun.
+        first_byte_s: How long the caller waited for it.
+        reason: Code of the error it tells of.
+        notes: What handlers add to the log line.
+    """
+
+    def __init__(self, scope: Scope, send: Send, extra: list[tuple[bytes, bytes]]) -> None:
+        self.scope = scope
+        self.headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+        self.status: int | None = None
+        self.first_byte_s = 0.0
+        self.reason = ""
+        self.notes: dict[str, Any] = {}
+        self.extra = extra
+        self._send = send
+        self._started = time.perf_counter()
+
+    async def send(self, message: Message) -> None:
+        """Sends one part of the answer, completing its headers."""
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            self.first_byte_s = self.elapsed_s
+            given = list(message["headers"])
+            names = {name for name, _ in given}
+            missing = [(name, value) for name, value in _SECURITY_HEADERS.items() if name not in names]
+            message = {**message, "headers": [*given, *missing, *self.extra]}
+        await self._send(message)
+
+    @property
+    def elapsed_s(self) -> float:
+        """Seconds since the request came in."""
+        return time.perf_counter() - self._started
+
+    @property
+    def route(self) -> str:
+        """The path as the API describes it, such as `/v1/runs/{run_id}`; empty: there is none."""
+        return getattr(self.scope.get("route"), "path", "")
+
+
+class Front:
+    """The outermost application.
+
+    Args:
+        app: What answers; it finds `parley.exchange` and `parley.notes` in the scope.
+        cors: Which origins may call.
+        readiness: Whether this instance drains; then connections are not kept.
+        max_body_bytes: Longest body.
+        body_timeout_s: Longest wait for it.
+    """
+
+    def __init__(
+        self, app: ASGIApp, *, cors: Cors, readiness: Readiness, max_body_bytes: int, body_timeout_s: float
+    ) -> None:
+        self._app = app
+        self._cors = cors
+        self._readiness = readiness
+        self._max_body_bytes = max_body_bytes
+        self._body_timeout_s = body_timeout_s
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answers one request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        exchange = Exchange(scope, send, [])
+        given = exchange.headers.get("x-request-id", "")
+        rid = given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
+        request_id.set(rid)
+        credential.set("")
+        set_identity(None)
+        exchange.extra += [(b"x-request-id", rid.encode()), *self._cors.headers(exchange.headers.get("origin", ""))]
+        if self._readiness.draining:
+            exchange.extra.append((b"connection", b"close"))
+        scope["parley.exchange"], scope["parley.notes"] = exchange, exchange.notes
+        if scope["path"] in UNTOUCHED:
+            await self._answer(exchange, receive)
+        else:
+            await self._observe(exchange, receive)
+
+    async def _observe(self, exchange: Exchange, receive: Receive) -> None:
+        method = exchange.scope["method"]
+        attributes = {
+            "http.request.method": method,
+            "url.path": exchange.scope["path"],
+            "url.scheme": exchange.scope["scheme"],
+        }
+        _ACTIVE.inc()
+        with telemetry.span(method, kind=SpanKind.SERVER, attributes=attributes, remote=exchange.headers) as span:
+            try:
+                await self._answer(exchange, receive)
+            except asyncio.CancelledError:
+                exchange.reason = exchange.reason or "CANCELLED"
+                raise
+            finally:
+                _ACTIVE.dec()
+                self._record(exchange, span)
+
+    async def _answer(self, exchange: Exchange, receive: Receive) -> None:
+        scope = exchange.scope
+        try:
+            if (allowed := self._cors.preflight(scope["method"], exchange.headers)) is not None:
+                await allowed(scope, receive, exchange.send)
+                return
+            await self._app(scope, await self._with_body(exchange, receive), exchange.send)
+        except _ClientGoneError:
+            return
+        except ParleyError as error:
+            await self._refuse(exchange, receive, error)
+        except Exception:
+            # Told once, here; the framework has already answered where it could.
+            log.exception("unforeseen_error", **{"http.route": exchange.route})
+            await self._refuse(exchange, receive, Internal("internal error"))
+
+    async def _refuse(self, exchange: Exchange, receive: Receive, error: ParleyError) -> None:
+        exchange.reason = error.code
+        if exchange.status is None:
+            await problems.respond(error, path=exchange.scope["path"])(exchange.scope, receive, exchange.send)
+
+    async def _with_body(self, exchange: Exchange, receive: Receive) -> Receive:
+        """Returns a `receive` that holds the whole body, which is read here, within its bounds."""
+        length = exchange.headers.get("content-length", "")
+        if length.isdigit() and int(length) > self._max_body_bytes:
+            raise self._too_large()
+        if length in {"", "0"} and "transfer-encoding" not in exchange.headers:
+            return receive
+        body = bytearray()
+        try:
+            async with asyncio.timeout(self._body_timeout_s):
+                more = True
+                while more:
+                    message = await receive()
+                    if message["type"] == "http.disconnect":
+                        raise _ClientGoneError
+                    body += message.get("body", b"")
+                    if len(body) > self._max_body_bytes:
+                        raise self._too_large()
+                    more = message.get("more_body", False)
+        except TimeoutError:
+            raise BodyTimeout("The request's body did not arrive in time.") from None
+        whole: list[Message] = [{"type": "http.request", "body": bytes(body), "more_body": False}]
+
+        async def replay() -> Message:
+            return whole.pop() if whole else await receive()
+
+        return replay
+
+    def _too_large(self) -> BodyTooLarge:
+        return BodyTooLarge(
+            f"The body may have at most {self._max_body_bytes} bytes.", max_bytes=str(self._max_body_bytes)
+        )
+
+    def _record(self, exchange: Exchange, span: Span) -> None:
+        method, route, seconds = exchange.scope["method"], exchange.route, exchange.elapsed_s
+        status = exchange.status or _CLIENT_CLOSED
+        span.update_name(f"{method} {route}" if route else method)
+        span.set_attribute("http.route", route)
+        span.set_attribute("http.response.status_code", status)
+        if status >= _SERVER_ERROR:
+            telemetry.fail(span, exchange.reason or str(status))
+        _REQUESTS.labels(method, route, str(status)).inc()
+        _SECONDS.labels(method, route).observe(seconds)
+        if exchange.status is not None:
+            _FIRST_BYTE.labels(method, route).observe(exchange.first_byte_s)
+        log.info(
+            "http",
+            **{
+                "http.method": method,
+                "http.route": route,
+                "http.status": status,
+                "duration_ms": round(seconds * 1000, 2),
+                "first_byte_ms": round(exchange.first_byte_s * 1000, 2),
+            },
+            **({"reason": exchange.reason} if exchange.reason else {}),
+            **exchange.notes,
+        )

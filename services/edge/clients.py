@@ -1,0 +1,67 @@
+"""Channels to the services behind the edge."""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import grpc
+
+from parley.auth.v1 import auth_pb2, auth_pb2_grpc
+from parley.chat.v1 import chat_pb2, chat_pb2_grpc
+from parley.data.v1 import data_pb2, data_pb2_grpc
+from runtime.channel import open_channel, unary
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from services.edge.config import EdgeConfig
+
+
+@dataclass(frozen=True)
+class Services:
+    """The services behind the edge.
+
+    Attributes:
+        auth: Stub of AuthService.
+        conversations: Stub of ConversationService.
+        chat: Stub of ChatService.
+        channels: The channels below, by name of the service.
+        timeout_s: Longest wait for a unary answer.
+    """
+
+    auth: auth_pb2_grpc.AuthServiceAsyncStub
+    conversations: data_pb2_grpc.ConversationServiceAsyncStub
+    chat: chat_pb2_grpc.ChatServiceAsyncStub
+    channels: dict[str, grpc.aio.Channel]
+    timeout_s: float
+
+    async def call(self, method: Any, request: Any) -> Any:
+        """Calls a unary method as the caller of the request at hand.
+
+        Raises: whatever the service raised.
+        """
+        return await unary(method, request, timeout_s=self.timeout_s)
+
+    async def jwks(self) -> str:
+        """Returns the public keys of access tokens as JSON text."""
+        response = await unary(self.auth.GetJwks, auth_pb2.GetJwksRequest(), timeout_s=self.timeout_s, token="")
+        return str(response.jwks_json)
+
+
+@contextlib.asynccontextmanager
+async def connect(config: EdgeConfig) -> AsyncIterator[Services]:
+    """Opens the channels; connecting happens at the first call."""
+    async with (
+        open_channel(config.auth_address, auth_pb2.DESCRIPTOR) as auth,
+        open_channel(config.data_address, data_pb2.DESCRIPTOR, idempotent=["UpdateConversation"]) as data,
+        open_channel(config.chat_address, chat_pb2.DESCRIPTOR, idempotent=["CancelRun"]) as chat,
+    ):
+        yield Services(
+            auth=auth_pb2_grpc.AuthServiceStub(auth),
+            conversations=data_pb2_grpc.ConversationServiceStub(data),
+            chat=chat_pb2_grpc.ChatServiceStub(chat),
+            channels={"auth": auth, "data": data, "chat": chat},
+            timeout_s=config.call_timeout_s,
+        )

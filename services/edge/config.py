@@ -1,0 +1,39 @@
+"""What the environment tells the edge; every field is the variable `PARLEY_EDGE_<NAME>`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from runtime.config import at_least
+from runtime.server import ServerConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class EdgeConfig(ServerConfig):
+    """The edge's settings."""
+
+    auth_address: str
+    """`host:port` of auth, or `dns:///name:port` to spread calls over all instances."""
+    data_address: str
+    """The same of data."""
+    chat_address: str
+    """The same of chat."""
+    cors_origins: tuple[str, ...] = ()
+    """Origins whose pages may call the API from a browser, such as `https://app.example.com`; the edge's own page needs none."""
+    trusted_proxies: tuple[str, ...] = ()
+    """Addresses or networks (`10.0.0.0/8`) of proxies whose `X-Forwarded-For` is believed; it feeds the sign-in throttle."""
+    web_root: str = str(Path(__file__).parents[2] / "web" / "dist")
+    """Directory of the built page; read once, at start."""
+    max_body_bytes: int = at_least(1, default=1024 * 1024)
+    """Longest request body."""
+    body_timeout_s: float = at_least(0.1, default=30.0)
+    """Longest wait for a request body, in seconds."""
+    call_timeout_s: float = at_least(0.1, default=15.0)
+    """Longest wait for the answer of a service, in seconds; streams have no end."""
+    max_streams: int = at_least(1, default=10_000)
+    """Event streams that may be open at once; more are answered 503."""
+    heartbeat_s: float = at_least(0.1, default=15.0)
+    """Silence after which a comment is sent on an event stream, in seconds."""
+    stalled_reader_s: float = at_least(1, default=60.0)
+    """Time after which an event stream whose client reads nothing is cut, in seconds."""

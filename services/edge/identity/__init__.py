@@ -1,0 +1,1 @@
+"""Sign-up, sessions and keys, in the shapes of GoTrue."""

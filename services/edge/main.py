@@ -1,0 +1,29 @@
+"""The composition root of the edge."""
+
+from __future__ import annotations
+
+from runtime import telemetry
+from runtime.config import load
+from runtime.identity import Verifier
+from services.edge.app import build
+from services.edge.clients import connect
+from services.edge.config import EdgeConfig
+from services.edge.operation.readiness import Readiness
+from services.edge.runs.stream import Streams
+from services.edge.server import HttpServer, serve
+
+
+async def main() -> None:
+    """Serves until SIGTERM."""
+    config = load(EdgeConfig, "PARLEY_EDGE_")
+    telemetry.configure(
+        "edge", log_level=config.log_level, log_format=config.log_format, metrics_listen=config.metrics_listen
+    )
+    async with connect(config) as services:
+        verifier = Verifier(services.jwks, audience="edge")
+        streams = Streams(
+            limit=config.max_streams, heartbeat_s=config.heartbeat_s, stalled_reader_s=config.stalled_reader_s
+        )
+        readiness = Readiness(services.channels)
+        app = build(config, services, verifier, streams, readiness)
+        await serve(HttpServer(app, config.listen), config, streams=streams, readiness=readiness)

@@ -1,0 +1,1 @@
+"""What operators and people need besides the API: health, documentation, the web page."""

@@ -1,0 +1,218 @@
+"""The answer that streams a run's events: raw ASGI, one send per batch, heartbeats, and an end when its client goes or the server drains."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import TYPE_CHECKING, Any, Literal
+
+from opentelemetry import trace
+from prometheus_client import Counter, Gauge
+from starlette.responses import Response
+
+from runtime.errors import ParleyError
+from services.edge.problems import NotReady, TooManyStreams
+from services.edge.runs.sse import COME_BACK, HEARTBEAT, OPENING, frames
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Iterator
+
+    from starlette.types import Receive, Scope, Send
+
+    from parley.chat.v1 import chat_pb2
+
+    Batches = AsyncGenerator[chat_pb2.StartRunResponse | chat_pb2.WatchRunResponse, None]
+
+Ending = Literal["completed", "nothing_new", "client_gone", "stalled", "drained", "broken"]
+
+_HEADERS = [
+    (b"content-type", b"text/event-stream; charset=utf-8"),
+    (b"cache-control", b"no-cache, no-transform"),
+    (b"x-accel-buffering", b"no"),
+]
+_QUIET_START_S = 0.25
+_LAST_WORDS_S = 1.0
+_OPEN = Gauge("parley_edge_streams_open", "Event streams that are open.")
+_EVENTS = Counter("parley_edge_stream_events_total", "Events sent on event streams.")
+_ENDED = Counter("parley_edge_streams_ended_total", "Event streams ended, by how.", ["how"])
+
+
+class Streams:
+    """The event streams that are open.
+
+    Args:
+        limit: How many may be.
+        heartbeat_s: Silence after which one says something.
+        stalled_reader_s: Time after which one whose client reads nothing is cut.
+    """
+
+    def __init__(self, *, limit: int, heartbeat_s: float, stalled_reader_s: float) -> None:
+        self.heartbeat_s = heartbeat_s
+        self.stalled_reader_s = stalled_reader_s
+        self._limit = limit
+        self._open: set[EventStream] = set()
+        self._none_open = asyncio.Event()
+        self._none_open.set()
+
+    @contextlib.contextmanager
+    def place(self, stream: EventStream) -> Iterator[None]:
+        """Holds a place for the length of the block.
+
+        Raises: TooManyStreams.
+        """
+        if len(self._open) >= self._limit:
+            raise TooManyStreams("This server holds as many open streams as it may; try again.", retry_after_s=1)
+        self._open.add(stream)
+        self._none_open.clear()
+        _OPEN.inc()
+        try:
+            yield
+        finally:
+            self._open.discard(stream)
+            _OPEN.dec()
+            if not self._open:
+                self._none_open.set()
+
+    async def drain(self, grace_s: float) -> None:
+        """Waits for the streams to end; tells those still open after `grace_s` to come back elsewhere."""
+        if await self._wait_for_none(grace_s):
+            return
+        for stream in list(self._open):
+            stream.leave("drained")
+        await self._wait_for_none(_LAST_WORDS_S)
+
+    async def _wait_for_none(self, seconds: float) -> bool:
+        try:
+            async with asyncio.timeout(seconds):
+                await self._none_open.wait()
+        except TimeoutError:
+            return False
+        return True
+
+
+class EventStream(Response):
+    """Streams batches of events as they come.
+
+    Status and headers wait for the first batch, so that an error before it is an ordinary answer; where `quiet_start` is set they wait
+    no longer than a quarter of a second, since a run that is watched may have nothing new to say for a while. No events at all is a 204,
+    which tells an EventSource that there is nothing to come back for.
+
+    What cuts the events off but is not the run's own end (a service that dies, a drain) ends the stream with `retry`: the client comes
+    back with its last id and misses nothing. A client that reads slowly slows down only what is read for it: a send waits for the
+    socket, and meanwhile nothing is taken from the service.
+
+    Args:
+        streams: Where it takes its place.
+        batches: The events; closed in any case.
+        quiet_start: Whether there may be no events for a while.
+    """
+
+    def __init__(self, streams: Streams, batches: Batches, *, quiet_start: bool) -> None:
+        super().__init__()
+        self._streams = streams
+        self._batches = batches
+        self._quiet_start = quiet_start
+        self._send: Send
+        self._begun = False
+        self._busy_since: float | None = None
+        self._last_sent = 0.0
+        self._leaving: asyncio.Timeout | None = None
+        self._ending: Ending = "completed"
+        self._events = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answers the request."""
+        self._send = send
+        with self._streams.place(self):
+            watcher = asyncio.create_task(self._watch(receive))
+            try:
+                await self._pump()
+                await self._end()
+            finally:
+                watcher.cancel()
+                _ENDED.labels(self._ending).inc()
+                scope.get("parley.notes", {}).update({"stream.ended": self._ending, "stream.events": self._events})
+                # Not awaited itself: its cancellation is not ours.
+                await asyncio.wait([watcher])
+
+    def leave(self, why: Ending) -> None:
+        """Ends the stream from outside its own task."""
+        if self._leaving is not None:
+            self._ending = why
+            self._leaving.reschedule(asyncio.get_running_loop().time())
+
+    async def _pump(self) -> None:
+        span = trace.get_current_span()
+        texts = 0
+        try:
+            # A scope that another task can end, without that being taken for a cancellation of the request.
+            async with asyncio.timeout(None) as self._leaving, contextlib.aclosing(self._batches) as batches:
+                async for batch in batches:
+                    await self._write(frames(batch.run_id, batch.events))
+                    self._events += len(batch.events)
+                    _EVENTS.inc(len(batch.events))
+                    if not texts and (texts := sum(event.HasField("text") for event in batch.events)):
+                        span.add_event("first_text_sent")
+        except TimeoutError:
+            if self._ending == "completed":
+                raise
+        except ParleyError:
+            if not self._begun:
+                raise
+            self._ending = "broken"
+        finally:
+            self._leaving = None
+
+    async def _end(self) -> None:
+        if self._ending in {"client_gone", "stalled"}:
+            return
+        if not self._begun and self._ending == "completed":
+            self._ending = "nothing_new"
+            await self._send({"type": "http.response.start", "status": 204, "headers": []})
+            await self._send({"type": "http.response.body", "body": b"", "more_body": False})
+            return
+        if not self._begun:
+            raise NotReady("This server is being replaced; try again.", retry_after_s=1)
+        last = b"" if self._ending == "completed" else COME_BACK
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_LAST_WORDS_S):
+                await self._send({"type": "http.response.body", "body": last, "more_body": False})
+
+    async def _write(self, data: bytes) -> None:
+        loop = asyncio.get_running_loop()
+        self._busy_since = loop.time()
+        if not self._begun:
+            self._begun = True
+            data = OPENING + data
+            await self._send({"type": "http.response.start", "status": 200, "headers": _HEADERS})
+        await self._send({"type": "http.response.body", "body": data, "more_body": True})
+        self._busy_since = None
+        self._last_sent = loop.time()
+
+    async def _watch(self, receive: Receive) -> None:
+        """Notices that the client has gone, and keeps a silent stream alive."""
+        loop = asyncio.get_running_loop()
+        self._last_sent = loop.time()
+        wait_s = _QUIET_START_S if self._quiet_start else self._streams.heartbeat_s
+        while True:
+            try:
+                async with asyncio.timeout(wait_s):
+                    message: Any = await receive()
+            except TimeoutError:
+                await self._tick(loop.time())
+                silence = 0.0 if self._busy_since is not None else loop.time() - self._last_sent
+                wait_s = max(self._streams.heartbeat_s - silence, 0.01)
+                continue
+            if message["type"] == "http.disconnect":
+                self.leave("client_gone")
+                return
+
+    async def _tick(self, now: float) -> None:
+        if self._busy_since is not None:
+            if now - self._busy_since >= self._streams.stalled_reader_s:
+                self.leave("stalled")
+        elif not self._begun:
+            if self._quiet_start:
+                await self._write(b"")
+        elif now - self._last_sent >= self._streams.heartbeat_s:
+            await self._write(HEARTBEAT)

@@ -1,0 +1,132 @@
+"""Serves HTTP until a signal, then drains: readiness first, then the streams, then the connections."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+from typing import TYPE_CHECKING
+
+import structlog
+import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from runtime import telemetry
+from services.edge import problems
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Iterator
+
+    from starlette.types import ASGIApp
+
+    from services.edge.config import EdgeConfig
+    from services.edge.operation.readiness import Readiness
+    from services.edge.runs.stream import Streams
+
+log = structlog.stdlib.get_logger()
+
+_LAST_REQUESTS_S = 3
+_KEEP_ALIVE_S = 75
+
+
+class HttpServer:
+    """An HTTP/1.1 server on one address.
+
+    Args:
+        app: What answers.
+        listen: `host:port`; port 0 takes a free one.
+    """
+
+    def __init__(self, app: ASGIApp, listen: str) -> None:
+        host, _, port = listen.rpartition(":")
+        config = uvicorn.Config(
+            app,
+            host=host.strip("[]") or "0.0.0.0",
+            port=int(port),
+            http=_Protocol,
+            ws="none",
+            loop="none",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,
+            timeout_keep_alive=_KEEP_ALIVE_S,
+            timeout_graceful_shutdown=_LAST_REQUESTS_S,
+            # Context variables of one request must not be seen by the next one on the same connection.
+            reset_contextvars=True,
+            backlog=2048,
+        )
+        self._server = _Uvicorn(config)
+        self._serving: asyncio.Task[None] | None = None
+
+    @property
+    def port(self) -> int:
+        """The port it listens on."""
+        sockets: list[socket.socket] = list(self._server.servers[0].sockets)
+        port: int = sockets[0].getsockname()[1]
+        return port
+
+    async def start(self) -> None:
+        """Listens.
+
+        Raises: SystemExit: the address cannot be had.
+        """
+        self._serving = asyncio.create_task(self._server.serve())
+        listening = asyncio.create_task(self._server.listening.wait())
+        await asyncio.wait({self._serving, listening}, return_when=asyncio.FIRST_COMPLETED)
+        listening.cancel()
+        if self._serving.done():
+            self._serving.result()
+
+    async def stop(self) -> None:
+        """Stops listening and gives requests under way three seconds."""
+        self._server.should_exit = True
+        if self._serving is not None:
+            await self._serving
+
+
+async def serve(server: HttpServer, config: EdgeConfig, *, streams: Streams, readiness: Readiness) -> None:
+    """Serves until SIGTERM or SIGINT.
+
+    From then on `/readyz` says 503 while everything else is still answered, since callers learn of it late. Streams get the drain's
+    grace to end by themselves; those still open then are told to come back elsewhere.
+    """
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    await server.start()
+    log.info("serving", port=server.port)
+    await stop.wait()
+    log.info("draining", grace_s=config.drain_grace_s)
+    readiness.draining = True
+    await streams.drain(config.drain_grace_s)
+    await server.stop()
+    log.info("stopped")
+    telemetry.shutdown()
+
+
+class _Uvicorn(uvicorn.Server):
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.listening = asyncio.Event()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self.listening.set()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        # Signals are the process's own affair: uvicorn's handlers would stop listening before the drain.
+        yield
+
+
+class _Protocol(HttpToolsProtocol):
+    def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - uvicorn's signature
+        """Tells of bytes that are no HTTP the way everything else is told."""
+        answer = problems.respond(problems.NOT_HTTP, path="")
+        head = [b"HTTP/1.1 400 Bad Request", *(name + b": " + value for name, value in answer.raw_headers)]
+        self.transport.write(b"\r\n".join([*head, b"connection: close", b"", b""]) + bytes(answer.body))
+        self.transport.close()
