@@ -1,0 +1,13 @@
+"""The gateway: language models of many providers behind one door.
+
+main        runs the service
+composition puts its parts together
+config      its settings
+servicer    protobuf to domain and back
+domain      calls, deltas, deployments, failures
+rules       what a call must look like
+chat        one call: deadlines, retries, usage
+observation spans and metrics of provider calls
+providers   which providers there are, and how they are asked
+wires       parsers of their streams
+"""

@@ -1,0 +1,40 @@
+"""Puts the gateway's parts together; `main` and the tests share it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from parley.gateway.v1 import gateway_pb2_grpc
+from runtime.server import Servicer
+from services.gateway.chat import Chat, Policy
+from services.gateway.domain import Timeouts
+from services.gateway.observation import TelemetryObserver
+from services.gateway.providers.registry import EnvironmentRegistry
+from services.gateway.providers.upstream import open_session
+from services.gateway.servicer import SERVICE, GatewayServicer
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from contextlib import AsyncExitStack
+
+    from services.gateway.config import Config
+    from services.gateway.providers.bridge import Bridge
+
+
+async def assemble(
+    config: Config, environ: Mapping[str, str], bridge: Bridge, stack: AsyncExitStack
+) -> tuple[Servicer, EnvironmentRegistry]:
+    """Builds the servicer and the registry behind it, which is yet to be loaded; `stack` closes what they hold."""
+    stack.push_async_callback(bridge.close)
+    session = await stack.enter_async_context(open_session(connections=config.upstream_connections))
+    registry = EnvironmentRegistry(config, environ, bridge, session)
+    policy = Policy(
+        timeouts=Timeouts(config.first_token_timeout_s, config.gap_timeout_s, config.total_timeout_s),
+        retries=config.retries,
+        backoff_s=config.retry_backoff_s,
+        retry_after_max_s=config.retry_after_max_s,
+        max_output_tokens=config.max_output_tokens,
+    )
+    chat = Chat(registry, TelemetryObserver(), policy)
+    add = gateway_pb2_grpc.add_GatewayServiceServicer_to_server
+    return Servicer(add, GatewayServicer(chat), SERVICE), registry

@@ -1,0 +1,46 @@
+"""The gateway's settings, read from `PARLEY_GATEWAY_…`; the providers' own variables keep their usual names."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from runtime.config import at_least
+from runtime.server import ServerConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config(ServerConfig):
+    """Settings of one gateway process."""
+
+    auth_address: str
+    """`host:port` of auth, whose keys prove access tokens."""
+    demo_base_url: str = ""
+    """OpenAI-shaped base URL of the demo provider, used when no other is found; empty: none."""
+    aliases: dict[str, str] = field(default_factory=dict)
+    """Alias to `provider/model`; overrides and adds to `fast` and `power`."""
+    default_model: str = "fast"
+    """What a call uses that names nothing: an alias or a model."""
+    models: tuple[str, ...] = ()
+    """Further models to list, each as `provider/model`; any model of a found provider can be called without this."""
+    compatible: dict[str, str] = field(default_factory=dict)
+    """Further OpenAI-compatible servers, name to base URL; the key of `vllm` is read from `VLLM_API_KEY`."""
+    ollama_probe: bool = True
+    """Looks for an Ollama on this machine when `OLLAMA_API_BASE` does not name one."""
+    discovery_timeout_s: float = at_least(0.01, default=2.0)
+    """Longest wait, at start, for a server to list its models."""
+    first_token_timeout_s: float = at_least(0.001, default=30.0)
+    """Longest wait for the first delta, in seconds."""
+    gap_timeout_s: float = at_least(0.001, default=30.0)
+    """Longest wait between two deltas, in seconds."""
+    total_timeout_s: float = at_least(0.001, default=600.0)
+    """Longest call, in seconds."""
+    retries: int = at_least(0, default=2)
+    """Further attempts after the first, as long as nothing has been given out."""
+    retry_backoff_s: float = at_least(0, default=0.5)
+    """Wait before the first of them, in seconds; it doubles."""
+    retry_after_max_s: float = at_least(0, default=5.0)
+    """A provider that asks for a longer wait is not waited for."""
+    max_output_tokens: int = at_least(1, default=4096)
+    """Most tokens of an answer where the call does not say."""
+    upstream_connections: int = at_least(1, default=2000)
+    """Most connections to providers; further calls wait for one."""

@@ -1,0 +1,22 @@
+"""Names of OpenTelemetry's conventions for generative AI, in one place since they still move (status: Development, 2026-08)."""
+
+OPERATION_NAME = "gen_ai.operation.name"
+OPERATION_CHAT = "chat"
+PROVIDER_NAME = "gen_ai.provider.name"
+CONVERSATION_ID = "gen_ai.conversation.id"
+REQUEST_MODEL = "gen_ai.request.model"
+REQUEST_STREAM = "gen_ai.request.stream"
+REQUEST_MAX_TOKENS = "gen_ai.request.max_tokens"
+REQUEST_TEMPERATURE = "gen_ai.request.temperature"
+RESPONSE_MODEL = "gen_ai.response.model"
+RESPONSE_FINISH_REASONS = "gen_ai.response.finish_reasons"
+RESPONSE_TIME_TO_FIRST_CHUNK = "gen_ai.response.time_to_first_chunk"
+USAGE_INPUT_TOKENS = "gen_ai.usage.input_tokens"
+USAGE_OUTPUT_TOKENS = "gen_ai.usage.output_tokens"
+USAGE_CACHED_TOKENS = "gen_ai.usage.cache_read.input_tokens"
+USAGE_REASONING_TOKENS = "gen_ai.usage.reasoning.output_tokens"
+
+# No convention has these yet.
+ATTEMPT = "parley.gateway.attempt"
+USAGE_ESTIMATED = "parley.gateway.usage_estimated"
+FAILURE_CAUSE = "parley.gateway.failure_cause"

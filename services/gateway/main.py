@@ -1,0 +1,39 @@
+"""Runs the gateway."""
+
+from __future__ import annotations
+
+import os
+from contextlib import AsyncExitStack
+
+from parley.auth.v1 import auth_pb2, auth_pb2_grpc
+from runtime import telemetry
+from runtime.channel import open_channel, unary
+from runtime.config import load
+from runtime.identity import Verifier
+from runtime.server import Server, serve
+from services.gateway.composition import assemble
+from services.gateway.config import Config
+from services.gateway.providers.bridge import Bridge
+
+
+async def run() -> None:
+    """Serves until a signal.
+
+    Raises: ConfigError.
+    """
+    config = load(Config, "PARLEY_GATEWAY_")
+    telemetry.configure(
+        "gateway", log_level=config.log_level, log_format=config.log_format, metrics_listen=config.metrics_listen
+    )
+    async with AsyncExitStack() as stack:
+        auth = auth_pb2_grpc.AuthServiceStub(
+            await stack.enter_async_context(open_channel(config.auth_address, auth_pb2.DESCRIPTOR))
+        )
+
+        async def fetch_jwks() -> str:
+            answer: auth_pb2.GetJwksResponse = await unary(auth.GetJwks, auth_pb2.GetJwksRequest(), timeout_s=5)
+            return answer.jwks_json
+
+        servicer, registry = await assemble(config, os.environ, Bridge(), stack)
+        server = Server("gateway", config.listen, [servicer], verifier=Verifier(fetch_jwks, audience="gateway"))
+        await serve(server, config, prepare=registry.load)

@@ -1,0 +1,255 @@
+"""The only module that imports litellm: it knows how each provider wants its requests, what its models take and what they cost.
+
+`get_provider_chat_config` and what it returns are litellm's inner interface. The version is pinned, and
+`tests/contract/gateway/test_litellm.py` fails when that interface changes.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote, urlencode
+
+from services.gateway.domain import ModelLimits, Role
+from services.gateway.providers.provider import Wire
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
+
+    from services.gateway.domain import Call, Counts, Message, Tool
+    from services.gateway.providers.provider import Provider
+
+# Read by litellm while it is imported: nothing is fetched from the network, no `.env` is loaded.
+_SETTINGS = {
+    "LITELLM_LOCAL_MODEL_COST_MAP": "True",
+    "LITELLM_LOCAL_ANTHROPIC_BETA_HEADERS": "True",
+    "LITELLM_LOCAL_BLOG_POSTS": "True",
+    "LITELLM_LOCAL_AUTOROUTER_PRESETS": "True",
+    "LITELLM_LOCAL_POLICY_TEMPLATES": "True",
+    "LITELLM_MODE": "PRODUCTION",
+}
+_LOGGERS = ("LiteLLM", "LiteLLM Router", "LiteLLM Proxy")
+
+
+@dataclass(frozen=True, slots=True)
+class HttpRequest:
+    """A request as a provider wants it: a POST of JSON."""
+
+    url: str
+    headers: Mapping[str, str]
+    body: Mapping[str, Any]
+
+
+class Unspellable(Exception):
+    """The call cannot be put into this provider's words; `cause` is a word for the log."""
+
+    def __init__(self, cause: str) -> None:
+        super().__init__(cause)
+        self.cause = cause
+
+
+class Bridge:
+    """litellm, once it is loaded.
+
+    Loading takes seconds of CPU, so it happens in a thread after the process has begun to listen. Until then no other method may be used.
+    """
+
+    def __init__(self) -> None:
+        self._litellm: Any = None
+        self._warm = False
+
+    def load(self, *, streams: bool) -> None:
+        """Imports litellm; blocks for seconds. What is done already is not done again.
+
+        Args:
+            streams: Warms up litellm's own streams too, which else cost the first caller half a second, and all others with it.
+        """
+        if self._litellm is None:
+            self._import()
+        if streams and not self._warm:
+            self._warm_up()
+
+    def _import(self) -> None:
+        os.environ.update(_SETTINGS)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            import litellm
+        litellm.suppress_debug_info = True
+        litellm.telemetry = False
+        litellm.drop_params = True
+        litellm.turn_off_message_logging = True
+        for name in _LOGGERS:
+            # Its own handlers would write every line a second time, past our format.
+            logging.getLogger(name).handlers.clear()
+        self._litellm = litellm
+
+    def _warm_up(self) -> None:
+        prompt = [{"role": "user", "content": "-"}]
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            # A mocked answer: nothing leaves the process.
+            for _ in self._litellm.completion(
+                model="bedrock/amazon.nova-lite-v1:0", messages=prompt, stream=True, mock_response="-"
+            ):
+                pass
+        self._warm = True
+
+    def request(self, provider: Provider, model: str, call: Call, *, max_output_tokens: int) -> HttpRequest:
+        """Spells a streaming call for a provider whose wire we read ourselves.
+
+        Raises: Unspellable.
+        """
+        params = _params(call, max_output_tokens)
+        if provider.wire is Wire.OPENAI:
+            params["stream_options"] = {"include_usage": True}
+        messages = [_message(message) for message in call.messages]
+        key = provider.api_key.reveal() or None
+        options = dict(provider.options)
+        try:
+            config = self._config(provider, model)
+            if provider.dialect == "azure":
+                mapped = config.map_openai_params(params, {}, model, True, api_version=options["api_version"])
+                # litellm leaves Azure's address and key to OpenAI's SDK.
+                headers = {"api-key": provider.api_key.reveal(), "content-type": "application/json"}
+                url = _azure_url(provider, model)
+            else:
+                mapped = config.map_openai_params(params, {}, model, True)
+                base = f"{provider.base_url}/v1/messages" if provider.wire is Wire.ANTHROPIC else provider.base_url
+                headers = config.validate_environment(
+                    {}, model, messages, dict(mapped), options, api_key=key, api_base=base
+                )
+                url = config.get_complete_url(base, key, model, dict(mapped), options, stream=True)
+            body = config.transform_request(model, messages, mapped, options, headers)
+        except Exception as error:  # noqa: BLE001
+            # Whatever litellm raises here is about this call's content, and its text may quote it.
+            raise Unspellable(type(error).__name__) from None
+        return HttpRequest(url, {"content-type": "application/json", **headers}, body)
+
+    async def open(
+        self,
+        provider: Provider,
+        model: str,
+        call: Call,
+        *,
+        max_output_tokens: int,
+        timeout_s: float,
+        headers: Mapping[str, str],
+    ) -> AsyncGenerator[Any, None]:
+        """Opens a stream that litellm reads; cancelling the task that iterates it closes the connection.
+
+        Yields: OpenAI-shaped chunks.
+        Raises: litellm's exceptions; `status_of` reads them.
+        """
+        stream = await self._litellm.acompletion(
+            model=f"{provider.dialect}/{model}",
+            messages=[_message(message) for message in call.messages],
+            api_key=provider.api_key.reveal() or None,
+            api_base=provider.base_url or None,
+            stream_options={"include_usage": True},
+            # Retries and deadlines are ours.
+            max_retries=0,
+            num_retries=0,
+            timeout=timeout_s,
+            extra_headers=dict(headers),
+            **provider.options,
+            **_params(call, max_output_tokens),
+        )
+        try:
+            async for chunk in stream:
+                yield chunk
+        finally:
+            await stream.aclose()
+
+    def limits(self, provider: Provider, model: str) -> ModelLimits:
+        """Returns what a model can take, as far as litellm knows."""
+        if not provider.priced or provider.wire is Wire.OLLAMA:
+            # For Ollama litellm would ask the server, and wait for it.
+            return ModelLimits()
+        try:
+            info = self._litellm.get_model_info(model, provider.dialect)
+        except Exception:  # noqa: BLE001 - it raises a plain Exception for a model it does not know
+            return ModelLimits()
+        return ModelLimits(info.get("max_input_tokens") or 0, info.get("max_output_tokens") or 0)
+
+    def price(self, provider: Provider, model: str, counts: Counts) -> float | None:
+        """Returns the price of a call in US dollars, or None where litellm does not know it."""
+        if not provider.priced:
+            return None
+        if provider.wire is Wire.OLLAMA:
+            return 0.0
+        try:
+            sent, written = self._litellm.cost_per_token(
+                model=model,
+                custom_llm_provider=provider.dialect,
+                prompt_tokens=counts.input_tokens,
+                completion_tokens=counts.output_tokens,
+                cache_read_input_tokens=counts.cached_tokens,
+                cache_creation_input_tokens=counts.cache_write_tokens,
+            )
+        except Exception:  # noqa: BLE001 - it raises a plain Exception for a model it does not know
+            return None
+        return float(sent + written)
+
+    async def close(self) -> None:
+        """Closes the connections of litellm's own streams."""
+        if self._litellm is not None:
+            await self._litellm.close_litellm_async_clients()
+
+    def _config(self, provider: Provider, model: str) -> Any:
+        from litellm.types.utils import LlmProviders
+        from litellm.utils import ProviderConfigManager
+
+        config = ProviderConfigManager.get_provider_chat_config(model, LlmProviders(provider.dialect))
+        if config is None:
+            raise Unspellable("unknown_dialect")
+        return config
+
+
+def status_of(error: Exception) -> tuple[int, str, Mapping[str, str]]:
+    """Reads an exception of litellm: status (0 where it is none of litellm's), text for classification, headers of the answer."""
+    status = getattr(error, "status_code", 0)
+    headers = getattr(getattr(error, "response", None), "headers", None)
+    return (status if isinstance(status, int) else 0), str(error), headers if headers is not None else {}
+
+
+def _params(call: Call, max_output_tokens: int) -> dict[str, Any]:
+    params: dict[str, Any] = {"stream": True, "max_tokens": max_output_tokens}
+    if call.temperature is not None:
+        params["temperature"] = call.temperature
+    if call.stop:
+        params["stop"] = list(call.stop)
+    if call.tools:
+        params["tools"] = [_tool(tool) for tool in call.tools]
+    return params
+
+
+def _tool(tool: Tool) -> dict[str, Any]:
+    schema = json.loads(tool.parameters_json) if tool.parameters_json else {}
+    parameters = {"type": "object", "properties": {}, **schema}
+    return {
+        "type": "function",
+        "function": {"name": tool.name, "description": tool.description, "parameters": parameters},
+    }
+
+
+def _message(message: Message) -> dict[str, Any]:
+    spelt: dict[str, Any] = {"role": message.role.value, "content": message.text}
+    if message.role is Role.TOOL:
+        spelt["tool_call_id"] = message.tool_call_id
+    if message.tool_calls:
+        spelt["content"] = message.text or None
+        spelt["tool_calls"] = [
+            {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments_json}}
+            for call in message.tool_calls
+        ]
+    return spelt
+
+
+def _azure_url(provider: Provider, deployment: str) -> str:
+    version = urlencode({"api-version": provider.options["api_version"]})
+    return f"{provider.base_url}/openai/deployments/{quote(deployment, safe='')}/chat/completions?{version}"

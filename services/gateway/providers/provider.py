@@ -1,0 +1,54 @@
+"""What is known of a provider before it is asked anything."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from runtime.config import Secret
+
+_NO_KEY = Secret("")
+
+
+class Wire(enum.Enum):
+    """How a provider's stream is read."""
+
+    OPENAI = "openai"
+    ANTHROPIC = "anthropic"
+    OLLAMA = "ollama"
+    LITELLM = "litellm"
+    """By litellm: every provider whose wire we do not speak."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Provider:
+    """A provider this process may call.
+
+    Attributes:
+        name: What calls say before the slash.
+        system: Its name in OpenTelemetry's `gen_ai.provider.name`.
+        dialect: litellm's name of it, which decides how requests are spelt and what they cost.
+        wire: How its stream is read.
+        base_url: Where it is, without the path of the call; empty where litellm knows.
+        api_key: Empty where it wants none.
+        options: What litellm needs besides, by litellm's names.
+        models: The models to list, the first one being used where nothing better is known.
+        fast: Model behind the alias `fast`.
+        power: Model behind the alias `power`.
+        discovers: Its server can be asked which models it has.
+        priced: The dialect's prices and limits hold for it; a compatible server may call any model anything.
+    """
+
+    name: str
+    system: str
+    dialect: str
+    wire: Wire
+    base_url: str = ""
+    api_key: Secret = _NO_KEY
+    options: Mapping[str, str] = field(default_factory=dict)
+    models: tuple[str, ...] = ()
+    fast: str = ""
+    power: str = ""
+    discovers: bool = False
+    priced: bool = True

@@ -1,0 +1,181 @@
+"""Deployments whose wire we read ourselves: litellm spells the request, our parser moves the tokens."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import aiohttp
+import msgspec
+
+from runtime import telemetry
+from services.gateway.domain import ModelLimits
+from services.gateway.providers import faults
+from services.gateway.providers.bridge import Bridge, Unspellable
+from services.gateway.providers.provider import Provider, Wire
+from services.gateway.wires.anthropic import AnthropicParser
+from services.gateway.wires.ollama import OllamaParser
+from services.gateway.wires.openai import OpenAIParser
+from services.gateway.wires.parser import CutOff, ErrorInStream, Parser, Unreadable
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Sequence
+
+    from services.gateway.domain import AttemptFailed, Call, Counts, ProviderDelta
+
+_PARSERS: dict[Wire, type[OpenAIParser | AnthropicParser | OllamaParser]] = {
+    Wire.OPENAI: OpenAIParser,
+    Wire.ANTHROPIC: AnthropicParser,
+    Wire.OLLAMA: OllamaParser,
+}
+_STREAM_TYPES = {
+    Wire.OPENAI: "text/event-stream",
+    Wire.ANTHROPIC: "text/event-stream",
+    Wire.OLLAMA: "application/x-ndjson",
+}
+# Types that some compatible servers give their streams for want of a better one.
+_VAGUE_TYPES = {"", "application/octet-stream", "text/plain", "binary/octet-stream"}
+
+_CONNECT_TIMEOUT_S = 10.0
+_ERROR_BODY_MAX_BYTES = 64 * 1024
+# A model that has said why it stopped has answered; usage and the end marker follow at once or not at all.
+_TRAILER_TIMEOUT_S = 2.0
+# The end of the body, read so that the connection can be used again.
+_EPILOGUE_TIMEOUT_S = 0.1
+
+
+def open_session(*, connections: int) -> aiohttp.ClientSession:
+    """Opens the pool of connections to providers; proxies are taken from the usual variables.
+
+    Args:
+        connections: Most connections at a time; further calls wait for one.
+    """
+    return aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(limit=connections, keepalive_timeout=60, ttl_dns_cache=60),
+        timeout=aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_TIMEOUT_S),
+        headers={"accept-encoding": "identity", "user-agent": "parley-gateway"},
+        cookie_jar=aiohttp.DummyCookieJar(),
+        trust_env=True,
+        json_serialize=lambda value: msgspec.json.encode(value).decode(),
+    )
+
+
+@dataclass(frozen=True)
+class UpstreamDeployment:
+    """A model at a provider that speaks a wire of ours; see `domain.Deployment`."""
+
+    source: Provider
+    model: str
+    listed: bool
+    limits: ModelLimits
+    bridge: Bridge
+    session: aiohttp.ClientSession
+
+    @property
+    def provider(self) -> str:
+        """The provider's name in OpenTelemetry."""
+        return self.source.system
+
+    def price(self, counts: Counts) -> float | None:
+        """See `domain.Deployment.price`."""
+        return self.bridge.price(self.source, self.model, counts)
+
+    async def stream(self, call: Call, *, max_output_tokens: int) -> AsyncGenerator[Sequence[ProviderDelta], None]:
+        """See `domain.Deployment.stream`.
+
+        What arrives while the caller is busy waits in the connection's buffer and comes as one batch; a full buffer slows the provider down.
+        """
+        response = await self._open(call, max_output_tokens)
+        try:
+            if response.status != 200:  # noqa: PLR2004
+                raise await self._refusal(response)
+            self._check_type(response)
+            parser = _PARSERS[self.source.wire]()
+            while not parser.done:
+                data = await self._read(response, parser)
+                if deltas := self._parse(parser, data):
+                    yield deltas
+            await _read_epilogue(response)
+        finally:
+            # Closes the connection unless the body was read to its end.
+            response.close()
+
+    async def _open(self, call: Call, max_output_tokens: int) -> aiohttp.ClientResponse:
+        try:
+            request = self.bridge.request(self.source, self.model, call, max_output_tokens=max_output_tokens)
+        except Unspellable as error:
+            raise faults.rejected(self.source, self.model, error.cause) from None
+        try:
+            return await self.session.post(
+                request.url,
+                data=msgspec.json.encode(request.body),
+                headers={**request.headers, **telemetry.outgoing_headers()},
+                # A redirect would carry prompt and key to wherever it points.
+                allow_redirects=False,
+            )
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise faults.unreachable(self.source, self.model, type(error).__name__) from None
+
+    async def _read(self, response: aiohttp.ClientResponse, parser: Parser) -> bytes:
+        """Returns all that has arrived, at least a byte; nothing at the end."""
+        try:
+            if parser.finished:
+                async with asyncio.timeout(_TRAILER_TIMEOUT_S):
+                    return await response.content.readany()
+            return await response.content.readany()
+        except (aiohttp.ClientError, TimeoutError, OSError):
+            # The parser knows whether what is missing matters.
+            return b""
+
+    def _parse(self, parser: Parser, data: bytes) -> Sequence[ProviderDelta]:
+        try:
+            return parser.feed(data) if data else parser.end()
+        except Unreadable as error:
+            raise faults.unreadable(self.source, self.model, error.cause) from None
+        except CutOff:
+            raise faults.cut_off(self.source, self.model) from None
+        except ErrorInStream as error:
+            raise faults.refused(
+                self.source, self.model, status=error.status, code=error.code, text=error.text
+            ) from None
+
+    def _check_type(self, response: aiohttp.ClientResponse) -> None:
+        kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()
+        expected = _STREAM_TYPES[self.source.wire]
+        if kind != expected and kind not in _VAGUE_TYPES:
+            raise faults.unreadable(self.source, self.model, "wrong_content_type")
+
+    async def _refusal(self, response: aiohttp.ClientResponse) -> AttemptFailed:
+        raw = b""
+        try:
+            while len(raw) < _ERROR_BODY_MAX_BYTES and (more := await response.content.readany()):
+                raw += more
+        except (aiohttp.ClientError, TimeoutError, OSError):
+            pass
+        code, text = _error_words(raw)
+        wait_s = faults.retry_after_s(response.headers)
+        return faults.refused(
+            self.source, self.model, status=response.status, code=code, text=text, retry_after_s=wait_s
+        )
+
+
+async def _read_epilogue(response: aiohttp.ClientResponse) -> None:
+    try:
+        async with asyncio.timeout(_EPILOGUE_TIMEOUT_S):
+            while await response.content.readany():
+                pass
+    except (aiohttp.ClientError, TimeoutError, OSError):
+        pass
+
+
+def _error_words(raw: bytes) -> tuple[str, str]:
+    """Reads code and text out of an error body, for classification only."""
+    text = raw[:_ERROR_BODY_MAX_BYTES].decode(errors="replace")
+    try:
+        body = msgspec.json.decode(raw)
+    except (msgspec.DecodeError, RecursionError, UnicodeError):
+        return "", text
+    error = body.get("error") if isinstance(body, dict) else None
+    code = (error.get("code") or error.get("type")) if isinstance(error, dict) else None
+    return (code if isinstance(code, str) else ""), text

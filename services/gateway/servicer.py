@@ -1,0 +1,143 @@
+"""protobuf to domain and back; no rules here."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING
+
+from parley.gateway.v1 import gateway_pb2 as pb
+from parley.gateway.v1 import gateway_pb2_grpc
+from runtime.validation import invalid
+from services.gateway.domain import (
+    Call,
+    Finished,
+    FinishReason,
+    Message,
+    Reasoning,
+    Role,
+    Started,
+    Text,
+    Timeouts,
+    Tool,
+    ToolCall,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Sequence
+
+    from google.protobuf.duration_pb2 import Duration
+
+    from services.gateway.chat import Chat
+    from services.gateway.domain import Delta, ListedModel
+
+SERVICE = pb.DESCRIPTOR.services_by_name["GatewayService"].full_name
+
+_ROLES = {
+    pb.ROLE_SYSTEM: Role.SYSTEM,
+    pb.ROLE_USER: Role.USER,
+    pb.ROLE_ASSISTANT: Role.ASSISTANT,
+    pb.ROLE_TOOL: Role.TOOL,
+}
+_REASONS = {
+    FinishReason.STOP: pb.FINISH_REASON_STOP,
+    FinishReason.LENGTH: pb.FINISH_REASON_LENGTH,
+    FinishReason.TOOL_CALLS: pb.FINISH_REASON_TOOL_CALLS,
+    FinishReason.CONTENT_FILTER: pb.FINISH_REASON_CONTENT_FILTER,
+}
+
+
+class GatewayServicer(gateway_pb2_grpc.GatewayServiceServicer):
+    """Serves `GatewayService`."""
+
+    def __init__(self, chat: Chat) -> None:
+        self._chat = chat
+
+    async def Chat(self, request: pb.ChatRequest, context: object) -> AsyncIterator[pb.ChatResponse]:
+        """See the contract."""
+        async with contextlib.aclosing(self._chat.stream(_call(request))) as batches:
+            async for deltas in batches:
+                yield _response(deltas)
+
+    async def ListModels(self, request: pb.ListModelsRequest, context: object) -> pb.ListModelsResponse:
+        """See the contract."""
+        return pb.ListModelsResponse(models=[_model(model) for model in self._chat.models()])
+
+
+def _call(request: pb.ChatRequest) -> Call:
+    return Call(
+        model=request.model,
+        messages=tuple(_message(place, message) for place, message in enumerate(request.messages)),
+        tools=tuple(Tool(tool.name, tool.description, tool.parameters_json) for tool in request.tools),
+        temperature=request.temperature if request.HasField("temperature") else None,
+        max_output_tokens=request.max_output_tokens,
+        stop=tuple(request.stop),
+        timeouts=Timeouts(
+            _seconds(request.timeouts.first_token), _seconds(request.timeouts.gap), _seconds(request.timeouts.total)
+        ),
+        conversation_id=request.conversation_id,
+    )
+
+
+def _message(place: int, message: pb.PromptMessage) -> Message:
+    role = _ROLES.get(message.role)
+    if role is None:
+        raise invalid(f"messages[{place}].role", "must be one of system, user, assistant and tool.")
+    return Message(
+        role=role,
+        text=message.text,
+        tool_calls=tuple(ToolCall(call.id, call.name, call.arguments_json) for call in message.tool_calls),
+        tool_call_id=message.tool_call_id,
+    )
+
+
+def _seconds(duration: Duration) -> float:
+    return duration.seconds + duration.nanos / 1e9
+
+
+def _response(deltas: Sequence[Delta]) -> pb.ChatResponse:
+    response = pb.ChatResponse()
+    add = response.deltas.add
+    for delta in deltas:
+        match delta:
+            case Text(text=text):
+                add().text = text
+            case Reasoning(text=text):
+                add().reasoning = text
+            case Started(provider=provider, model=model):
+                add().started.SetInParent()
+                response.deltas[-1].started.provider = provider
+                response.deltas[-1].started.model = model
+            case Finished():
+                add().finished.CopyFrom(_finished(delta))
+            case _:
+                add().tool_call.CopyFrom(
+                    pb.ToolCallDelta(index=delta.index, id=delta.id, name=delta.name, arguments_delta=delta.arguments)
+                )
+    return response
+
+
+def _finished(finished: Finished) -> pb.Finished:
+    counts = finished.usage.counts
+    return pb.Finished(
+        reason=_REASONS[finished.reason],
+        usage=pb.Usage(
+            input_tokens=counts.input_tokens,
+            output_tokens=counts.output_tokens,
+            cached_tokens=counts.cached_tokens,
+            reasoning_tokens=counts.reasoning_tokens,
+            cost_usd=finished.usage.cost_usd,
+            estimated=finished.usage.estimated,
+        ),
+    )
+
+
+def _model(model: ListedModel) -> pb.Model:
+    return pb.Model(
+        name=model.name,
+        provider=model.provider,
+        provider_model=model.provider_model,
+        alias=model.alias,
+        default=model.default,
+        context_window_tokens=model.limits.context_window_tokens,
+        max_output_tokens=model.limits.max_output_tokens,
+    )

@@ -1,0 +1,60 @@
+"""Cuts bytes into the data of server-sent events."""
+
+from __future__ import annotations
+
+from services.gateway.wires.lines import Lines
+from services.gateway.wires.parser import MAX_LINE_BYTES, Unreadable
+
+_FIELDS = (b"event:", b"id:", b"retry:", b":", b"event", b"data", b"id", b"retry")
+
+
+class Events:
+    """Collects the `data` of events; their names and ids say nothing here that the data does not say.
+
+    Source: WHATWG HTML, 9.2.6. An event that the end of the stream leaves unended is given out too: some servers forget the blank line.
+    """
+
+    def __init__(self) -> None:
+        self._lines = Lines()
+        self._data: list[bytes] = []
+        self._size = 0
+        self._seen = False
+        self._strange = False
+
+    @property
+    def readable(self) -> bool:
+        """An event has come, or at least no line that the format does not know."""
+        return self._seen or not self._strange
+
+    def feed(self, data: bytes) -> list[bytes]:
+        """Returns the data of the events that the bytes complete.
+
+        Raises: Unreadable: a line or an event is longer than a provider may send.
+        """
+        events: list[bytes] = []
+        for line in self._lines.feed(data):
+            self._take(line, events)
+        return events
+
+    def end(self) -> list[bytes]:
+        """Returns the last event, where the stream ended without ending it."""
+        events: list[bytes] = []
+        for line in [*self._lines.end(), b""]:
+            self._take(line, events)
+        return events
+
+    def _take(self, line: bytes, events: list[bytes]) -> None:
+        if line.startswith(b"data:"):
+            value = line[6:] if line.startswith(b"data: ") else line[5:]
+            self._size += len(value)
+            if self._size > MAX_LINE_BYTES:
+                raise Unreadable("event_too_long")
+            self._data.append(value)
+        elif not line:
+            if self._data:
+                events.append(self._data[0] if len(self._data) == 1 else b"\n".join(self._data))
+                self._data.clear()
+                self._size = 0
+                self._seen = True
+        elif not line.startswith(_FIELDS):
+            self._strange = True
