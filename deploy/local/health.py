@@ -72,7 +72,3 @@ async def _accepting(address: str) -> None:
         else:
             writer.close()
             return
-
-
-async def demo_answers(run: object) -> bool:  # placeholder
-    return bool(run)

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import json
 import os
 import signal
 from typing import TYPE_CHECKING
 
-from deploy.local import health
 from deploy.local.home import HomeTakenError
 from deploy.local.progress import Progress
 from deploy.local.stack import Stack
 from deploy.local.unit import StartError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from deploy.local.settings import Settings
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -66,7 +69,21 @@ async def _announce(stack: Stack, progress: Progress) -> None:
     progress.say(f"Parley is ready: {stack.edge_url}", "bold green")
     progress.say(f"  traces  {stack.traces_url or 'sent to ' + os.environ.get('OTEL_EXPORTER_OTLP_ENDPOINT', '')}")
     progress.say(f"  logs    {stack.home.logs}")
-    if await health.demo_answers(stack):
-        progress.say("  models  none found: the demo provider answers. It is not a language model;", "yellow")
-        progress.say("          set OPENAI_API_KEY, ANTHROPIC_API_KEY or another provider's key to use one.", "yellow")
+    providers = _providers(stack.home.log("gateway"))
+    if providers == ["demo"]:
+        progress.say("  models  no provider was found: a demo answers, which is not a language model.", "yellow")
+        progress.say("          Set OPENAI_API_KEY, ANTHROPIC_API_KEY or another provider's key to use one.", "yellow")
+    elif providers:
+        progress.say(f"  models  {', '.join(providers)}")
     progress.say("  stop    Ctrl-C")
+
+
+def _providers(log: Path) -> list[str]:
+    """Returns the providers that the gateway said it found, none where it did not say."""
+    found: list[str] = []
+    for line in log.read_text(encoding="utf-8", errors="replace").splitlines():
+        with contextlib.suppress(ValueError):
+            event = json.loads(line)
+            if isinstance(event, dict) and event.get("event") == "providers_found":
+                found = event["providers"]
+    return found

@@ -105,11 +105,11 @@ def services(home: Home, addresses: Addresses, environ: Mapping[str, str]) -> li
             "CHAT_ADDRESS": addresses.chat,
         },
     }
-    # The gateway's imports take longer than all the rest together: it waits for nobody, and others for it at the end.
+    # The gateway's imports take longer than all the rest together: it waits for nobody but whom it asks for models.
     after = {
         "auth": ("migrate-auth",),
         "data": ("migrate-data", "auth"),
-        "gateway": (),
+        "gateway": ("demo_provider",),
         "chat": ("auth", "data", "redis"),
         "edge": ("auth",),
     }

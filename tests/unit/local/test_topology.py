@@ -87,7 +87,7 @@ def test_an_edge_open_to_all_is_reached_over_loopback() -> None:
 
 def test_nobody_waits_for_what_comes_later(home: Home) -> None:
     """Whoever is waited for stands before, so that the reverse is a safe order to stop in."""
-    seen = {"postgres", "redis", "migrate-auth", "migrate-data"}
+    seen = {"postgres", "redis", "demo_provider", "migrate-auth", "migrate-data"}
     for service in topology.SERVICES:
         assert set(table(home)[service].after) <= seen
         seen.add(service)
