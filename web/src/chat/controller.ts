@@ -15,6 +15,9 @@ import { firstWords } from "./title";
 /** How long a stopped run may take to say its last word before the page asks for what is stored. */
 const LAST_WORD_MS = 3000;
 
+/** Characters of an answer that are announced: longer ones are read on the page, at the reader's own pace. */
+const READ_ALOUD = 4000;
+
 export class ChatController {
   readonly store: ChatStore;
   private readonly api: Api;
@@ -60,6 +63,8 @@ export class ChatController {
   }
 
   startNew(): void {
+    // The message just sent is about to give the new thread its id.
+    if (this.thread(NEW_THREAD)?.active) return;
     this.store.dispatch({ type: "thread_started", viewKey: randomId() });
   }
 
@@ -69,13 +74,14 @@ export class ChatController {
     this.store.dispatch({ type: "thread_loading", thread: id, viewKey: randomId() });
     try {
       const page = await this.api.messages(id, "");
-      if (this.disposed || this.thread(id)?.active) return;
+      if (this.disposed) return;
       this.store.dispatch({ type: "thread_loaded", thread: id, messages: page.items, olderToken: page.nextPageToken });
     } catch (error) {
       this.store.dispatch({ type: "thread_failed", thread: id, problem: asProblem(error) });
       return;
     }
     if (!this.store.get().list.items.some((item) => item.id === id)) this.learnConversation(id);
+    if (this.thread(id)?.active) return;
     const last = this.thread(id)?.messages.at(-1);
     if (last?.role !== "assistant" || last.runId === null) return;
     if (last.state === "streaming") this.watch(id, last, last.runId);
@@ -124,6 +130,7 @@ export class ChatController {
   }
 
   discard(thread: string, message: Message): void {
+    this.drafts.saveUnsent(thread, "");
     if (message.clientMessageId)
       this.store.dispatch({ type: "message_discarded", thread, clientMessageId: message.clientMessageId });
   }
@@ -131,6 +138,7 @@ export class ChatController {
   private async sendAs(thread: string, text: string, clientMessageId: string): Promise<void> {
     if (this.thread(thread)?.active) return;
     const answerKey = randomId();
+    this.drafts.saveUnsent(thread, "");
     this.store.dispatch({ type: "message_sent", thread, text, clientMessageId, answerKey });
     const abort = new AbortController();
     this.following.set(answerKey, abort);
@@ -147,8 +155,8 @@ export class ChatController {
       if (answer && answer.runId !== null) this.leave(conversationId, answerKey, error);
       else {
         const problem = abort.signal.aborted ? problemOf("not_sent") : asProblem(error);
-        // The page is about to show the sign-in form; the words wait in the composer.
-        if (problem.code === "signed_out" || problem.status === 401) this.drafts.save(conversationId, text);
+        // A reload or the sign-in form may be next: the words must not be lost.
+        this.drafts.saveUnsent(conversationId, text);
         this.store.dispatch({ type: "message_unsent", thread: conversationId, clientMessageId, problem });
       }
     } finally {
@@ -288,7 +296,9 @@ export class ChatController {
 
   private announceEnd(answer: Message | undefined): void {
     if (!answer) return;
-    const text = plainText(visibleText(answer));
+    const whole = visibleText(answer);
+    const text =
+      plainText(whole.slice(0, READ_ALOUD)) + (whole.length > READ_ALOUD ? "… The whole answer is on the page." : "");
     const said = {
       cancelled: `Stopped. ${text}`,
       failed: `${text} ${answer.problem ? explain(answer.problem).text : ""}`,

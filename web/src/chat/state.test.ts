@@ -20,7 +20,7 @@ function wire(id: string, role: "user" | "assistant", content: string, more: Par
   };
 }
 
-function after(actions: ChatAction[], from: ChatState = INITIAL): ChatState {
+function reduced(actions: ChatAction[], from: ChatState = INITIAL): ChatState {
   return actions.reduce(reduce, from);
 }
 
@@ -52,14 +52,14 @@ function messages(state: ChatState, thread = "c1"): Message[] {
 }
 
 function answerAfter(list: RunEvent[]): Message {
-  const answer = messages(after([...open, send, events(list)])).at(-1);
+  const answer = messages(reduced([...open, send, events(list)])).at(-1);
   if (!answer) throw new Error("no answer");
   return answer;
 }
 
 describe("a turn", () => {
   test("shows the message and an empty answer at once", () => {
-    const state = after([...open, send]);
+    const state = reduced([...open, send]);
     expect(messages(state).map(({ role, state, text }) => ({ role, state, text }))).toEqual([
       { role: "user", state: "sending", text: "hi" },
       { role: "assistant", state: "sending", text: "" },
@@ -68,13 +68,13 @@ describe("a turn", () => {
   });
 
   test("gets the server's ids and keeps its keys", () => {
-    const [user, answer] = messages(after([...open, send, events(log([began, said]))]));
+    const [user, answer] = messages(reduced([...open, send, events(log([began, said]))]));
     expect(user).toMatchObject({ key: "m1", id: "u1", state: "complete" });
     expect(answer).toMatchObject({ key: "k1", id: "a1", runId: RUN, model: "demo", state: "streaming" });
   });
 
   test("grows by what comes and ends with done", () => {
-    const state = after([...open, send, events(log([began, text("Hel", 0), text("lo", 3), done("completed")]))]);
+    const state = reduced([...open, send, events(log([began, text("Hel", 0), text("lo", 3), done("completed")]))]);
     expect(messages(state).at(-1)).toMatchObject({ text: "Hello", state: "complete" });
     expect(state.threads.c1?.active).toBeNull();
   });
@@ -124,14 +124,14 @@ describe("a turn", () => {
 
   test("whose message could not be sent leaves the message, marked, and no answer", () => {
     const problem = problemOf("network");
-    const state = after([...open, send, { type: "message_unsent", thread: "c1", clientMessageId: "m1", problem }]);
+    const state = reduced([...open, send, { type: "message_unsent", thread: "c1", clientMessageId: "m1", problem }]);
     expect(messages(state)).toMatchObject([{ role: "user", state: "unsent", problem }]);
     expect(state.threads.c1?.active).toBeNull();
   });
 
   test("sent again takes the place of the one that failed", () => {
     const problem = problemOf("network");
-    const state = after([
+    const state = reduced([
       ...open,
       send,
       { type: "message_unsent", thread: "c1", clientMessageId: "m1", problem },
@@ -155,7 +155,7 @@ describe("an answer that was being written when the page was loaded", () => {
     events: list,
     at: AT,
   });
-  const shown = (actions: ChatAction[]) => visibleText(messages(after([...loaded, ...actions])).at(-1) as Message);
+  const shown = (actions: ChatAction[]) => visibleText(messages(reduced([...loaded, ...actions])).at(-1) as Message);
 
   test("never shows less than was stored while the log is replayed", () => {
     expect(shown([])).toBe("stored half");
@@ -174,7 +174,7 @@ describe("an answer that was being written when the page was loaded", () => {
   });
 
   test("keeps what was stored when it is left", () => {
-    const state = after([...loaded, { type: "run_left", thread: "c1", problem: null }]);
+    const state = reduced([...loaded, { type: "run_left", thread: "c1", problem: null }]);
     expect(messages(state).at(-1)).toMatchObject({ text: "stored half", state: "interrupted" });
   });
 });
@@ -189,14 +189,14 @@ describe("messages loaded again", () => {
   });
 
   test("are the same objects if nothing has changed, so nothing is drawn again", () => {
-    const before = after([...open, load(stored)]);
-    const again = after([load(stored)], before);
+    const before = reduced([...open, load(stored)]);
+    const again = reduced([load(stored)], before);
     expect(messages(again)[1]).toBe(messages(before)[1]);
   });
 
   test("keep older messages, and messages that could not be sent, in their places", () => {
     const problem = problemOf("network");
-    const state = after([
+    const state = reduced([
       ...open,
       load(stored, "older"),
       { type: "older_loaded", thread: "c1", messages: [wire("u0", "user", "first")], olderToken: "" },
@@ -208,8 +208,18 @@ describe("messages loaded again", () => {
     expect(state.threads.c1?.olderToken).toBe("");
   });
 
+  test("that hold the turn before its first event has come do not show it twice", () => {
+    const early = [
+      wire("u0", "user", "first"),
+      wire("u1", "user", "hi"),
+      wire("a1", "assistant", "", { state: "partial" }),
+    ];
+    const state = reduced([...open, send, load(early), events(log([began, said, text("live", 0)]))]);
+    expect(messages(state).map((message) => message.text)).toEqual(["first", "hi", "live"]);
+  });
+
   test("do not disturb the answer that is being written", () => {
-    const state = after([
+    const state = reduced([
       ...open,
       send,
       events(log([began, said, text("live", 0)])),
@@ -225,7 +235,7 @@ describe("the list of conversations", () => {
   });
 
   test("grows by pages without repeating one", () => {
-    const state = after([
+    const state = reduced([
       page([conversation("a"), conversation("b")], "t1"),
       page([conversation("b"), conversation("c")], "", true),
     ]);
@@ -234,25 +244,25 @@ describe("the list of conversations", () => {
 
   test("keeps its length when its first page is loaded again", () => {
     const [a, b, c] = [conversation("a", "2026-03"), conversation("b", "2026-02"), conversation("c", "2026-01")];
-    const state = after([page([a, b], "t1"), page([c], "t2", true), page([conversation("b", "2026-04"), a], "t1")]);
+    const state = reduced([page([a, b], "t1"), page([c], "t2", true), page([conversation("b", "2026-04"), a], "t1")]);
     expect(state.list.items.map(({ id }) => id)).toEqual(["b", "a", "c"]);
     expect(state.list.nextToken).toBe("t2");
   });
 
   test("puts the one that was written in first", () => {
     const touched: ChatAction = { type: "conversation_touched", id: "b", at: "2026-05" };
-    expect(after([page([conversation("a"), conversation("b")], ""), touched]).list.items[0]?.id).toBe("b");
+    expect(reduced([page([conversation("a"), conversation("b")], ""), touched]).list.items[0]?.id).toBe("b");
   });
 
   test("forgets a deleted conversation and its messages", () => {
-    const state = after([page([conversation("c1")], ""), ...open, { type: "conversation_removed", id: "c1" }]);
+    const state = reduced([page([conversation("c1")], ""), ...open, { type: "conversation_removed", id: "c1" }]);
     expect(state.list.items).toEqual([]);
     expect(state.threads).toEqual({});
   });
 });
 
 test("a new conversation keeps its messages and its view when it gets its id", () => {
-  const state = after([
+  const state = reduced([
     { type: "thread_started", viewKey: "v9" },
     { ...send, thread: NEW_THREAD },
     { type: "thread_adopted", conversation: conversation("c9") },
@@ -264,7 +274,7 @@ test("a new conversation keeps its messages and its view when it gets its id", (
 
 describe("a title", () => {
   test("falls back to the first words of the first message", () => {
-    const state = after([...open, { ...send, text: "  What is\n the   tide? " }]);
+    const state = reduced([...open, { ...send, text: "  What is\n the   tide? " }]);
     expect(titleOf(conversation("c1", "", ""), state.threads.c1)).toBe("What is the tide?");
     expect(titleOf(conversation("c1", "", "Tides"), state.threads.c1)).toBe("Tides");
     expect(titleOf(undefined, undefined)).toBe("New conversation");

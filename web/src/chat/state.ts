@@ -216,6 +216,11 @@ function reduceEvent(thread: Thread, { answerKey, at }: { answerKey: string; at:
   let active = thread.active;
   if (event.name === "run") {
     if (active) active = { ...active, runId: event.run_id };
+    // A page loaded in the meantime may hold these two already.
+    const ids = [event.message_id, event.user_message_id];
+    messages = messages.filter(
+      ({ id, key, clientMessageId }) => key === answerKey || clientMessageId || !ids.includes(id ?? ""),
+    );
     messages = markSent(messages, answerKey, event.user_message_id, event.run_id);
   } else if (event.name === "user_message") messages = markSent(messages, answerKey, event.message_id, event.run_id);
   else if (event.name === "done" || event.name === "error") active = null;

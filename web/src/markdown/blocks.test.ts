@@ -58,8 +58,8 @@ const shapes = (nodes: Nodes[]) => nodes.map(shape);
 describe("blocks of a growing text", () => {
   test.each([1, 2, 7, 64])("are in the end those of the whole text, grown by %d characters at a time", (step) => {
     const parser = new BlockParser();
-    for (let end = 0; end < DOCUMENT.length; end += step) parser.update(DOCUMENT.slice(0, end), false);
-    const blocks = parser.update(DOCUMENT, true);
+    for (let end = 0; end < DOCUMENT.length; end += step) parser.update(DOCUMENT.slice(0, end), "growing");
+    const blocks = parser.update(DOCUMENT, "whole");
     expect(shapes(blocks.map((block) => block.node))).toEqual(shapes(parse(DOCUMENT).children));
   });
 
@@ -67,28 +67,35 @@ describe("blocks of a growing text", () => {
     const parser = new BlockParser();
     for (let end = 0; end <= DOCUMENT.length; end++) {
       const text = DOCUMENT.slice(0, end);
-      const blocks = parser.update(text, false).slice(0, -1);
+      const blocks = parser.update(text, "growing").slice(0, -1);
       expect(shapes(blocks.map((block) => block.node)), `at ${end}`).toEqual(shapes(parse(text).children.slice(0, -1)));
     }
   });
 
   test("stay the same objects once another block has begun", () => {
     const parser = new BlockParser();
-    const before = parser.update("one\n\ntwo\n\nthree", false);
-    const later = parser.update("one\n\ntwo\n\nthree and more\n\nfour", false);
+    const before = parser.update("one\n\ntwo\n\nthree", "growing");
+    const later = parser.update("one\n\ntwo\n\nthree and more\n\nfour", "growing");
     expect(later[0]).toBe(before[0]);
   });
 
   test("are right again when the text does not continue what came before", () => {
     const parser = new BlockParser();
-    parser.update("# One\n\ntwo\n\nthree\n\n", false);
-    expect(shapes(parser.update("other", false).map((block) => block.node))).toEqual(shapes(parse("other").children));
+    parser.update("# One\n\ntwo\n\nthree\n\n", "growing");
+    expect(shapes(parser.update("other", "growing").map((block) => block.node))).toEqual(
+      shapes(parse("other").children),
+    );
+  });
+
+  test("show a text that was cut off without its open marks", () => {
+    const [block] = new BlockParser().update("cut **he", "cut");
+    expect(shapes([block?.node as Nodes])).toEqual(shapes(parse("cut **he**").children));
   });
 
   test("have their own starting places", () => {
     const parser = new BlockParser();
     for (let end = 0; end <= DOCUMENT.length; end++) {
-      const starts = parser.update(DOCUMENT.slice(0, end), false).map((block) => block.start);
+      const starts = parser.update(DOCUMENT.slice(0, end), "growing").map((block) => block.start);
       expect(new Set(starts).size).toBe(starts.length);
     }
   });
@@ -96,8 +103,8 @@ describe("blocks of a growing text", () => {
   test("know a definition that comes after its use when the text is whole", () => {
     const text = "See [this][x].\n\nMore.\n\n[x]: https://example.com\n";
     const parser = new BlockParser();
-    parser.update(text, false);
-    expect(shapes(parser.update(text, true).map((block) => block.node))).toEqual(shapes(parse(text).children));
+    parser.update(text, "growing");
+    expect(shapes(parser.update(text, "whole").map((block) => block.node))).toEqual(shapes(parse(text).children));
   });
 });
 

@@ -15,21 +15,25 @@ export type Block = {
 /** `[label]: target` lines, which change what stands before them. */
 const DEFINITION = /^ {0,3}\[[^\]\n]+\]:/m;
 
+/** More may come; no more will come, but it was cut off; it is as it was meant. */
+export type Phase = "growing" | "cut" | "whole";
+
 export class BlockParser {
   /** Blocks that nothing appended can change, and the text they came from. */
   private closed: Block[] = [];
   private closedText = "";
-  private last: { text: string; finished: boolean; blocks: Block[] } | null = null;
+  private last: { text: string; phase: Phase; blocks: Block[] } | null = null;
 
   /** The blocks of `text`. Cheap when it continues the text of the call before; right for any text. */
-  update(text: string, finished: boolean): Block[] {
-    if (this.last?.text === text && this.last.finished === finished) return this.last.blocks;
-    const blocks = this.parse(text, finished);
-    this.last = { text, finished, blocks };
+  update(text: string, phase: Phase): Block[] {
+    if (this.last?.text === text && this.last.phase === phase) return this.last.blocks;
+    const blocks = this.parse(text, phase);
+    this.last = { text, phase, blocks };
     return blocks;
   }
 
-  private parse(text: string, finished: boolean): Block[] {
+  private parse(text: string, phase: Phase): Block[] {
+    const finished = phase !== "growing";
     if (!text.startsWith(this.closedText) || (finished && DEFINITION.test(text))) {
       this.closed = [];
       this.closedText = "";
@@ -41,8 +45,9 @@ export class BlockParser {
     const closing = finished ? 0 : closedCount(starts, tail);
     const blocks = nodes.map((node, i) => {
       const start = starts[i] ?? 0;
-      const open = !finished && i === nodes.length - 1;
-      return { start: from + start, node: open ? completed(node, tail.slice(start)) : node, open };
+      const isLast = i === nodes.length - 1;
+      const drawn = isLast && phase !== "whole" ? completed(node, tail.slice(start)) : node;
+      return { start: from + start, node: drawn, open: isLast && !finished };
     });
     if (closing > 0) {
       this.closed = [...this.closed, ...blocks.slice(0, closing)];

@@ -3,7 +3,7 @@ import { describe, expect, test } from "vitest";
 import { Markdown } from "./markdown";
 import { plainText } from "./plain-text";
 
-const html = (text: string) => renderToStaticMarkup(<Markdown text={text} live={false} />);
+const html = (text: string) => renderToStaticMarkup(<Markdown text={text} phase="whole" />);
 
 describe("an answer is drawn", () => {
   test("with tables, task lists, strike-through and bare addresses", () => {
@@ -16,6 +16,7 @@ describe("an answer is drawn", () => {
 
   test("with its headings below the page's own", () => {
     expect(html("# One\n\n###### Six")).toMatch(/<h3>One<\/h3><h6>Six<\/h6>/);
+    expect(html("## Two\n\n### Three\n\n# One")).toMatch(/<h3>Two<\/h3><h4>Three<\/h4><h3>One<\/h3>/);
   });
 
   test("with links that open elsewhere and tell nothing", () => {

@@ -2,38 +2,47 @@
 import type { AlignType, Definition, Nodes, RootContent } from "mdast";
 import { createContext, Fragment, memo, type ReactNode, useContext, useMemo, useState } from "react";
 import { ImageIcon } from "../ui/icons";
-import { type Block, BlockParser } from "./blocks";
+import { type Block, BlockParser, type Phase } from "./blocks";
 import { CodeBlock } from "./code-block";
 import { hostOf, safeHref } from "./links";
 
-const Definitions = createContext<ReadonlyMap<string, Definition>>(new Map());
+/** What a piece of the text needs to know of the whole. */
+type Whole = {
+  /** Targets of `[text][label]` links, by label; none while the text grows. */
+  definitions: ReadonlyMap<string, Definition>;
+  /** Depth of the first heading: it comes right below the page's own, whatever the model began with. */
+  topDepth: number;
+};
 
-/** `live`: more text may follow. */
-export function Markdown({ text, live }: { text: string; live: boolean }): ReactNode {
+const WholeContext = createContext<Whole>({ definitions: new Map(), topDepth: 1 });
+
+export function Markdown({ text, phase }: { text: string; phase: Phase }): ReactNode {
   const [parser] = useState(() => new BlockParser());
-  const blocks = parser.update(text, !live);
-  const definitions = useDefinitions(blocks, live);
+  const blocks = parser.update(text, phase);
+  const whole = useWhole(blocks, phase === "growing");
   return (
-    <Definitions value={definitions}>
+    <WholeContext value={whole}>
       <div className="markdown">
         {blocks.map((block) => (
           <BlockView key={block.start} node={block.node} open={block.open} />
         ))}
       </div>
-    </Definitions>
+    </WholeContext>
   );
 }
 
-const NONE: ReadonlyMap<string, Definition> = new Map();
+const NONE: Whole["definitions"] = new Map();
 
-/** Targets of `[text][label]` links; known when the text is whole. */
-function useDefinitions(blocks: Block[], live: boolean): ReadonlyMap<string, Definition> {
-  return useMemo(() => {
-    if (live) return NONE;
+function useWhole(blocks: Block[], growing: boolean): Whole {
+  const first = blocks.find(({ node }) => node.type === "heading")?.node;
+  const topDepth = first?.type === "heading" ? first.depth : 1;
+  const definitions = useMemo(() => {
+    if (growing) return NONE;
     const found = blocks.flatMap(({ node }) => (node.type === "definition" ? [node] : []));
     // The first of several with the same label counts.
     return found.length === 0 ? NONE : new Map(found.reverse().map((node) => [node.identifier, node]));
-  }, [blocks, live]);
+  }, [blocks, growing]);
+  return useMemo(() => ({ definitions, topDepth }), [definitions, topDepth]);
 }
 
 const BlockView = memo(function BlockView({ node, open }: { node: RootContent; open: boolean }): ReactNode {
@@ -50,11 +59,8 @@ function View({ node, open }: { node: Nodes; open: boolean }): ReactNode {
       return node.value;
     case "paragraph":
       return <p>{children(node)}</p>;
-    case "heading": {
-      // The page's own headings are h1 and h2.
-      const Heading = (["h3", "h4", "h5", "h6", "h6", "h6"] as const)[node.depth - 1] ?? "h6";
-      return <Heading>{children(node)}</Heading>;
-    }
+    case "heading":
+      return <Heading depth={node.depth}>{children(node)}</Heading>;
     case "emphasis":
       return <em>{children(node)}</em>;
     case "strong":
@@ -90,6 +96,13 @@ function View({ node, open }: { node: Nodes; open: boolean }): ReactNode {
     default:
       return null;
   }
+}
+
+function Heading({ depth, children: words }: { depth: number; children: ReactNode }): ReactNode {
+  const { topDepth } = useContext(WholeContext);
+  // The page's own headings are h1 and h2.
+  const Tag = (["h3", "h4", "h5"] as const)[Math.max(0, depth - topDepth)] ?? "h6";
+  return <Tag>{words}</Tag>;
 }
 
 function Item({ node }: { node: Extract<Nodes, { type: "listItem" }> }): ReactNode {
@@ -146,7 +159,7 @@ function Link({ address, children: words }: { address: string; children: ReactNo
 }
 
 function Reference({ identifier, children: words }: { identifier: string; children: ReactNode }): ReactNode {
-  const definition = useContext(Definitions).get(identifier);
+  const definition = useContext(WholeContext).definitions.get(identifier);
   return definition ? <Link address={definition.url}>{words}</Link> : words;
 }
 
@@ -164,6 +177,6 @@ function Picture({ address, alt }: { address: string; alt: string }): ReactNode 
 }
 
 function PictureReference({ identifier, alt }: { identifier: string; alt: string }): ReactNode {
-  const definition = useContext(Definitions).get(identifier);
+  const definition = useContext(WholeContext).definitions.get(identifier);
   return definition ? <Picture address={definition.url} alt={alt} /> : alt;
 }

@@ -28,7 +28,9 @@ export function ChatPage({ api, user }: { api: Api; user: User }): ReactNode {
   const menu = useRef<HTMLButtonElement>(null);
   const thread = state.threads[route];
   const conversation = state.list.items.find((item) => item.id === route);
-  const title = route === NEW_THREAD ? "New conversation" : titleOf(conversation, thread);
+  // Until it is known which conversation this is.
+  const named = conversation !== undefined || thread?.status === "ready";
+  const title = route === NEW_THREAD ? "New conversation" : named ? titleOf(conversation, thread) : "Conversation";
 
   useEffect(() => {
     controller.loadConversations();

@@ -30,6 +30,9 @@ export function ConversationItem({
   const [editing, setEditing] = useState(false);
   const [failure, setFailure] = useState("");
   const link = useRef<HTMLAnchorElement>(null);
+  useEffect(() => {
+    if (current) link.current?.scrollIntoView({ block: "nearest" });
+  }, [current]);
   const finish = async (name: string | null): Promise<void> => {
     setEditing(false);
     setFailure("");

@@ -49,6 +49,7 @@ const LABELS: Partial<Record<Message["state"], string>> = {
 function Answer({ message, active, isLast, asked, thread, controller }: Props): ReactNode {
   const text = visibleText(message);
   const live = active !== null;
+  const phase = live ? "growing" : message.state === "complete" ? "whole" : "cut";
   const label = LABELS[message.state];
   const again = isLast && asked !== "" ? () => controller.send(thread, asked) : undefined;
   return (
@@ -64,7 +65,7 @@ function Answer({ message, active, isLast, asked, thread, controller }: Props): 
             <p>{message.reasoning}</p>
           </details>
         )}
-        {text !== "" && <Markdown text={text} live={live} />}
+        {text !== "" && <Markdown text={text} phase={phase} />}
         {live && text === "" && <Thinking />}
         {active?.connection === "waiting" && (
           <p className="connection" role="status">

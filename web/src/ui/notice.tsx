@@ -22,9 +22,7 @@ export function Notice({ problem, onRetry, retryLabel = "Try again", children, a
       <AlertIcon />
       <div>
         <p>{words.text}</p>
-        {problem.requestId && !/^(network|not_sent|invalid_credentials|email_taken)$/.test(problem.code) && (
-          <p className="request-id">Request {problem.requestId}</p>
-        )}
+        {problem.requestId && problem.status !== 404 && <p className="request-id">Request {problem.requestId}</p>}
         <div className="notice-actions">
           {onRetry && words.retry && (
             <button type="button" className="small" onClick={onRetry} disabled={seconds > 0}>
