@@ -54,7 +54,7 @@ class Progress:
         """Shows a part's new state."""
         if self._live is not None:
             self._live.update(self._table())
-        elif member.state in _TOLD:
+        elif member.state in _TOLD and (member.unit.lives or member.state is not State.STOPPED):
             took = f" in {member.took_s:.1f} s" if member.state is State.READY else ""
             self._console.print(f"{time.monotonic() - self._begun:6.1f} s  {member.unit.name:<14} ", end="")
             self._console.print(Text(f"{member.state.value}{took} {member.detail}".rstrip(), _STYLES[member.state]))

@@ -39,11 +39,10 @@ async def run(settings: Settings) -> int:
     progress.begin(stack.members)
     await asyncio.wait({first, starting}, return_when=asyncio.FIRST_COMPLETED)
     progress.end()
-    status = 0
     if starting.done():
         try:
             starting.result()
-        except (StartError, HomeTakenError) as error:
+        except (StartError, HomeTakenError, OSError) as error:
             progress.say(f"\n{error}", "bold red")
             return 1
         await _announce(stack, progress)
@@ -60,7 +59,7 @@ async def run(settings: Settings) -> int:
         await stack.stop(hurry=True)
     second.cancel()
     progress.say("Stopped.")
-    return status
+    return 0
 
 
 async def _announce(stack: Stack, progress: Progress) -> None:

@@ -116,6 +116,23 @@ async def test_one_that_does_not_drain_in_time_is_killed(tmp_path: Path) -> None
     assert process.returncode == -signal.SIGKILL
 
 
+async def test_a_hurried_stop_overtakes_one_that_waits(tmp_path: Path) -> None:
+    """What a second Ctrl-C does: the first stop is given up and the process gets no more grace."""
+    member = Member(
+        service(tmp_path, ("/bin/sh", "-c", "trap '' TERM; while :; do sleep 1; done"), drain_s=600), lambda _: None
+    )
+    await member.start()
+    patient = asyncio.create_task(member.stop())
+    await asyncio.sleep(0)
+    patient.cancel()
+    await asyncio.wait({patient})
+    await member.stop(hurry=True)
+    assert member.state is State.STOPPED
+    process = member.unit.process
+    assert process is not None
+    assert process.returncode is not None
+
+
 async def test_a_restart_is_in_order_and_makes_a_new_process(tmp_path: Path) -> None:
     member = Member(service(tmp_path), lambda _: None)
     await member.start()
