@@ -5,7 +5,7 @@ from __future__ import annotations
 from services.gateway.wires.lines import Lines
 from services.gateway.wires.parser import MAX_LINE_BYTES, Unreadable
 
-_FIELDS = (b"event:", b"id:", b"retry:", b":", b"event", b"data", b"id", b"retry")
+_FIELDS = (b"event:", b"data:", b"id:", b"retry:", b":", b"event", b"data", b"id", b"retry")
 
 
 class Events:
@@ -39,8 +39,11 @@ class Events:
     def end(self) -> list[bytes]:
         """Returns the last event, where the stream ended without ending it."""
         events: list[bytes] = []
-        for line in [*self._lines.end(), b""]:
-            self._take(line, events)
+        for line in self._lines.end():
+            # Half of `data:` is no strange line.
+            if not any(field.startswith(line) for field in _FIELDS):
+                self._take(line, events)
+        self._take(b"", events)
         return events
 
     def _take(self, line: bytes, events: list[bytes]) -> None:
