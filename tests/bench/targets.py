@@ -7,11 +7,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol, Self
 
-import grpc
-
 from parley.gateway.v1 import gateway_pb2
 from tests.bench import wire
-from tests.bench.grpc_client import GrpcClient
+from tests.bench.grpc_client import GrpcClient, GrpcConnection
 from tests.bench.http_client import Exchange, HttpClient, request
 from tests.bench.wire import Arrival, Piece
 
@@ -108,14 +106,17 @@ def _edge(address: str) -> Target:
 
 
 def _gateway(address: str) -> Target:
-    channel = grpc.aio.insecure_channel(address)
+    host, _, port = address.rpartition(":")
+    shared: list[GrpcConnection] = []
 
     async def close() -> None:
-        await channel.close(None)
+        for connection in shared:
+            connection.close()
 
     async def connect() -> GrpcClient:
-        await channel.channel_ready()
-        return GrpcClient(channel)
+        if not shared:
+            shared.append(await GrpcConnection.connect(host, int(port)))
+        return GrpcClient(shared[0])
 
     def ask(client: GrpcClient, model: str, seat: Seat) -> Exchange:
         message = gateway_pb2.PromptMessage(role=gateway_pb2.ROLE_USER, text=_PROMPT)

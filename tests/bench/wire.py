@@ -17,6 +17,9 @@ Arrival = tuple[int, str]
 """When a delta was there in full, and its text."""
 
 
+_MESSAGE_HEAD_BYTES = 5
+
+
 class BadStream(Exception):
     """What was received is not a whole and right answer; the message says why in a few words."""
 
@@ -133,13 +136,13 @@ def edge_arrivals(pieces: list[Piece]) -> list[Arrival]:
 
 
 def gateway_arrivals(pieces: list[Piece]) -> list[Arrival]:
-    """Reads the messages of `GatewayService.Chat`.
+    """Reads the messages of `GatewayService.Chat`, as HTTP/2 carried them.
 
     Raises: BadStream.
     """
     found = []
     finished = False
-    for received_ns, message in pieces:
+    for received_ns, message in messages(pieces):
         for delta in gateway_pb2.ChatResponse.FromString(message).deltas:
             if delta.text:
                 found.append((received_ns, delta.text))
@@ -147,6 +150,19 @@ def gateway_arrivals(pieces: list[Piece]) -> list[Arrival]:
     if not finished:
         raise BadStream("no finish")
     return found
+
+
+def messages(pieces: list[Piece]) -> Iterator[Piece]:
+    """Yields gRPC messages, each with the time at which its last byte was received."""
+    raw = b"".join(data for _, data in pieces)
+    piece_ends = list(itertools.accumulate(len(data) for _, data in pieces))
+    start = 0
+    while (body := start + _MESSAGE_HEAD_BYTES) <= len(raw):
+        end = body + int.from_bytes(raw[start + 1 : body], "big")
+        if end > len(raw):
+            break
+        yield pieces[bisect.bisect_left(piece_ends, end)][0], raw[body:end]
+        start = end
 
 
 def _unchunk(raw: bytes) -> _Body:

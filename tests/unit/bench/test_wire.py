@@ -61,15 +61,17 @@ def test_the_providers_stream_is_read() -> None:
     assert wire.provider_arrivals(pieces) == [(1, "a")]
 
 
-def test_the_gateways_messages_are_read() -> None:
-    first = pb.ChatResponse(deltas=[pb.ChatDelta(started=pb.Started()), pb.ChatDelta(text="a")])
-    last = pb.ChatResponse(deltas=[pb.ChatDelta(text="b"), pb.ChatDelta(finished=pb.Finished())])
-    assert wire.gateway_arrivals([(1, first.SerializeToString()), (2, last.SerializeToString())]) == [
-        (1, "a"),
-        (2, "b"),
-    ]
+@given(st.data())
+def test_the_gateways_messages_are_read_however_they_were_cut(data: st.DataObject) -> None:
+    first = pb.ChatResponse(deltas=[pb.ChatDelta(started=pb.Started()), pb.ChatDelta(text="a")]).SerializeToString()
+    last = pb.ChatResponse(deltas=[pb.ChatDelta(text="b"), pb.ChatDelta(finished=pb.Finished())]).SerializeToString()
+    head, tail = (b"\x00" + len(message).to_bytes(4, "big") + message for message in (first, last))
+    raw = head + tail
+    cut = data.draw(st.integers(1, len(raw) - 1))
+    arrived = wire.gateway_arrivals([(1, raw[:cut]), (2, raw[cut:])])
+    assert arrived == [(1 if cut >= len(head) else 2, "a"), (2, "b")]
     with pytest.raises(BadStream, match="no finish"):
-        wire.gateway_arrivals([(1, first.SerializeToString())])
+        wire.gateway_arrivals([(1, head)])
 
 
 def test_a_gap_in_the_numbers_is_noticed() -> None:
