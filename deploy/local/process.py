@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import subprocess
@@ -108,17 +109,17 @@ class Process:
         self._popen.send_signal(number)
 
     async def _watch(self) -> int:
-        if hasattr(os, "pidfd_open"):
-            loop = asyncio.get_running_loop()
-            ended = asyncio.Event()
+        with contextlib.suppress(OSError, AttributeError):  # a kernel without pidfd, or a process reaped already
             descriptor = os.pidfd_open(self.pid)
+            ended = asyncio.Event()
+            loop = asyncio.get_running_loop()
             loop.add_reader(descriptor, ended.set)
             try:
                 await ended.wait()
             finally:
                 loop.remove_reader(descriptor)
                 os.close(descriptor)
-        while (status := self._popen.poll()) is None:  # noqa: ASYNC110 - where the kernel has no pidfd
+        while (status := self._popen.poll()) is None:  # noqa: ASYNC110 - what is left without a pidfd
             await asyncio.sleep(_POLL_S)
         return status
 
