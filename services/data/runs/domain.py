@@ -351,7 +351,9 @@ class Runs:
 
 def _new_conversation_id(caller: Identity, client_message_id: str) -> str:
     """Returns the id of the conversation a message opens; the same one when the message is sent again."""
-    return str(uuid.uuid5(uuid.UUID(caller.user_id), client_message_id)) if client_message_id else uuid7()
+    if not client_message_id:
+        return uuid7()
+    return str(uuid.uuid5(uuid.UUID(caller.user_id), f"{caller.org_id} {client_message_id}"))
 
 
 def _storable(parts: Sequence[Part]) -> tuple[Part, ...]:
