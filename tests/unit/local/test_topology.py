@@ -20,7 +20,6 @@ USER = {
     "PARLEY_REDIS_URL": "redis://:planted@cache",
     "PARLEY_GATEWAY_ALIASES": "fast=openai/planted",
     "PARLEY_EDGE_CORS_ORIGINS": "http://localhost:5173",
-    "PARLEY_LOG_LEVEL": "debug",
     "OTEL_TRACES_SAMPLER": "always_on",
 }
 
