@@ -79,6 +79,7 @@ def _paced(record: dict[str, Any]) -> Iterator[tuple[str, float]]:
     for what in ("gap", "transit"):
         for name in ("p50", "p99", "max"):
             yield f"{what}_{name}_ms.{cell}", result[f"{what}_ms"][name]
+    yield f"running_percent.{cell}", 100 * result["still_running"] / record["streams"]
     expected = record["streams"] * RATE * result["window_s"]
     yield f"delivered_percent.{cell}", 100 * result["window_tokens"] / expected
     if record["provider_late_p99_ms"] is not None:

@@ -1,9 +1,10 @@
-"""Runs a service under a sampling profiler: where its main thread stands whenever a millisecond of CPU time has been used.
+"""Runs a service under a sampling profiler: where its main thread stands at the kernel's ticks, counted in CPU time used.
 
     PARLEY_BENCH_PROFILE=path python -m tests.bench.profiled services.chat
 
 At the end the file `path` holds one line a stack: frames from the outermost, joined by `;`, and how often it was seen, which is
-the form that flame graph tools read. Time in C code counts for the Python function that called it.
+the form that flame graph tools read. A sample is taken when C code returns to Python, so time in the event loop or in gRPC's core counts
+for what Python does next: the loop's `run`, or the innermost coroutine that is woken. For what lies below, ask `perf`.
 """
 
 from __future__ import annotations

@@ -115,6 +115,10 @@ def _times(figures: Figures, targets: Sequence[str]) -> str:
         (f"tokens delivered of those due, {label}, %", f"delivered_percent.{cell}") for cell, label in _CELLS.items()
     ]
     rows += [
+        (f"answers still running at the last probe, {label}, %", f"running_percent.{cell}")
+        for cell, label in _CELLS.items()
+    ]
+    rows += [
         ("tokens/s, unpaced", "burst_tokens_s"),
         ("stop to upstream closed, p50, ms", "stop_p50_ms"),
         ("stop to upstream closed, max, ms", "stop_max_ms"),

@@ -24,6 +24,7 @@ def _record(target: str, number: int, first_ms: float, edge_us: int = 0) -> dict
         "transit_ms": spread,
         "window_s": 2.0,
         "window_tokens": 1000,
+        "still_running": 10,
     }
     return {
         "round": number,
