@@ -124,7 +124,8 @@ def _configure_logs(service: str, level: str, *, pretty: bool) -> None:
         add_context,
     ]
     if pretty:
-        render: list[Any] = [structlog.dev.ConsoleRenderer()]
+        # Plain tracebacks: the default ones show every frame's variables, and with them passwords and prompts.
+        render: list[Any] = [structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)]
     else:
         render = [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
     structlog.configure(

@@ -155,7 +155,7 @@ async def _databases(server: str, templates: dict[tuple[str, ...], dict[str, str
         if services not in templates:
             templates[services] = await _make_template(admin, server, services)
         name = f"test_{secrets.token_hex(6)}"
-        await admin.execute(f"CREATE DATABASE {name} TEMPLATE {_template(services)}")
+        await admin.execute(f"CREATE DATABASE {name} TEMPLATE {_template(services)} STRATEGY FILE_COPY")
         made.append(name)
         owner_url = _at(server, name)
         urls = {

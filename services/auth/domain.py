@@ -327,7 +327,7 @@ class Sessions:
         return user
 
     async def exchange(
-        self, caller: Identity, actor: str, actor_key: str, audiences: Sequence[str], ttl: timedelta
+        self, caller: Identity, actor: str, actor_key: str, audiences: Sequence[str], ttl_s: float
     ) -> tuple[str, datetime]:
         """Returns a token with which a service acts for the caller, and when it ends.
 
@@ -336,7 +336,7 @@ class Sessions:
             actor: Name of the service.
             actor_key: What proves it.
             audiences: Services that shall accept the token.
-            ttl: Wanted life, up to `DELEGATED_LIFE_MAX`.
+            ttl_s: Wanted life, from one second up to `DELEGATED_LIFE_MAX`.
 
         Raises: ActorRefused; InvalidArgument; SessionEnded.
         """
@@ -348,14 +348,15 @@ class Sessions:
             raise ActorRefused("The actor has not proved itself.")
         if not audiences or len(set(audiences)) != len(audiences) or not set(audiences) <= DELEGATED_AUDIENCES:
             raise validation.invalid("audiences", f"must be one or more of {', '.join(sorted(DELEGATED_AUDIENCES))}.")
-        if not timedelta(seconds=1) <= ttl <= DELEGATED_LIFE_MAX:
+        if not 1 <= ttl_s <= DELEGATED_LIFE_MAX.total_seconds():
             raise validation.invalid("ttl", "must be between one second and one hour.")
         user = await self._store.find_open_session(caller.session_id, caller.user_id)
         if user is None:
             raise SessionEnded("The session has ended; sign in again.")
         now = self._now()
         claims = {**_claims(user, caller.session_id), "aud": list(audiences), "act": {"sub": actor}}
-        return await self._signer.sign(claims, issued_at=now, expires_at=now + ttl), now + ttl
+        expires_at = now + timedelta(seconds=ttl_s)
+        return await self._signer.sign(claims, issued_at=now, expires_at=expires_at), expires_at
 
     async def _credentials(self, user: User, session_id: str, refresh_token: str, now: datetime) -> Credentials:
         expires_at = now + ACCESS_TOKEN_LIFE

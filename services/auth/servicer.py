@@ -62,8 +62,10 @@ class AuthServicer(auth_pb2_grpc.AuthServiceServicer):
     async def ExchangeToken(
         self, request: auth_pb2.ExchangeTokenRequest, _context: Any
     ) -> auth_pb2.ExchangeTokenResponse:
+        # By hand: a Duration on the wire may hold more than one is allowed to, and the library's own conversions then fail.
+        ttl_s = request.ttl.seconds + request.ttl.nanos / 1e9
         access_token, expires_at = await self._sessions.exchange(
-            current_identity(), request.actor, request.actor_key, request.audiences, request.ttl.ToTimedelta()
+            current_identity(), request.actor, request.actor_key, request.audiences, ttl_s
         )
         return auth_pb2.ExchangeTokenResponse(access_token=access_token, expire_time=_timestamp(expires_at))
 

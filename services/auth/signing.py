@@ -97,7 +97,7 @@ class Seal:
         """
         try:
             return self._cipher.decrypt(sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], kid.encode())
-        except InvalidTag:
+        except (InvalidTag, ValueError):
             raise ConfigError(
                 "PARLEY_AUTH_ENCRYPTION_KEY is not the key under which the signing keys in the database were encrypted."
             ) from None
