@@ -44,10 +44,11 @@ export class SseParser {
   }
 
   private dispatch(): SseFrame | null {
-    const { event, data } = this;
+    const frame = { id: this.id, event: this.event || "message", data: this.data.join("\n") };
+    const empty = this.data.length === 0;
     this.event = "";
     this.data = [];
-    return data.length === 0 ? null : { id: this.id, event: event || "message", data: data.join("\n") };
+    return empty ? null : frame;
   }
 }
 

@@ -52,14 +52,14 @@ describe("an answer cannot", () => {
     expect(inside).not.toMatch(/<(?!\/div)/);
   });
 
-  test.each(["![a chart](https://example.com/x.png)", "![a chart][r]\n\n[r]: https://example.com/x.png"])(
-    "load a picture: %s becomes a link",
-    (text) => {
-      const out = html(text);
-      expect(out).not.toMatch(/<img|<image|src=|url\(/);
-      expect(out).toMatch(/href="https:\/\/example.com\/x.png".*a chart/);
-    },
-  );
+  test.each([
+    "![a chart](https://example.com/x.png)",
+    "![a chart][r]\n\n[r]: https://example.com/x.png",
+  ])("load a picture: %s becomes a link", (text) => {
+    const out = html(text);
+    expect(out).not.toMatch(/<img|<image|src=|url\(/);
+    expect(out).toMatch(/href="https:\/\/example.com\/x.png".*a chart/);
+  });
 
   test("load a picture from a data address either", () => {
     expect(html("![a chart](data:image/png;base64,AAAA)")).toBe('<div class="markdown"><p>a chart</p></div>');
