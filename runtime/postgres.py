@@ -97,7 +97,14 @@ class Database:
         with _translated():
             async with self._pool.acquire(timeout=5) as connection:
                 await connection.execute(begin)
-                yield Transaction(connection, self._queries)
+                try:
+                    yield Transaction(connection, self._queries)
+                except Exception:
+                    # The pool would roll back as well, but log an error at every refusal. (A cancellation is left to it: the connection
+                    # is still busy with the statement that is being cancelled.)
+                    with contextlib.suppress(*_AWAY):
+                        await connection.execute("ROLLBACK")
+                    raise
                 await connection.execute("COMMIT")
 
     async def fetch_row(self, name: str, *args: Any) -> asyncpg.Record | None:

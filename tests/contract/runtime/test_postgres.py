@@ -57,6 +57,16 @@ async def test_a_block_that_fails_leaves_nothing_behind(database: Database) -> N
     assert await seen(database) == ("", "postgres")
 
 
+async def test_a_refusal_inside_a_transaction_logs_no_error(
+    database: Database, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A domain that refuses is everyday; the driver would complain of the open transaction it is left with."""
+    with pytest.raises(LookupError):
+        await add_then_fail(database)
+    await seen(database)
+    assert caplog.records == []
+
+
 async def add_then_fail(database: Database) -> None:
     async with database.transaction({"sub": "u"}) as transaction:
         await transaction.fetch_row("add", "half done")
