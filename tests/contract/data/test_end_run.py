@@ -111,6 +111,13 @@ async def test_the_model_asked_for_stays_where_none_is_said_to_have_answered(per
     assert (await person.finish(run, model="")).model == "fast"
 
 
+async def test_the_end_takes_no_sequence_number_back(person: Person) -> None:
+    """A new owner may not know the last event that was seen; cursors into the log must stay behind its end."""
+    run = (await person.begin()).run
+    await person.call(checkpoint_request(run.id, text("so far"), last_seq=6))
+    assert (await person.finish(run, text("so far"), status=pb.RUN_STATUS_INTERRUPTED, last_seq=0)).last_seq == 6
+
+
 async def test_ending_twice_changes_nothing(service: Service, person: Person) -> None:
     run = (await person.begin()).run
     first = await person.finish(run, text("first"))

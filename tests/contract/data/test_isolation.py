@@ -9,7 +9,11 @@ from typing import Any
 import asyncpg
 import pytest
 
+from runtime import postgres
+from runtime.context import Identity
 from services.data.assembly import load_queries
+from services.data.runs.domain import BeginRequest, FinishRequest, Runs, RunStatus
+from services.data.runs.store import PostgresRuns
 from tests.contract.data.person import Person, Service, finish_request, text
 
 TABLES = ("conversation", "message", "run")
@@ -165,6 +169,27 @@ async def test_claims_end_with_their_transaction(stored: Any, victim: Person) ->
         assert await counts(connection) == dict.fromkeys(TABLES, 0)
     finally:
         await connection.close()
+
+
+async def test_claims_end_with_the_functions_that_set_them(stored: Any, service: Service) -> None:
+    """On a connection that the next caller is given, too."""
+    queries = load_queries() | {"count": "SELECT count(*) FROM chat.message"}
+    person = service.person()
+    caller = Identity(person.user_id, person.org_id, "owner", "", None, {}, 0)
+    async with postgres.connect(stored.url, queries, max_connections=1) as database:
+        runs = Runs(PostgresRuns(database), service.clock, message_max_chars=10)
+        run = (await runs.begin(caller, BeginRequest("", "", "hello", "", "chat-1", 1, 0, 0))).run
+        assert await seen(database) == 0
+        await runs.checkpoint(caller, run.id, fence=1, parts=[], last_seq=1, lease_s=1)
+        assert await seen(database) == 0
+        await runs.finish(caller, FinishRequest(run.id, 1, RunStatus.COMPLETED, "", (), None, "", 2))
+        assert await seen(database) == 0
+
+
+async def seen(database: postgres.Database) -> int:
+    row = await database.fetch_row("count")
+    assert row is not None
+    return int(row["count"])
 
 
 @pytest.mark.parametrize("shared", ["nothing", "org", "user_id"])

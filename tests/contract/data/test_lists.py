@@ -158,7 +158,9 @@ async def test_a_page_token_serves_its_own_list_alone(service: Service, person: 
     await assert_refused(other, pb.ListConversationsRequest(page_token=of_list))
 
 
-NUMBERS = st.integers().map(str) | st.sampled_from(["", " 1", "1_0", "٣", "-", "--1", "1e3", "9" * 5000])
+NUMBERS = st.integers().map(str) | st.sampled_from(
+    ["", " 1", "1_0", "٣", "-", "--1", "1e3", "9" * 18, "-" + "9" * 18, "9" * 5000]
+)
 PIECES = NUMBERS | st.text(st.characters(exclude_characters="\n", exclude_categories=["Cs"])) | st.uuids().map(str)
 
 
