@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import http
 import json
 import time
@@ -53,6 +52,9 @@ class Request:
             return None
 
 
+_KNOWN = {status.value for status in http.HTTPStatus}
+
+
 class Gone(Exception):
     """The client is no longer there."""
 
@@ -66,7 +68,7 @@ class Exchange:
 
     async def start(self, status: int, headers: dict[str, str], *, length: int | None = None) -> None:
         """Sends status and headers; without `length` the body follows in chunks."""
-        reason = http.HTTPStatus(status).phrase
+        reason = http.HTTPStatus(status).phrase if status in _KNOWN else "Scripted"
         lines = [f"HTTP/1.1 {status} {reason}", *(f"{name}: {value}" for name, value in headers.items())]
         lines.append("transfer-encoding: chunked" if length is None else f"content-length: {length}")
         self.request.answer_began_at = time.monotonic()
@@ -121,7 +123,7 @@ class _Connection(asyncio.Protocol):
         self._transport = cast("asyncio.Transport", transport)
         self._server.connections.add(self)
 
-    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature
+    def connection_lost(self, exc: Exception | None) -> None:
         self._server.connections.discard(self)
         self.closed.set()
         self._writable.set()
@@ -173,9 +175,16 @@ class _Connection(asyncio.Protocol):
             self._transport.close()
 
     async def _serve(self, request: Request) -> None:
-        with contextlib.suppress(Gone):
+        try:
             await self._server.handle(Exchange(request, self))
             request.answered = True
+        except Gone:
+            pass
+        except Exception:
+            # A fault of the fake must not look like a provider that is silent.
+            self.close()
+            raise
+        finally:
             self._server.changed()
 
 

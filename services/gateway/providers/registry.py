@@ -129,12 +129,13 @@ class EnvironmentRegistry:
     def _find(self, name: str) -> Deployment | None:
         if name in self._aliases:
             return self._aliases[name]
-        for provider in self._providers.values():
-            if (provider.name, name) in self._models:
-                return self._models[provider.name, name]
+        # First, since OpenRouter calls its models by their vendors' names: `openai/gpt-4o-mini` is OpenAI's when OpenAI is there.
         prefix, _, model = name.partition("/")
         if model and prefix in self._providers:
             return self._model(self._providers[prefix], model)
+        for provider in self._providers.values():
+            if (provider.name, name) in self._models:
+                return self._models[provider.name, name]
         return None
 
     def _model(self, provider: Provider, model: str) -> Deployment:
