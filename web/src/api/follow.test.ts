@@ -25,6 +25,8 @@ const LOG: [number, Sent][] = [
   [5, done],
 ];
 
+const NOTHING_MORE = "204";
+
 /** A server that answers each request with the next scripted reply. */
 class Server {
   readonly requests: string[] = [];
@@ -44,6 +46,7 @@ class Server {
   private reply(request: string): Response {
     this.requests.push(request);
     const next = this.replies.shift();
+    if (next === NOTHING_MORE) return new Response(null, { status: 204 });
     if (next === undefined) throw new Error(`no reply scripted for ${request}`);
     if (next instanceof Error) throw next;
     return new Response(next, { headers: { "content-type": "text/event-stream; charset=utf-8" } });
@@ -149,6 +152,11 @@ test("a refusal before the run begins is an error at once", async () => {
 
 test("a run whose events are no longer there is gone", async () => {
   expect((await new Server(http(404)).follow({ runId: RUN })).ending).toBe("gone");
+});
+
+test("a run that has nothing more to say, though its end was not seen, is gone", async () => {
+  const server = new Server(frames(LOG.slice(0, 2)), NOTHING_MORE);
+  expect((await server.follow()).ending).toBe("gone");
 });
 
 test("a run that ended without a last event is gone after a few empty connections", async () => {

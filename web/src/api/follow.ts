@@ -59,6 +59,8 @@ export async function followRun(
         cursor.runId === null && "start" in source
           ? await api.startRun(source.start, signal)
           : await api.runEvents(cursor.runId ?? "", cursor.lastSeq, signal);
+      // There is nothing after the cursor and never will be.
+      if (response.status === 204) return "gone";
       watcher.connection("open");
       const parser = new SseParser();
       for await (const frames of readSse(bodyOf(response), parser, timing.idleMs)) {
