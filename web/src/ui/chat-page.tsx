@@ -11,7 +11,7 @@ import { Announcer } from "./announcer";
 import { Composer } from "./composer";
 import { MenuIcon } from "./icons";
 import { NARROW, useMedia, useOnline } from "./media";
-import { adoptRoute, useRoute } from "./route";
+import { adoptRoute, go, useRoute } from "./route";
 import { Sidebar } from "./sidebar";
 import { ThreadView } from "./thread-view";
 
@@ -73,6 +73,8 @@ export function ChatPage({ api, user }: { api: Api; user: User }): ReactNode {
   const signOut = (): void => {
     controller.dispose();
     drafts.clear();
+    // Whoever signs in next begins at the beginning.
+    go(NEW_THREAD);
     api.signOut();
   };
 

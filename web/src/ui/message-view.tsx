@@ -82,6 +82,7 @@ function Answer({ message, active, isLast, asked, thread, controller }: Props): 
             )}
           </p>
         )}
+        {message.state === "complete" && text === "" && <p className="label">The model had nothing to say.</p>}
         {message.state === "failed" && !message.problem && (
           <p className="label">
             This answer failed.
