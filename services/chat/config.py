@@ -1,0 +1,75 @@
+"""What the chat service is told: `PARLEY_CHAT_…`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from runtime.config import Secret, at_least
+from runtime.server import ServerConfig
+from services.chat.domain import MESSAGE_MAX_CHARS
+from services.chat.runs import Rules
+from services.chat.turn import Pace
+
+_SYSTEM_PROMPT = (
+    "You are a helpful assistant. Answer in the language of the question, and format with Markdown where it helps."
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChatConfig(ServerConfig):
+    """Environment of the chat service; the prefix is `PARLEY_CHAT_`."""
+
+    auth_address: str
+    """`host:port` of auth."""
+    data_address: str
+    """`host:port` of data."""
+    gateway_address: str
+    """`host:port` of the gateway."""
+    redis_url: Secret
+    """URL of Redis, which holds the tails of live runs. It may be away."""
+    actor_key: Secret
+    """The key by which this service proves itself to auth when it exchanges a user's token."""
+    system_prompt: str = _SYSTEM_PROMPT
+    """Instructions before every conversation; empty: none."""
+    message_max_chars: int = at_least(1, default=MESSAGE_MAX_CHARS)
+    """Longest message of a user, in characters; data has a bound of its own."""
+    history_max_messages: int = at_least(0, default=50)
+    """Most messages of history a model is sent, up to 200."""
+    history_max_tokens: int = at_least(0, default=100_000)
+    """Most tokens of history a model is sent, however large its context; the gateway takes 4 MiB in all."""
+    max_live_runs: int = at_least(1, default=2_000)
+    """Most runs at once; further ones are refused with RESOURCE_EXHAUSTED."""
+    max_watchers: int = at_least(1, default=10_000)
+    """Most streams at once that follow a run; further ones are refused with RESOURCE_EXHAUSTED."""
+    call_timeout_s: float = at_least(0.1, default=5.0)
+    """Longest wait for an answer of auth, data and the gateway's list of models."""
+    lease_s: float = at_least(3, default=10.0)
+    """How long an instance owns a run without renewing its lease, seconds."""
+    checkpoint_every_s: float = at_least(0.05, default=1.0)
+    """Seconds between two checkpoints of a growing answer."""
+    finish_patience_s: float = at_least(0, default=2.0)
+    """Seconds a run's last event waits for the answer to be stored."""
+    finish_retry_for_s: float = at_least(0, default=600.0)
+    """Seconds a finished answer is kept and tried again while data is away."""
+    tail_flush_every_s: float = at_least(0.001, default=0.03)
+    """Seconds between two flushes of live logs to Redis."""
+    tail_ttl_s: int = at_least(1, default=3_600)
+    """Seconds a log stays in Redis."""
+
+    def rules(self, owner: str) -> Rules:
+        """Returns what an instance of this name does."""
+        return Rules(
+            owner=owner,
+            system_prompt=self.system_prompt,
+            message_max_chars=self.message_max_chars,
+            history_max_messages=self.history_max_messages,
+            history_max_tokens=self.history_max_tokens,
+            max_live_runs=self.max_live_runs,
+            max_watchers=self.max_watchers,
+            pace=Pace(
+                lease_s=self.lease_s,
+                checkpoint_every_s=self.checkpoint_every_s,
+                finish_patience_s=self.finish_patience_s,
+                finish_retry_for_s=self.finish_retry_for_s,
+            ),
+        )
