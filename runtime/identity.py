@@ -119,7 +119,8 @@ class Verifier:
         age = now - self._tried_at
         if not isinstance(kid, str):
             return None
-        if kid not in self._keys and age > _KEYS_MIN_AGE_S:
+        fetching = self._fetching is not None and not self._fetching.done()
+        if kid not in self._keys and (fetching or age > _KEYS_MIN_AGE_S):
             await asyncio.shield(self._refresh())
         elif age > _KEYS_MAX_AGE_S:
             self._refresh()

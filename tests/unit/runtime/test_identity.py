@@ -1,5 +1,6 @@
 """Only a token that auth signed, for this service, and that still lives, speaks for a user."""
 
+import asyncio
 import base64
 import json
 from typing import Any
@@ -123,6 +124,25 @@ async def test_a_new_key_is_found_when_its_id_is_first_seen() -> None:
     await verifier.verify(new.token())
     await verifier.verify(old.token())
     assert fetches == 2
+
+
+async def test_callers_who_come_while_the_keys_are_being_fetched_wait_for_them() -> None:
+    """The first second of a service's life: many calls at once, and one fetch under way for all of them."""
+    issuer, fetches, answered = Issuer(), 0, asyncio.Event()
+
+    async def fetch() -> str:
+        nonlocal fetches
+        fetches += 1
+        await answered.wait()
+        return issuer.jwks()
+
+    verifier = Verifier(fetch, audience="data")
+    callers = [asyncio.create_task(verifier.verify(issuer.token(f"user-{number}"))) for number in range(5)]
+    await asyncio.sleep(0)
+    answered.set()
+    identities = await asyncio.gather(*callers)
+    assert [identity.user_id for identity in identities] == [f"user-{number}" for number in range(5)]
+    assert fetches == 1
 
 
 async def test_unknown_key_ids_do_not_flood_auth() -> None:
