@@ -6,7 +6,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from parley.auth.v1 import auth_pb2
 
-Email = Annotated[str, Field(min_length=3, max_length=254, examples=["ada@example.com"])]
+Email = Annotated[
+    str, Field(min_length=3, max_length=254, examples=["ada@example.com"], json_schema_extra={"format": "email"})
+]
 
 
 class _Request(BaseModel):

@@ -73,10 +73,15 @@ def _operation(method: str, path: str, operation: dict[str, Any]) -> str:
 def _content(content: dict[str, Any]) -> str:
     parts = []
     for media_type, shape in content.items():
-        parts.append(f"<div><code>{_text(media_type)}</code> {_type(shape.get('schema', {}))}</div>")
+        parts.append(f"<div><code>{_text(media_type)}</code> {_shape(shape)}</div>")
         if "example" in shape:
             parts.append(f"<pre>{_text(shape['example'])}</pre>")
     return "".join(parts)
+
+
+def _shape(shape: dict[str, Any]) -> str:
+    item = shape.get("itemSchema")
+    return f"stream of {_type(item)}" if item else _type(shape.get("schema", {}))
 
 
 def _schema(schema: dict[str, Any]) -> str:

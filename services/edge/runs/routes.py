@@ -36,6 +36,19 @@ event: done
 data: {"run_id":"0193…","seq":9,"status":"completed","message_id":"…"}
 
 """
+_EVENT = {
+    "title": "RunEvent",
+    "type": "object",
+    "required": ["id", "event", "data"],
+    "properties": {
+        "id": {"type": "string", "description": "`<run_id>:<seq>`"},
+        "event": {
+            "type": "string",
+            "enum": ["run", "user_message", "thinking", "text", "reasoning", "usage", "done", "error"],
+        },
+        "data": {"type": "string", "contentMediaType": "application/json"},
+    },
+}
 _STREAM: dict[int | str, dict[str, Any]] = {
     200: {
         "description": (
@@ -43,7 +56,7 @@ _STREAM: dict[int | str, dict[str, Any]] = {
             "Ignore names you do not know. A stream that ends without `done` or `error` was cut off: go on from "
             "`GET /v1/runs/{run_id}/events` with the last id you saw."
         ),
-        "content": {"text/event-stream": {"schema": {"type": "string"}, "example": _EXAMPLE}},
+        "content": {"text/event-stream": {"itemSchema": _EVENT, "example": _EXAMPLE}},
     }
 }
 
