@@ -128,16 +128,19 @@ async def test_a_new_key_is_found_when_its_id_is_first_seen() -> None:
 
 async def test_callers_who_come_while_the_keys_are_being_fetched_wait_for_them() -> None:
     """The first second of a service's life: many calls at once, and one fetch under way for all of them."""
-    issuer, fetches, answered = Issuer(), 0, asyncio.Event()
+    issuer, fetches, asked, answered = Issuer(), 0, asyncio.Event(), asyncio.Event()
 
     async def fetch() -> str:
         nonlocal fetches
         fetches += 1
+        asked.set()
         await answered.wait()
         return issuer.jwks()
 
     verifier = Verifier(fetch, audience="data")
-    callers = [asyncio.create_task(verifier.verify(issuer.token(f"user-{number}"))) for number in range(5)]
+    callers = [asyncio.create_task(verifier.verify(issuer.token("user-0")))]
+    await asked.wait()
+    callers += [asyncio.create_task(verifier.verify(issuer.token(f"user-{number}"))) for number in range(1, 5)]
     await asyncio.sleep(0)
     answered.set()
     identities = await asyncio.gather(*callers)
