@@ -89,7 +89,7 @@ class Stack:
             self._lay_out(topology.Addresses.choose(host, port))
             await self._start_members()
         except BaseException:
-            await self.stop()
+            await self.stop(hurry=True)  # nobody has been served yet
             raise
         self._started_at = dt.datetime.now(dt.UTC).isoformat(timespec="milliseconds")
         self._complete = True
