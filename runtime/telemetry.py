@@ -69,7 +69,7 @@ def span(
 ) -> Iterator[Span]:
     """Opens a span as the current one.
 
-    Exceptions mark it as failed by class, never by text: a text may hold what a user wrote.
+    Exceptions mark it as failed by class, never by text: a text may hold what a user wrote. What `fail` has said before stands.
 
     Args:
         name: Low-cardinality name, as OpenTelemetry's conventions spell it.
@@ -84,7 +84,10 @@ def span(
         try:
             yield current
         except BaseException as error:
-            fail(current, type(error).__qualname__)
+            # What the block itself has said of its failure says more than the class that carries it.
+            status = getattr(current, "status", None)
+            if status is None or status.status_code is not trace.StatusCode.ERROR:
+                fail(current, type(error).__qualname__)
             raise
 
 

@@ -236,7 +236,7 @@ class ScriptedProvider:
                 "model_info": {"llama.context_length": 8192},
                 "template": "",
             }
-        elif path.endswith("/models"):
+        elif path.endswith("/v1/models"):
             answer = {
                 "object": "list",
                 "data": [{"id": name, "object": "model", "owned_by": "scripted"} for name in MODELS],
@@ -251,7 +251,7 @@ async def _stream(
     exchange: Exchange, kind: Kind, behaviour: Answer | Stall | Cut | StreamError, body: dict[str, Any]
 ) -> None:
     answer = behaviour if isinstance(behaviour, Answer) else behaviour.answer
-    if isinstance(behaviour, Stall) and not behaviour.headers and not behaviour.after:
+    if isinstance(behaviour, Stall) and not (behaviour.headers or behaviour.after or behaviour.after_bytes):
         await exchange.until_closed()
     frames = llm_wires.frames(kind, answer, body, _model(exchange.request, body))
     if answer.first_delay_s:
@@ -260,25 +260,29 @@ async def _stream(
     if isinstance(behaviour, Answer):
         await _play(exchange, [*frames.head, *frames.pieces], frames.tail, answer, leading=len(frames.head))
         await exchange.finish()
-    elif isinstance(behaviour, Cut) and behaviour.after is None:
+    elif (
+        isinstance(behaviour, Cut | Stall)
+        and not behaviour.after
+        and (behaviour.after_bytes or behaviour.after is None)
+    ):
         everything = b"".join([*frames.head, *frames.pieces, *frames.tail])
         await exchange.send(everything[: behaviour.after_bytes], split=answer.split_bytes)
-        await _break_off(exchange, behaviour)
+        await _leave(exchange, behaviour)
     else:
         after = behaviour.after or 0
         opening = frames.head if after or not isinstance(behaviour, Stall) else []
         await _play(exchange, [*opening, *frames.pieces[:after]], [], answer, leading=len(opening))
-        if isinstance(behaviour, Stall):
-            await exchange.until_closed()
-        elif isinstance(behaviour, Cut):
-            await _break_off(exchange, behaviour)
-        else:
+        if isinstance(behaviour, StreamError):
             await exchange.send(llm_wires.error_frame(kind, behaviour.message, behaviour.code))
             await exchange.finish()
+        else:
+            await _leave(exchange, behaviour)
 
 
-async def _break_off(exchange: Exchange, cut: Cut) -> None:
-    if cut.clean:
+async def _leave(exchange: Exchange, behaviour: Cut | Stall) -> None:
+    if isinstance(behaviour, Stall):
+        await exchange.until_closed()
+    elif behaviour.clean:
         await exchange.finish()
     else:
         exchange.abort()

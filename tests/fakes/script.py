@@ -110,11 +110,13 @@ class Stall(msgspec.Struct, frozen=True, tag_field="kind", tag="stall"):
 
     Attributes:
         after: Pieces that are sent first.
-        headers: Whether status and headers are sent before the silence (with `after` > 0 they always are).
+        after_bytes: Bytes of the body that are sent first, where `after` is 0.
+        headers: Whether status and headers are sent before the silence (with pieces or bytes they always are).
         answer: What is begun.
     """
 
     after: int = 0
+    after_bytes: int = 0
     headers: bool = True
     answer: Answer = Answer()
 

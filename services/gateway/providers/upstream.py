@@ -40,7 +40,7 @@ _VAGUE_TYPES = {"", "application/octet-stream", "text/plain", "binary/octet-stre
 _CONNECT_TIMEOUT_S = 10.0
 _ERROR_BODY_MAX_BYTES = 64 * 1024
 # A model that has said why it stopped has answered; usage and the end marker follow at once or not at all.
-_TRAILER_TIMEOUT_S = 2.0
+_TRAILER_TIMEOUT_S = 1.0
 # The end of the body, read so that the connection can be used again.
 _EPILOGUE_TIMEOUT_S = 0.1
 

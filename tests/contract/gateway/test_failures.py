@@ -11,6 +11,7 @@ import pytest
 from parley.gateway.v1 import gateway_pb2 as pb
 from runtime import errors
 from tests.contract.gateway.conftest import Gateway, MakeGateway, Reply
+from tests.fakes import llm_wires
 from tests.fakes.llm_provider import (
     Answer,
     Cut,
@@ -158,10 +159,10 @@ async def test_what_breaks_after_the_first_delta_is_not_tried_again(
 
 
 async def test_a_cut_within_a_character_loses_no_character_before_it(gateway: Gateway) -> None:
-    answer = Answer(text="aé")
-    whole = answer.text.encode()
-    assert len(whole) == 3
-    gateway.provider.script(Cut(after=1, answer=Answer(chunks=["né", "ü"])))
+    answer = Answer(chunks=["né", "ü"])
+    frames = llm_wires.frames("openai", answer, {}, "gpt-4o-mini")
+    before = b"".join([*frames.head, *frames.pieces])
+    gateway.provider.script(Cut(after_bytes=before.rindex("ü".encode()) + 1, answer=answer))
     reply = Reply()
 
     await failure(gateway, reply)
@@ -219,17 +220,15 @@ async def test_an_endless_answer_is_ended(gateway: Gateway) -> None:
 
 
 async def test_an_answer_that_has_said_why_it_stopped_does_not_wait_for_its_end_marker(gateway: Gateway) -> None:
-    answer = Answer(chunks=["all"], finish_marker=False)
-    from tests.fakes import llm_wires
-
-    frames = llm_wires.frames("openai", Answer(chunks=["all"]), {}, "m")
-    gateway.provider.script(Garbage(data=b"".join([*frames.head, *frames.pieces, *frames.tail[:1]])))
-    assert answer.finish_marker is False
+    frames = llm_wires.frames("openai", Answer(chunks=["all"]), {}, "gpt-4o-mini")
+    to_the_reason = len(b"".join([*frames.head, *frames.pieces, *frames.tail[:1]]))
+    gateway.provider.script(Stall(after_bytes=to_the_reason, answer=Answer(chunks=["all"])))
 
     reply = await gateway.chat()
 
     assert reply.text == "all"
     assert reply.finished is not None
+    assert reply.finished.usage.estimated
 
 
 @pytest.mark.parametrize("status", [200, 503])
