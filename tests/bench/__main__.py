@@ -8,19 +8,36 @@ from typing import Any
 
 import uvloop
 
+from deploy.local.unit import StartError
 from tests.bench import compare, figures, machine, measure, plan, profiled, report
+from tests.bench.plan import UnknownName
+from tests.bench.system import SetUpError
+from tests.bench.worker import WorkerError
 
 
 def main() -> int:
-    """Runs the command line; returns 1 where an answer failed or lost characters."""
+    """Runs the command line.
+
+    Returns: 0; 1 where an answer failed or lost characters; 2 where nothing could be measured.
+    """
     options = _options()
-    if options.command == "compare":
-        sys.stdout.write(compare.compare(options.before, options.after, everything=options.all) + "\n")
-        return 0
-    names = set(filter(None, options.only.split(",")))
-    chosen = (plan.quick() if options.quick else plan.full()).only(names - set(plan.TARGETS), names & set(plan.TARGETS))
+    try:
+        if options.command == "compare":
+            sys.stdout.write(compare.compare(options.before, options.after, everything=options.all) + "\n")
+            return 0
+        return _bench(options)
+    except (UnknownName, FileNotFoundError, StartError, SetUpError, WorkerError) as error:
+        _say(f"bench: {error}")
+        return 2
+
+
+def _bench(options: argparse.Namespace) -> int:
+    names, profile = _list(options.only), _list(options.profile)
+    chosen = (plan.quick() if options.quick else plan.full()).only(
+        {name for name in names if name not in plan.TARGETS}, {name for name in names if name in plan.TARGETS}
+    )
     where = machine.describe()
-    records, profiles = uvloop.run(measure.run(chosen, _say, profile=list(filter(None, options.profile.split(",")))))
+    records, profiles = uvloop.run(measure.run(chosen, _say, profile=profile))
     result: dict[str, Any] = {
         "machine": where,
         "plan": chosen.name,
@@ -49,6 +66,10 @@ def _options() -> argparse.Namespace:
     comparing.add_argument("after")
     comparing.add_argument("--all", action="store_true", help="also what did not change")
     return parser.parse_args()
+
+
+def _list(text: str) -> list[str]:
+    return [name for name in text.split(",") if name]
 
 
 def _say(line: str) -> None:

@@ -12,6 +12,7 @@ from tests.bench.answers import BEGIN
 from tests.bench.wire import Piece
 
 _CHUNKED_END = b"0\r\n\r\n"
+_CHUNKED = -1
 _LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 
 
@@ -46,8 +47,8 @@ class HttpClient(asyncio.Protocol):
     def __init__(self) -> None:
         self._transport: Any = None
         self._exchange: Exchange | None = None
-        self._tail = b""
-        self._missing = -1
+        self._head = self._tail = b""
+        self._left: int | None = None
 
     @classmethod
     async def connect(cls, host: str, port: int) -> HttpClient:
@@ -58,8 +59,8 @@ class HttpClient(asyncio.Protocol):
     def ask(self, request: bytes) -> Exchange:
         """Writes a request and returns what will hold its answer."""
         exchange = self._exchange = Exchange()
-        self._tail = b""
-        self._missing = -1
+        self._head = self._tail = b""
+        self._left = None
         if self._transport is None:
             exchange.end("connection lost between turns")
             self._exchange = None
@@ -81,19 +82,23 @@ class HttpClient(asyncio.Protocol):
         exchange = self._exchange
         if exchange is None:
             return
-        pieces = exchange.pieces
-        pieces.append((now_ns, data))
-        if len(pieces) == 1 and b"chunked" not in data:
-            self._expect_body(data)
-        elif self._missing >= 0:
-            self._missing -= len(data)
+        exchange.pieces.append((now_ns, data))
+        if self._left is None:
+            data = self._read_head(data)
         if not exchange.begun.is_set() and BEGIN in data:
             exchange.begun.set()
-        if len(data) < len(_CHUNKED_END):
-            self._tail = (self._tail + data)[-len(_CHUNKED_END) :]
+        if self._left == _CHUNKED:
+            # A body's last bytes may come in pieces; nothing else in it looks like them, for frames end otherwise.
+            self._tail = (
+                (self._tail + data)[-len(_CHUNKED_END) :]
+                if len(data) < len(_CHUNKED_END)
+                else data[-len(_CHUNKED_END) :]
+            )
+            over = self._tail == _CHUNKED_END
         else:
-            self._tail = data[-len(_CHUNKED_END) :]
-        if self._missing == 0 or self._tail == _CHUNKED_END:
+            self._left = None if self._left is None else self._left - len(data)
+            over = self._left == 0
+        if over:
             self._exchange = None
             exchange.end()
 
@@ -103,10 +108,15 @@ class HttpClient(asyncio.Protocol):
             self._exchange.end(f"connection lost: {exc}" if exc else "connection lost")
             self._exchange = None
 
-    def _expect_body(self, data: bytes) -> None:
-        head, _, body = data.partition(b"\r\n\r\n")
-        if match := _LENGTH.search(head):
-            self._missing = int(match[1]) - len(body)
+    def _read_head(self, data: bytes) -> bytes:
+        """Learns from a response's head how its body ends; returns what has come of the body."""
+        head, whole, body = (self._head + data).partition(b"\r\n\r\n")
+        if not whole:
+            self._head = head
+            return b""
+        length = _LENGTH.search(head)
+        self._left = _CHUNKED if length is None else int(length[1])
+        return body
 
 
 def request(method: str, path: str, body: bytes = b"", *, bearer: str = "", headers: tuple[str, ...] = ()) -> bytes:

@@ -14,6 +14,10 @@ _PROBE_S = 0.06
 _SETTLED_S = 0.5
 
 
+class UnknownName(Exception):
+    """The plan has no such target or cell."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Cell:
     """One measurement of one target.
@@ -43,11 +47,11 @@ class Plan:
     def only(self, cells: set[str], targets: set[str]) -> Plan:
         """Returns the part of the plan with these cells and targets; an empty set keeps all of its kind.
 
-        Raises: ValueError: a name is unknown.
+        Raises: UnknownName.
         """
         unknown = (cells - {cell.name for cell in self.cells}) | (targets - set(TARGETS))
         if unknown:
-            raise ValueError(f"unknown: {', '.join(sorted(unknown))}")
+            raise UnknownName(f"neither a target nor a cell of this plan: {', '.join(sorted(unknown))}")
         return Plan(
             name=self.name,
             rounds=self.rounds,

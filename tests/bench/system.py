@@ -18,9 +18,9 @@ from urllib.parse import urlsplit
 from deploy.local.settings import Settings
 from deploy.local.stack import Stack
 from deploy.local.unit import Service
+from tests.bench import wire
 from tests.bench.http_client import HttpClient, request
 from tests.bench.targets import Seat
-from tests.bench.wire import status
 
 PROCESSES = ("edge", "chat", "gateway", "data", "auth", "postgres", "redis")
 _USERS = 4
@@ -107,9 +107,8 @@ class System:
                 found.append(Seat(bearer, conversation["id"]))
             client.close()
 
-        async with asyncio.timeout(_ANSWER_TIMEOUT_S), asyncio.TaskGroup() as group:
-            for _ in range(min(_OPENED_AT_ONCE, count)):
-                group.create_task(open_some())
+        async with asyncio.timeout(_ANSWER_TIMEOUT_S):
+            await asyncio.gather(*(open_some() for _ in range(min(_OPENED_AT_ONCE, count))))
         return found
 
     async def _sign_up(self) -> str:
@@ -127,8 +126,8 @@ class System:
         exchange = client.ask(request("POST", path, json.dumps(body).encode(), bearer=bearer))
         await exchange.ended.wait()
         raw = b"".join(data for _, data in exchange.pieces)
-        if status(raw) not in {200, 201}:
-            raise SetUpError(f"POST {path}: status {status(raw)}")
+        if wire.status(raw) not in {200, 201}:
+            raise SetUpError(f"POST {path} answered {wire.refusal(raw)}")
         value: dict[str, Any] = json.loads(raw.partition(b"\r\n\r\n")[2])
         return value
 

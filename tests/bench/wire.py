@@ -72,7 +72,7 @@ def frames(pieces: list[Piece]) -> Iterator[Piece]:
     """
     raw = b"".join(data for _, data in pieces)
     if status(raw) != 200:
-        raise BadStream(_refusal(raw))
+        raise BadStream(refusal(raw))
     piece_ends = list(itertools.accumulate(len(data) for _, data in pieces))
     body = _unchunk(raw)
     joined = b"".join(body.parts)
@@ -184,7 +184,8 @@ def _unchunk(raw: bytes) -> _Body:
     return body
 
 
-def _refusal(raw: bytes) -> str:
+def refusal(raw: bytes) -> str:
+    """Returns what an HTTP response that is not a stream says: its status, and its code where it has one."""
     code = status(raw)
     if not code:
         return "connection lost before an answer"

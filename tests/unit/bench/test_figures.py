@@ -145,7 +145,7 @@ def test_a_comparison_with_nothing_says_so() -> None:
 def test_a_part_of_the_plan_keeps_the_rest_out() -> None:
     part = plan.full().only({"idle"}, {"bare", "whole"})
     assert ([cell.name for cell in part.cells], part.targets) == (["idle"], ("bare", "whole"))
-    with pytest.raises(ValueError, match="nonsense"):
+    with pytest.raises(plan.UnknownName, match="nonsense"):
         plan.full().only({"nonsense"}, set())
 
 
