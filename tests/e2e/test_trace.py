@@ -68,8 +68,13 @@ def test_stores_are_in_it(turn: tuple[str, str, Sequence[Span]]) -> None:
     _, _, spans = turn
     systems = {(span.service, span.attributes.get("db.system.name")) for span in spans}
     assert ("data", "postgresql") in systems
-    assert ("auth", "postgresql") in systems or ("auth", None) in systems
-    assert ("chat", "redis") in systems
+    assert ("auth", "postgresql") in systems
+
+
+@pytest.mark.xfail(reason="chat flushes the logs of all runs together, in no turn's trace", strict=True)
+def test_the_log_in_redis_is_in_it(turn: tuple[str, str, Sequence[Span]]) -> None:
+    _, _, spans = turn
+    assert ("chat", "redis") in {(span.service, span.attributes.get("db.system.name")) for span in spans}
 
 
 def test_the_model_call_speaks_the_conventions_of_generative_ai(turn: tuple[str, str, Sequence[Span]]) -> None:

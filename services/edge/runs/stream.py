@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     Batches = AsyncGenerator[chat_pb2.StartRunResponse | chat_pb2.WatchRunResponse, None]
 
-Ending = Literal["completed", "nothing_new", "client_gone", "stalled", "drained", "broken"]
+Ending = Literal["cut", "completed", "nothing_new", "client_gone", "stalled", "drained", "broken"]
 
 _HEADERS = [
     (b"content-type", b"text/event-stream; charset=utf-8"),
@@ -117,23 +117,26 @@ class EventStream(Response):
         self._busy_since: float | None = None
         self._last_sent = 0.0
         self._leaving: asyncio.Timeout | None = None
-        self._ending: Ending = "completed"
+        self._ending: Ending = "cut"  # unless one of the others is reached
         self._events = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers the request."""
         self._send = send
-        with self._streams.place(self):
-            watcher = asyncio.create_task(self._watch(receive))
-            try:
-                await self._pump()
-                await self._end()
-            finally:
-                watcher.cancel()
-                _ENDED.labels(self._ending).inc()
-                scope.get("parley.notes", {}).update({"stream.ended": self._ending, "stream.events": self._events})
-                # Not awaited itself: its cancellation is not ours.
-                await asyncio.wait([watcher])
+        try:
+            with self._streams.place(self):
+                watcher = asyncio.create_task(self._watch(receive))
+                try:
+                    await self._pump()
+                finally:
+                    watcher.cancel()
+                    # Not awaited itself: its cancellation is not ours.
+                    await asyncio.wait([watcher])
+            # The place is given back before the client sees the end, for it may ask for the next stream at once.
+            await self._end()
+        finally:
+            _ENDED.labels(self._ending).inc()
+            scope.get("parley.notes", {}).update({"stream.ended": self._ending, "stream.events": self._events})
 
     def leave(self, why: Ending) -> None:
         """Ends the stream from outside its own task."""
@@ -153,8 +156,9 @@ class EventStream(Response):
                     _EVENTS.inc(len(batch.events))
                     if not texts and (texts := sum(event.HasField("text") for event in batch.events)):
                         span.add_event("first_text_sent")
+            self._ending = "completed"
         except TimeoutError:
-            if self._ending == "completed":
+            if self._ending == "cut":
                 raise
         except ParleyError:
             if not self._begun:
