@@ -110,6 +110,7 @@ async def test_an_answer_streams_in_as_markdown_and_is_found_again(stack: System
             "rel", "noopener noreferrer"
         )
         await expect(visitor.conversations).to_have_text(["Tell me about tides"])
+        await expect(visitor.answer.get_by_text("gpt-4o-mini")).to_be_visible()
 
 
 async def test_stop_keeps_what_was_written_and_closes_the_upstream(stack: System, visitor: Visitor) -> None:

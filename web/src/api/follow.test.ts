@@ -41,7 +41,14 @@ class Server {
   startRun = async (): Promise<Response> => this.reply("start");
   runEvents = async (_id: string, after: number): Promise<Response> => this.reply(`events after ${after}`);
   run = async (): Promise<Run> =>
-    ({ id: RUN, conversation_id: "c1", message_id: "a1", status: this.status, error_code: null }) satisfies Run;
+    ({
+      id: RUN,
+      conversation_id: "c1",
+      message_id: "a1",
+      model: "demo",
+      status: this.status,
+      error_code: null,
+    }) satisfies Run;
 
   private reply(request: string): Response {
     this.requests.push(request);

@@ -38,6 +38,8 @@ export type Run = {
   id: string;
   conversation_id: string;
   message_id: string;
+  /** Asked for; after the end the one that answered. */
+  model: string;
   status: RunStatus;
   error_code: string | null;
 };

@@ -107,6 +107,16 @@ export class ChatController {
     }
   }
 
+  /** Where the server chose the model, the run says which when it is over. */
+  private async learnModel(thread: string, { key }: Message, runId: string): Promise<void> {
+    try {
+      const { model } = await this.api.run(runId);
+      this.store.dispatch({ type: "answer_model", thread, answerKey: key, model });
+    } catch {
+      // The answer is whole without it.
+    }
+  }
+
   async loadOlder(id: string): Promise<void> {
     const thread = this.thread(id);
     if (!thread || thread.olderToken === "" || thread.loadingOlder) return;
@@ -211,7 +221,10 @@ export class ChatController {
     } finally {
       batch.flush();
     }
-    this.announceEnd(this.message(thread, answerKey));
+    const answer = this.message(thread, answerKey);
+    this.announceEnd(answer);
+    if (answer?.state === "complete" && answer.model === "" && answer.runId)
+      this.learnModel(thread, answer, answer.runId);
   }
 
   /** The log is no longer there: what is stored is the answer. */

@@ -51,6 +51,7 @@ export type ChatAction =
   | { type: "run_stopping"; thread: string; stopping: boolean }
   | { type: "run_left"; thread: string; problem: Problem | null }
   | { type: "answer_problem"; thread: string; answerKey: string; problem: Problem }
+  | { type: "answer_model"; thread: string; answerKey: string; model: string }
   | { type: "answer_left"; thread: string; answerKey: string; problem: Problem }
   | { type: "announced"; text: string };
 
@@ -201,6 +202,11 @@ function reduceThread(thread: Thread, action: ThreadAction): Thread {
       const left = { state: "interrupted" as const, problem: action.problem };
       return { ...thread, messages: change(thread.messages, action.answerKey, (answer) => ({ ...answer, ...left })) };
     }
+    case "answer_model":
+      return {
+        ...thread,
+        messages: change(thread.messages, action.answerKey, (answer) => ({ ...answer, model: action.model })),
+      };
     case "answer_problem":
       return {
         ...thread,
