@@ -9,8 +9,8 @@ from runtime.server import Servicer
 from services.gateway.chat import Chat, Policy
 from services.gateway.domain import Timeouts
 from services.gateway.observation import TelemetryObserver
+from services.gateway.providers.connections import open_session
 from services.gateway.providers.registry import EnvironmentRegistry
-from services.gateway.providers.upstream import open_session
 from services.gateway.servicer import SERVICE, GatewayServicer
 
 if TYPE_CHECKING:

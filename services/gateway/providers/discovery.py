@@ -11,6 +11,7 @@ import msgspec
 import structlog
 
 from services.gateway.domain import ModelLimits
+from services.gateway.providers.connections import proxy_for
 from services.gateway.providers.provider import Provider, Wire
 
 if TYPE_CHECKING:
@@ -96,7 +97,8 @@ async def _ask(
     session: aiohttp.ClientSession, provider: Provider, method: str, url: str, body: object = None
 ) -> dict[str, Any]:
     headers = {"Authorization": f"Bearer {provider.api_key.reveal()}"} if provider.api_key else {}
-    async with session.request(method, url, json=body, headers=headers, allow_redirects=False) as response:
+    proxy = proxy_for(provider.base_url)
+    async with session.request(method, url, json=body, headers=headers, proxy=proxy, allow_redirects=False) as response:
         response.raise_for_status()
         raw = await response.content.read(_MAX_BYTES)
         while len(raw) < _MAX_BYTES and (more := await response.content.read(_MAX_BYTES - len(raw))):

@@ -13,6 +13,7 @@ from runtime import telemetry
 from services.gateway.domain import ModelLimits
 from services.gateway.providers import faults
 from services.gateway.providers.bridge import Bridge, Unspellable
+from services.gateway.providers.connections import proxy_for
 from services.gateway.providers.provider import Provider, Wire
 from services.gateway.wires.anthropic import AnthropicParser
 from services.gateway.wires.ollama import OllamaParser
@@ -37,28 +38,11 @@ _STREAM_TYPES = {
 # Types that some compatible servers give their streams for want of a better one.
 _VAGUE_TYPES = {"", "application/octet-stream", "text/plain", "binary/octet-stream"}
 
-_CONNECT_TIMEOUT_S = 10.0
 _ERROR_BODY_MAX_BYTES = 64 * 1024
 # A model that has said why it stopped has answered; usage and the end marker follow at once or not at all.
 _TRAILER_TIMEOUT_S = 1.0
 # The end of the body, read so that the connection can be used again.
 _EPILOGUE_TIMEOUT_S = 0.1
-
-
-def open_session(*, connections: int) -> aiohttp.ClientSession:
-    """Opens the pool of connections to providers; proxies are taken from the usual variables.
-
-    Args:
-        connections: Most connections at a time; further calls wait for one.
-    """
-    return aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=connections, keepalive_timeout=60, ttl_dns_cache=60),
-        timeout=aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_TIMEOUT_S),
-        headers={"accept-encoding": "identity", "user-agent": "parley-gateway"},
-        cookie_jar=aiohttp.DummyCookieJar(),
-        trust_env=True,
-        json_serialize=lambda value: msgspec.json.encode(value).decode(),
-    )
 
 
 @dataclass(frozen=True)
@@ -111,6 +95,7 @@ class UpstreamDeployment:
                 request.url,
                 data=msgspec.json.encode(request.body),
                 headers={**request.headers, **telemetry.outgoing_headers()},
+                proxy=proxy_for(self.source.base_url),
                 # A redirect would carry prompt and key to wherever it points.
                 allow_redirects=False,
             )
