@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from parley.data.v1 import data_pb2 as pb
@@ -158,13 +158,11 @@ async def test_a_page_token_serves_its_own_list_alone(service: Service, person: 
     await assert_refused(other, pb.ListConversationsRequest(page_token=of_list))
 
 
-NUMBERS = st.integers().map(str) | st.sampled_from(
-    ["", " 1", "1_0", "٣", "-", "--1", "1e3", "9" * 18, "-" + "9" * 18, "9" * 5000]
-)
+NUMBERS = st.integers().map(str) | st.sampled_from(["", " 1", "1_0", "٣", "-", "--1", "1e3", "9" * 5000])
 PIECES = NUMBERS | st.text(st.characters(exclude_characters="\n", exclude_categories=["Cs"])) | st.uuids().map(str)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(token=st.text(st.characters(exclude_categories=["Cs"]), min_size=1))
 async def test_any_other_text_is_no_page_token(service: Service, token: str) -> None:
     person = service.person()
@@ -172,8 +170,10 @@ async def test_any_other_text_is_no_page_token(service: Service, token: str) -> 
     await assert_refused(person, pb.ListMessagesRequest(conversation_id=UNKNOWN_ID, page_token=token))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(first=PIECES, second=PIECES)
+@example(first="9" * 18, second=UNKNOWN_ID)  # a moment that no calendar has
+@example(first="-" + "9" * 18, second=UNKNOWN_ID)
 async def test_a_forged_page_token_shows_nothing_and_breaks_nothing(service: Service, first: str, second: str) -> None:
     person = service.person()
     list_token = encode_page_token("conversations", person.org_id, person.user_id, first, second)
