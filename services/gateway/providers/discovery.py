@@ -21,6 +21,7 @@ log = structlog.stdlib.get_logger()
 
 _MAX_BYTES = 4 * 1024 * 1024
 _MAX_MODELS = 200
+_RETRY_S = 0.1
 _PREFERRED = ("gpt-4o-mini",)
 
 
@@ -51,10 +52,19 @@ async def _discover_one(
         async with asyncio.timeout(timeout_s):
             if provider.wire is Wire.OLLAMA:
                 return await _ollama(session, provider)
-            return await _compatible(session, provider)
+            return await _when_up(session, provider)
     except (aiohttp.ClientError, TimeoutError, OSError, msgspec.MsgspecError, ValueError) as error:
         log.info("models_not_listed", provider=provider.name, cause=type(error).__name__)
         return (None if provider.wire is Wire.OLLAMA else provider), {}
+
+
+async def _when_up(session: aiohttp.ClientSession, provider: Provider) -> tuple[Provider, dict[str, ModelLimits]]:
+    """Waits for a server that is started beside the gateway; loading litellm takes longer anyway."""
+    while True:
+        try:
+            return await _compatible(session, provider)
+        except aiohttp.ClientConnectorError:
+            await asyncio.sleep(_RETRY_S)
 
 
 async def _compatible(session: aiohttp.ClientSession, provider: Provider) -> tuple[Provider, dict[str, ModelLimits]]:

@@ -120,7 +120,7 @@ async def test_a_refused_connection_is_an_unavailable_provider(make_gateway: Mak
     with socket.socket() as bound:
         bound.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{bound.getsockname()[1]}/v1"
-        gateway = await make_gateway({"OPENAI_API_KEY": "sk-test", "OPENAI_BASE_URL": url})
+        gateway = await make_gateway({"OPENAI_API_KEY": "sk-test", "OPENAI_BASE_URL": url}, discovery_timeout_s=0.2)
 
         error = await failure(gateway)
 

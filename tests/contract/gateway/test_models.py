@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import socket
 from typing import Any
 
 import pytest
@@ -138,6 +140,22 @@ async def test_a_server_that_does_not_list_its_models_can_still_be_called(
 
     assert unknown.value.code == "MODEL_NOT_FOUND"
     assert reply.finished is not None
+
+
+async def test_a_server_that_starts_beside_the_gateway_is_waited_for(
+    make_gateway: MakeGateway, provider: ScriptedProvider
+) -> None:
+    with socket.socket() as reserved:
+        reserved.bind(("127.0.0.1", 0))
+        port = reserved.getsockname()[1]
+    starting = asyncio.ensure_future(make_gateway({}, demo_base_url=f"http://127.0.0.1:{port}/v1"))
+    # The first look must have failed by now: nothing listens, and what waits is only this loop.
+    await asyncio.sleep(0.1)
+    async with ScriptedProvider(port=port):
+        gateway = await starting
+
+    assert "demo/gpt-4o" in {model.name for model in await gateway.models()}
+    assert not provider.requests
 
 
 @pytest.mark.parametrize(
