@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 
 from deploy.local.settings import Settings
 from deploy.local.stack import Stack
+from deploy.local.topology import SERVICES
 from deploy.local.unit import Service
 from tests.bench import wire
 from tests.bench.http_client import HttpClient, request
@@ -55,8 +56,8 @@ class System:
     async def __aenter__(self) -> Self:
         try:
             await self._stack.start()
-            for name in self._profile:
-                await self._run_profiled(name)
+            if self._profile:
+                await self._restart_profiled()
             async with asyncio.timeout(_ANSWER_TIMEOUT_S):
                 self._bearers = [await self._sign_up() for _ in range(_USERS)]
         except BaseException:
@@ -131,16 +132,17 @@ class System:
         value: dict[str, Any] = json.loads(raw.partition(b"\r\n\r\n")[2])
         return value
 
-    async def _run_profiled(self, name: str) -> None:
-        unit = self._stack.members[name].unit
-        if not isinstance(unit, Service):
-            raise SetUpError(f"{name} is not a service of ours")
-        unit.spec = dataclasses.replace(
-            unit.spec,
-            argv=(sys.executable, "-m", "tests.bench.profiled", f"services.{name}"),
-            env={**unit.spec.env, "PARLEY_BENCH_PROFILE": str(self._home / f"{name}.stacks")},
-        )
-        await self._stack.restart(name)
+    async def _restart_profiled(self) -> None:
+        """Starts the services anew, some under the profiler: all of them, so that none waits to find another again."""
+        for name in SERVICES:
+            unit = self._stack.members[name].unit
+            if name in self._profile and isinstance(unit, Service):
+                unit.spec = dataclasses.replace(
+                    unit.spec,
+                    argv=(sys.executable, "-m", "tests.bench.profiled", f"services.{name}"),
+                    env={**unit.spec.env, "PARLEY_BENCH_PROFILE": str(self._home / f"{name}.stacks")},
+                )
+            await self._stack.restart(name)
 
     async def _leave(self) -> None:
         await self._stack.stop(hurry=not self._profile)
