@@ -20,8 +20,10 @@ if TYPE_CHECKING:
 Request = TypeVar("Request")
 Response = TypeVar("Response")
 
-_KEEPALIVE = [
-    ("grpc.keepalive_time_ms", 20_000),
+KEEPALIVE_MS = 20_000
+"""How often an idle connection is asked whether it still lives."""
+_OPTIONS = [
+    ("grpc.http2.max_pings_without_data", 0),  # no bound: an idle connection is asked for as long as it is idle
     ("grpc.keepalive_timeout_ms", 10_000),
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.max_receive_message_length", 16 * 1024 * 1024),
@@ -58,7 +60,10 @@ def open_channel(address: str, contract: FileDescriptor, *, idempotent: Sequence
             "retryableStatusCodes": ["UNAVAILABLE"],
         }
         config["methodConfig"] = [{"name": names, "retryPolicy": retry}]
-    return grpc.aio.insecure_channel(address, options=[*_KEEPALIVE, ("grpc.service_config", json.dumps(config))])
+    return grpc.aio.insecure_channel(
+        address,
+        options=[("grpc.keepalive_time_ms", KEEPALIVE_MS), *_OPTIONS, ("grpc.service_config", json.dumps(config))],
+    )
 
 
 async def unary(method: Any, request: Request, *, timeout_s: float, token: str | None = None) -> Any:

@@ -1,0 +1,24 @@
+"""A channel outlives idle times: the pings that keep it are welcome on the server."""
+
+import asyncio
+
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from parley.chat.v1 import chat_pb2
+from runtime import channel, server
+from runtime.testing import loopback
+
+
+async def test_pings_of_an_idle_channel_do_not_end_it(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """gRPC hangs up on the third ping it finds too many, and says so on the client's standard error."""
+    monkeypatch.setattr(channel, "KEEPALIVE_MS", 1000)
+    monkeypatch.setattr(server, "MIN_PING_INTERVAL_MS", 500)
+    async with loopback("chat") as address, channel.open_channel(address, chat_pb2.DESCRIPTOR) as opened:
+        stub = health_pb2_grpc.HealthStub(opened)
+        await stub.Check(health_pb2.HealthCheckRequest())
+        await asyncio.sleep(8)  # idleness itself is what is tested
+        await stub.Check(health_pb2.HealthCheckRequest())
+    assert "too_many_pings" not in capfd.readouterr().err
