@@ -56,10 +56,11 @@ def build(config: EdgeConfig, services: Services, verifier: Verifier, streams: S
         telemetry=quiet,  # type: ignore[arg-type] # a TypedDict that takes just these
     )
     app.state.verifier = verifier
+    # Routes are tried in this order: the hot ones come first.
     nouns = [
-        *IdentityRoutes(services, ClientAddress(config.trusted_proxies)).routers(),
-        *ConversationRoutes(services).routers(),
         *RunRoutes(services, streams).routers(),
+        *ConversationRoutes(services).routers(),
+        *IdentityRoutes(services, ClientAddress(config.trusted_proxies)).routers(),
     ]
     for router in nouns:
         app.include_router(router)

@@ -68,6 +68,8 @@ class IdentityRoutes:
             summary="Get the keys that access tokens are signed with",
             responses=responses(signed_in=False),
         )
+        # Where GoTrue has them.
+        anyone.add_api_route("/auth/v1/.well-known/jwks.json", self.keys, methods=["GET"], include_in_schema=False)
         signed_in = APIRouter(route_class=SignedInRoute, tags=["Identity"])
         signed_in.add_api_route(
             "/auth/v1/logout",
