@@ -91,9 +91,16 @@ class EnvironmentRegistry:
     def listed(self) -> Sequence[ListedModel]:
         """See `domain.Registry.listed`."""
         default = self._config.default_model
-        aliases = [_listed(name, target, default, alias=True) for name, target in self._aliases.items()]
-        models = [_listed(f"{name}/{model}", d, default) for (name, model), d in self._models.items()]
-        return [*sorted(aliases, key=lambda m: m.name), *sorted(models, key=lambda m: m.name)]
+        chosen = None if default in self._aliases else self._find(default)
+        aliases = [
+            ListedModel(name, target.provider, target.model, True, name == default, target.limits)
+            for name, target in sorted(self._aliases.items())
+        ]
+        models = [
+            ListedModel(f"{name}/{model}", d.provider, d.model, False, d is chosen, d.limits)
+            for (name, model), d in self._models.items()
+        ]
+        return [*aliases, *sorted(models, key=lambda model: model.name)]
 
     async def _discover(self) -> list[Provider]:
         timeout_s = self._config.discovery_timeout_s
@@ -146,14 +153,3 @@ class EnvironmentRegistry:
         if provider.wire is Wire.LITELLM:
             return TailDeployment(provider, model, listed, limits, self._bridge)
         return UpstreamDeployment(provider, model, listed, limits, self._bridge, self._session)
-
-
-def _listed(name: str, target: Deployment, default: str, *, alias: bool = False) -> ListedModel:
-    return ListedModel(
-        name,
-        target.provider,
-        target.model,
-        alias,
-        name == default or (not alias and target.model == default),
-        target.limits,
-    )

@@ -14,14 +14,12 @@ from services.gateway.domain import (
     Ended,
     FinishReason,
     ModelLimits,
-    Reasoning,
-    Text,
     ToolCallPiece,
 )
 from services.gateway.providers import faults
 from services.gateway.providers.bridge import Bridge, status_of
 from services.gateway.providers.provider import Provider
-from services.gateway.wires.parser import MAX_TOOL_CALLS, counted
+from services.gateway.wires.parser import MAX_TOOL_CALLS, counted, say, think
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Sequence
@@ -138,9 +136,9 @@ class _ChunkReader:
             self.counts = _counts(usage)
         for choice in chunk.choices:
             if thought := getattr(choice.delta, "reasoning_content", None):
-                out.append(Reasoning(thought))
+                think(thought, out)
             if choice.delta.content:
-                out.append(Text(choice.delta.content))
+                say(choice.delta.content, out)
             out += [self._piece(call) for call in choice.delta.tool_calls or () if 0 <= call.index < MAX_TOOL_CALLS]
             if choice.finish_reason:
                 self.reason = _REASONS.get(choice.finish_reason, FinishReason.STOP)

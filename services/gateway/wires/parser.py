@@ -128,7 +128,13 @@ class Parser:
 
 
 def say(text: str, out: list[ProviderDelta]) -> None:
-    """Adds visible text, to the last delta where that is text too."""
+    """Adds visible text, to the last delta where that is text too.
+
+    U+0000 is left out, here and from reasoning: nobody sees it and Postgres cannot store it.
+    """
+    text = text.replace("\x00", "")
+    if not text:
+        return
     if out and type(out[-1]) is Text:
         out[-1].text += text
     else:
@@ -137,6 +143,9 @@ def say(text: str, out: list[ProviderDelta]) -> None:
 
 def think(text: str, out: list[ProviderDelta]) -> None:
     """Adds reasoning, to the last delta where that is reasoning too."""
+    text = text.replace("\x00", "")
+    if not text:
+        return
     if out and type(out[-1]) is Reasoning:
         out[-1].text += text
     else:

@@ -87,6 +87,17 @@ async def test_a_lasting_failure_is_told_at_once(
     assert len(gateway.provider.requests) == 1
 
 
+async def test_a_key_the_provider_does_not_know_is_told_to_nobody(make_gateway: MakeGateway) -> None:
+    """The provider quotes the key in its refusal, as some do."""
+    async with ScriptedProvider(api_key="another") as strict:
+        gateway = await make_gateway({"OPENAI_API_KEY": "sk-test", "OPENAI_BASE_URL": f"{strict.base_url}/v1"})
+
+        error = await failure(gateway)
+
+    assert (type(error), error.code) == (errors.Internal, "PROVIDER_AUTH_FAILED")
+    assert len(strict.requests) == 1
+
+
 async def test_a_short_wait_the_provider_asks_for_is_kept(gateway: Gateway) -> None:
     gateway.provider.script(Fault(status=429, retry_after="0.3"), Answer())
 

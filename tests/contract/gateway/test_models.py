@@ -82,6 +82,16 @@ async def test_settings_add_aliases_models_and_the_default(make_gateway: MakeGat
     assert "nobody/x" not in models
 
 
+@pytest.mark.parametrize("default", ["gpt-4o", "openai/gpt-4o"])
+async def test_a_model_may_be_the_default(make_gateway: MakeGateway, default: str) -> None:
+    gateway = await make_gateway(default_model=default)
+
+    await gateway.chat()
+
+    assert gateway.provider.requests[0].body["model"] == "gpt-4o"
+    assert [model.name for model in await gateway.models() if model.default] == ["openai/gpt-4o"]
+
+
 async def test_an_alias_without_a_model_is_left_out(make_gateway: MakeGateway) -> None:
     gateway = await make_gateway(aliases={"power": "anthropic/claude-sonnet-5"})
 
