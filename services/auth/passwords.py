@@ -53,9 +53,7 @@ class Argon2Passwords:
         Raises: Busy.
         """
         right = await self._run(lambda: self._check(password_hash or self._nobodys_hash, password))
-        right = right and password_hash is not None
-        CHECKS.labels("right" if right else "wrong").inc()
-        return right
+        return right and password_hash is not None
 
     def is_outdated(self, password_hash: str) -> bool:
         """Says whether the hash was made with other parameters than today's."""
@@ -67,9 +65,11 @@ class Argon2Passwords:
 
     def _check(self, password_hash: str, password: str) -> bool:
         try:
-            return self._hasher.verify(password_hash, password)
+            right: bool = self._hasher.verify(password_hash, password)
         except argon2.exceptions.VerifyMismatchError:
-            return False
+            right = False
+        CHECKS.labels("right" if right else "wrong").inc()
+        return right
 
     async def _run(self, work: Callable[[], T]) -> T:
         if self._taken >= self._most:

@@ -112,6 +112,19 @@ async def test_a_reuse_beside_a_rotation_leaves_nothing_that_opens_the_session(a
         await refused(auth, token)
 
 
+async def test_a_refresh_waits_for_a_revocation_under_way(auth: Auth) -> None:
+    session = await auth.sign_up()
+    blocked = "SELECT count(*) FROM pg_locks WHERE NOT granted"
+    async with auth.owner.transaction():
+        await auth.owner.execute("UPDATE auth.session SET revoked_at = created_at")
+        refreshing = asyncio.create_task(auth.refresh(session.refresh_token))
+        async with asyncio.timeout(10):
+            while not await auth.owner.fetchval(blocked):  # noqa: ASYNC110 - a lock of the database cannot be awaited
+                await asyncio.sleep(0.01)
+    with pytest.raises(Unauthenticated):
+        await refreshing
+
+
 async def test_a_refresh_token_slides_thirty_days(auth: Auth) -> None:
     session = await auth.sign_up()
     for _ in range(3):
