@@ -15,6 +15,8 @@ SERVERS = (*PROCESSES, "floor")
 """What is measured; `provider` and `load` are the tools."""
 TOTAL = "all of it"
 
+_MANY = 200
+
 Figures = dict[str, dict[str, dict[str, Any]]]
 """By figure and target: `median` and `rounds`."""
 
@@ -72,21 +74,22 @@ def _paced(record: dict[str, Any]) -> Iterator[tuple[str, float]]:
     cell, result = record["cell"], record["result"]
     yield from _percentiles("first", f".{cell}", result["probe_first_ms"], (50, 99))
     yield from _percentiles("together_first", f".{cell}", result["burst_first_ms"], (50, 99))
-    if record["probes"] and not record["streams"]:
-        yield from _by_process("cpu_us_turn", record["probe_cpu_us"], record["probes"])
+    yield f"probes.{cell}", len(result["probe_first_ms"])
+    if not record["streams"]:
+        yield from _by_process("cpu_us_turn", record["probe_cpu_us"], len(result["probe_first_ms"]))
     if not result["window_tokens"]:
         return
     for what in ("gap", "transit"):
         for name in ("p50", "p99", "max"):
             yield f"{what}_{name}_ms.{cell}", result[f"{what}_ms"][name]
-    yield f"running_percent.{cell}", 100 * result["still_running"] / record["streams"]
     expected = record["streams"] * RATE * result["window_s"]
     yield f"delivered_percent.{cell}", 100 * result["window_tokens"] / expected
     if record["provider_late_p99_ms"] is not None:
         yield f"provider_late_p99_ms.{cell}", record["provider_late_p99_ms"]
     yield from _by_process(f"cpu_us_token.{cell}", record["cpu_us"], result["window_tokens"])
-    # Memory once taken is rarely given back, so only the first round shows what streams need.
-    if record["round"] == 1:
+    # Memory once taken is rarely given back, so only the first round shows what streams need; and the pools that the first few
+    # streams open are not theirs, so only many streams do.
+    if record["round"] == 1 and record["streams"] >= _MANY:
         yield from _by_process(f"memory_kb_stream.{cell}", record["memory_kb"], record["streams"])
 
 

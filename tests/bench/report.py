@@ -30,8 +30,7 @@ def page(result: dict[str, Any]) -> str:
             "## Times and throughput\n\n" + _times(figures, targets),
             "## CPU, µs a token\n\n" + _cpu(figures, targets),
             "## CPU, µs a turn of three tokens, idle\n\n" + _by_process(figures, targets, ["cpu_us_turn"]),
-            "## Memory a live stream, kB (proportional set size, first round)\n\n"
-            + _by_process(figures, targets, [f"memory_kb_stream.{cell}" for cell in ("n50", "n200")]),
+            "## Memory a live stream at 200 streams, kB\n\n" + _by_process(figures, targets, ["memory_kb_stream.n200"]),
             "## Goals\n\n" + _goals(figures),
         ]
     )
@@ -114,10 +113,7 @@ def _times(figures: Figures, targets: Sequence[str]) -> str:
     rows += [
         (f"tokens delivered of those due, {label}, %", f"delivered_percent.{cell}") for cell, label in _CELLS.items()
     ]
-    rows += [
-        (f"answers still running at the last probe, {label}, %", f"running_percent.{cell}")
-        for cell, label in _CELLS.items()
-    ]
+    rows += [(f"probes, {label}", f"probes.{cell}") for cell, label in _CELLS.items()]
     rows += [
         ("tokens/s, unpaced", "burst_tokens_s"),
         ("stop to upstream closed, p50, ms", "stop_p50_ms"),

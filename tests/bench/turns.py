@@ -120,16 +120,13 @@ async def paced(target: Target, seats: Sequence[Seat], mark: Mark, job: dict[str
         await asyncio.sleep(job["window_s"])
         window[1] = time.monotonic_ns()
     await mark("window_end")
-    probes = await _probe(target, clients[-1], seats[count:], job)
-    busy = sum(not exchange.ended.is_set() for exchange in exchanges)
+    probes = await _probe(target, clients[-1], seats[count:], job, among=exchanges)
     watched_until = time.monotonic_ns()
     await mark("probes_end")
     await _all(exchanges, "ended", answer.tokens / answer.rate + _END_TIMEOUT_S)
     for client in clients:
         client.close()
-    return _paced_result(target, answer, exchanges, probes, (window[0], window[1], watched_until)) | {
-        "still_running": busy
-    }
+    return _paced_result(target, answer, exchanges, probes, (window[0], window[1], watched_until))
 
 
 async def burst(target: Target, seats: Sequence[Seat], mark: Mark, job: dict[str, Any]) -> dict[str, Any]:
@@ -196,10 +193,15 @@ async def _press_stop(target: Target, exchange: Exchange, seat: Seat, stopped_ns
     return (answered_ns - stopping.asked_ns) / 1e6
 
 
-async def _probe(target: Target, client: Any, seats: Sequence[Seat], job: dict[str, Any]) -> list[Exchange]:
+async def _probe(
+    target: Target, client: Any, seats: Sequence[Seat], job: dict[str, Any], *, among: Sequence[Exchange]
+) -> list[Exchange]:
+    """Asks one by one; stops before its time when one of the streams has ended, for then there are fewer than the figure says."""
     exchanges = []
     for seat in itertools.islice(itertools.cycle(seats or [Seat()]), job["probes"]):
         await asyncio.sleep(job["pause_s"])
+        if any(exchange.ended.is_set() for exchange in among):
+            break
         exchanges.append(target.ask(client, PROBE.model, seat))
         await _all(exchanges[-1:], "ended", _BEGIN_TIMEOUT_S)
         if exchanges[-1].failure:

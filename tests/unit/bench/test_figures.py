@@ -24,7 +24,6 @@ def _record(target: str, number: int, first_ms: float, edge_us: int = 0) -> dict
         "transit_ms": spread,
         "window_s": 2.0,
         "window_tokens": 1000,
-        "still_running": 10,
     }
     return {
         "round": number,
@@ -80,8 +79,10 @@ def test_cpu_is_by_token_and_the_tools_are_not_in_the_total() -> None:
     assert found[f"cpu_us_token.n10/{figures.TOTAL}"]["whole"]["median"] == 80
 
 
-def test_memory_is_that_of_the_first_round() -> None:
-    assert figures.collect(_RECORDS)["memory_kb_stream.n10/edge"]["whole"]["rounds"] == [10.0]
+def test_memory_is_that_of_the_first_round_with_many_streams() -> None:
+    assert "memory_kb_stream.n10/edge" not in figures.collect(_RECORDS)
+    many = [record | {"streams": 200, "cell": "n200"} for record in _RECORDS]
+    assert figures.collect(many)["memory_kb_stream.n200/edge"]["whole"]["rounds"] == [0.5]
 
 
 def test_delivery_is_measured_against_what_was_due() -> None:
