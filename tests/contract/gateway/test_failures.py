@@ -110,11 +110,11 @@ async def test_a_short_wait_the_provider_asks_for_is_kept(gateway: Gateway) -> N
 
 
 async def test_a_long_wait_is_the_caller_s(gateway: Gateway) -> None:
-    gateway.provider.script(Fault(status=429, retry_after="30"))
+    gateway.provider.script(Fault(status=429, retry_after="10"))
 
     error = await failure(gateway)
 
-    assert (error.code, error.retry_after_s) == ("PROVIDER_RATE_LIMITED", 30)
+    assert (error.code, error.retry_after_s) == ("PROVIDER_RATE_LIMITED", 10)
     assert len(gateway.provider.requests) == 1
 
 
