@@ -10,7 +10,7 @@ import pytest
 from tests.bench import procfs
 from tests.bench.worker import Worker, WorkerError
 
-_PACED = {"do": "paced", "streams": 5, "rate": 50, "tokens": 40, "window_s": 0.2, "probes": 3, "pause_s": 0}
+_PACED = {"do": "paced", "streams": 5, "rate": 50, "tokens": 125, "window_s": 0.2, "probes": 3, "pause_s": 0}
 
 
 @pytest.fixture(scope="module")
