@@ -11,7 +11,7 @@ STYLE = """\
 :root { color-scheme: light dark; font: 16px/1.5 system-ui, sans-serif; }
 body { max-width: 60rem; margin: 2rem auto; padding: 0 1rem; }
 code, pre { font-family: ui-monospace, monospace; font-size: 0.9em; }
-pre { overflow-x: auto; padding: 0.75rem; border: 1px solid #8884; border-radius: 6px; }
+pre { overflow-wrap: anywhere; white-space: pre-wrap; padding: 0.75rem; border: 1px solid #8884; border-radius: 6px; }
 details { border: 1px solid #8884; border-radius: 6px; margin: 0.5rem 0; padding: 0.4rem 0.8rem; }
 summary { cursor: pointer; }
 summary b { display: inline-block; min-width: 4rem; }
