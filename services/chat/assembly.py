@@ -20,6 +20,7 @@ from runtime.channel import open_channel
 from runtime.errors import ParleyError
 from runtime.identity import Verifier
 from runtime.server import Server, Servicer
+from services.chat import background
 from services.chat.clients import AuthClient, DataClient, GatewayClient
 from services.chat.runs import Runs
 from services.chat.servicer import ChatServicer
@@ -77,11 +78,11 @@ async def assemble(config: ChatConfig) -> AsyncIterator[Chat]:
         open_channel(config.data_address, data_pb2.DESCRIPTOR) as data_channel,
         open_channel(config.gateway_address, gateway_pb2.DESCRIPTOR) as gateway_channel,
         redis.connect(config.redis_url.reveal(), max_connections=_REDIS_CONNECTIONS) as client,
-        RedisTail(client, flush_every_s=config.tail_flush_every_s, ttl_s=config.tail_ttl_s) as tail,
     ):
         for channel in (data_channel, gateway_channel):
             channel.get_state(try_to_connect=True)  # so that the first turn need not
         auth = AuthClient(auth_channel, actor_key=config.actor_key.reveal(), timeout_s=config.call_timeout_s)
+        tail = RedisTail(client, flush_every_s=config.tail_flush_every_s, ttl_s=config.tail_ttl_s)
         signals = RedisSignals(client, owner)
         runs = Runs(
             data=DataClient(data_channel, timeout_s=config.call_timeout_s),
@@ -95,9 +96,5 @@ async def assemble(config: ChatConfig) -> AsyncIterator[Chat]:
             chat_pb2_grpc.add_ChatServiceServicer_to_server, ChatServicer(runs), "parley.chat.v1.ChatService"
         )
         server = Server("chat", config.listen, [servicer], verifier=Verifier(auth.jwks, audience="chat"))
-        listening = asyncio.create_task(signals.listen(runs.cancel_own))
-        try:
+        async with tail.running(), background.running(signals.listen(runs.cancel_own)):
             yield Chat(server, runs, auth, config.drain_grace_s)
-        finally:
-            listening.cancel()
-            await asyncio.wait([listening])

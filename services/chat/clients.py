@@ -11,23 +11,17 @@ from parley.data.v1 import data_pb2, data_pb2_grpc
 from parley.gateway.v1 import gateway_pb2, gateway_pb2_grpc
 from runtime.channel import stream, unary
 from runtime.errors import NotFound
-from services.chat.domain import (
+from services.chat.domain import Part, PartKind, Run, RunNotFound, RunStatus, Stored, Usage
+from services.chat.ports import (
     Begun,
     FinishReason,
     Model,
     ModelFinished,
     ModelStarted,
-    Part,
-    PartKind,
     PromptMessage,
     ReasoningDelta,
     Role,
-    Run,
-    RunNotFound,
-    RunStatus,
-    Stored,
     TextDelta,
-    Usage,
 )
 
 if TYPE_CHECKING:
@@ -37,7 +31,7 @@ if TYPE_CHECKING:
     import grpc
     from google.protobuf.timestamp_pb2 import Timestamp
 
-    from services.chat.domain import Ending, ModelDelta, NewRun
+    from services.chat.ports import Ending, ModelDelta, NewRun
 
 _STATUSES = {
     RunStatus.RUNNING: data_pb2.RUN_STATUS_RUNNING,

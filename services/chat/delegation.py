@@ -10,7 +10,7 @@ import structlog
 from runtime.errors import ParleyError, PermissionDenied, Unauthenticated
 
 if TYPE_CHECKING:
-    from services.chat.domain import Auth
+    from services.chat.ports import Auth
 
 log = structlog.stdlib.get_logger()
 

@@ -10,15 +10,17 @@ import structlog
 
 from runtime.errors import FailedPrecondition
 from services.chat import snapshot
-from services.chat.domain import CursorAhead, Ending, NotStopped, PartKind, RunStatus, Usage
+from services.chat.domain import CursorAhead, NotStopped, PartKind, RunStatus, Usage
+from services.chat.ports import Ending
 from services.chat.prompt import estimate_tokens
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable
 
     from runtime.context import Identity
-    from services.chat.domain import Data, Event, Run, Signals, Stored, Tail
+    from services.chat.domain import Event, Run, Stored
     from services.chat.log import RunLog
+    from services.chat.ports import Data, Signals, Tail
 
 log = structlog.stdlib.get_logger()
 

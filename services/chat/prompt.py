@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from services.chat.domain import PromptMessage, Role
+from services.chat.ports import PromptMessage, Role
 
 if TYPE_CHECKING:
-    from services.chat.domain import Model
+    from services.chat.ports import Model
 
 SAFE_WINDOW_TOKENS = 8_192
 """What nearly every model takes; assumed of one that is not known."""

@@ -19,7 +19,6 @@ from services.chat.domain import (
     MODEL_MAX_CHARS,
     CursorAhead,
     Draining,
-    NewRun,
     RunNotFound,
     RunStatus,
     TooManyRuns,
@@ -27,6 +26,7 @@ from services.chat.domain import (
 )
 from services.chat.follow import Elsewhere
 from services.chat.models import Models
+from services.chat.ports import NewRun
 from services.chat.turn import Pace, Turn
 
 if TYPE_CHECKING:
@@ -34,7 +34,8 @@ if TYPE_CHECKING:
 
     from opentelemetry.trace import Span
 
-    from services.chat.domain import Auth, Data, Event, Gateway, Run, Signals, Tail
+    from services.chat.domain import Event, Run
+    from services.chat.ports import Auth, Data, Gateway, Signals, Tail
 
 log = structlog.stdlib.get_logger()
 

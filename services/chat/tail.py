@@ -11,13 +11,13 @@ import asyncio
 import contextlib
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 import structlog
 from redis.exceptions import RedisError
 
 from parley.chat.v1 import chat_pb2
-from services.chat import metrics
+from services.chat import background, metrics
 from services.chat.log import RunLog
 from services.chat.wire import event_pb, kind_of
 
@@ -65,7 +65,7 @@ class _Followed:
 
 
 class RedisTail:
-    """`Tail` on Redis; runs its writer and its reader for the length of the block.
+    """`Tail` on Redis.
 
     Args:
         client: Answers bytes.
@@ -82,19 +82,14 @@ class RedisTail:
         self._something_kept = asyncio.Event()
         self._something_followed = asyncio.Event()
         self._away: set[str] = set()
-        self._tasks: list[asyncio.Task[None]] = []
 
-    async def __aenter__(self) -> Self:
-        self._tasks = [asyncio.create_task(self._write()), asyncio.create_task(self._read())]
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.wait(self._tasks)
-        if self._kept:
-            with contextlib.suppress(*_AWAY):
-                await self._flush()
+    @contextlib.asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Runs the writer and the reader for the length of the block; at its end what is left is sent once more."""
+        async with background.running(self._write(), self._read()):
+            yield
+        with contextlib.suppress(*_AWAY):
+            await self._flush()
 
     def keep(self, org_id: str, run_id: str, log: RunLog, *, fence: int) -> None:
         """Sends what is and will be in the log, until its end has been sent."""
@@ -187,7 +182,9 @@ class RedisTail:
             if not self._followed:
                 self._something_followed.clear()
                 await self._something_followed.wait()
-            positions: dict[Any, Any] = {key: f"{item.position}-0" for key, item in self._followed.items()}
+            # The answer belongs to these copies: meanwhile one may go and another of the same run begin anew.
+            reading = dict(self._followed)
+            positions: dict[Any, Any] = {key: f"{item.position}-0" for key, item in reading.items()}
             try:
                 streams: Any = await self._client.xread(positions, count=_READ_ENTRIES, block=_BLOCK_MS)
             except _AWAY as error:
@@ -195,12 +192,8 @@ class RedisTail:
                 await asyncio.sleep(_PAUSE_S)
                 continue
             self._worked("read")
-            # A list of pairs in one version of the protocol, a table of lists in the other.
-            pairs = streams.items() if isinstance(streams, dict) else streams or ()
-            for key, entries in pairs:
-                followed = self._followed.get(key.decode())
-                if followed is not None:
-                    _take(followed, entries)
+            for key, entries in streams:
+                _take(reading[key.decode()], entries)
 
     def _failed(self, use: str, error: BaseException) -> None:
         metrics.TAIL_FAILURES.labels(use).inc()
@@ -216,8 +209,6 @@ class RedisTail:
 
 def _take(followed: _Followed, entries: list[Any]) -> None:
     """Appends the entries' events to a copy, as far as they follow on what it holds."""
-    if len(entries) == 1 and isinstance(entries[0], list) and entries[0] and isinstance(entries[0][0], list | tuple):
-        entries = entries[0]
     before = followed.log.last_seq
     for _, fields in entries:
         followed.position = int(fields[b"last"])

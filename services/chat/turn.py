@@ -15,22 +15,9 @@ import structlog
 from runtime import telemetry
 from runtime.errors import FailedPrecondition, Internal, InvalidArgument, NotFound, ParleyError
 from services.chat import failures, metrics
-from services.chat.domain import (
-    Done,
-    Ending,
-    Failed,
-    FinishReason,
-    ModelStarted,
-    PartKind,
-    ReasoningDelta,
-    RunStarted,
-    RunStatus,
-    TextDelta,
-    Thinking,
-    Usage,
-    UserMessage,
-)
+from services.chat.domain import Done, Failed, PartKind, RunStarted, RunStatus, Thinking, Usage, UserMessage
 from services.chat.log import RunLog
+from services.chat.ports import Ending, FinishReason, ModelStarted, ReasoningDelta, TextDelta
 from services.chat.prompt import estimate_tokens
 
 if TYPE_CHECKING:
@@ -38,7 +25,8 @@ if TYPE_CHECKING:
 
     from runtime.context import Identity
     from services.chat.delegation import Credential
-    from services.chat.domain import Begun, Data, Gateway, ModelDelta, Run
+    from services.chat.domain import Run
+    from services.chat.ports import Begun, Data, Gateway, ModelDelta
     from services.chat.prompt import Prompt
 
 log = structlog.stdlib.get_logger()

@@ -1,0 +1,108 @@
+"""A gateway that answers by script, over the real contract: what a model says is the only thing these tests make up."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from parley.gateway.v1 import gateway_pb2 as pb
+from parley.gateway.v1 import gateway_pb2_grpc
+from runtime.errors import ParleyError
+
+MODEL = "scripted-model"
+
+
+@dataclass
+class Gate:
+    """Holds the answer until the test opens it; `reached` tells that the answer has come so far."""
+
+    reached: asyncio.Event = field(default_factory=asyncio.Event)
+    opened: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def open(self) -> None:
+        self.opened.set()
+
+
+@dataclass(frozen=True)
+class Think:
+    """A piece of reasoning."""
+
+    text: str
+
+
+def finished(reason: pb.FinishReason.ValueType = pb.FINISH_REASON_STOP, *, output_tokens: int = 7) -> pb.Finished:
+    return pb.Finished(reason=reason, usage=pb.Usage(input_tokens=11, output_tokens=output_tokens, cost_usd=0.25))
+
+
+class ScriptedGateway(gateway_pb2_grpc.GatewayServiceServicer):
+    """Answers each call with the next script, or with a default one.
+
+    Attributes:
+        requests: What was asked.
+        tokens: Credentials the calls came with.
+        closed: Set when a caller has closed a call before its end.
+    """
+
+    def __init__(self) -> None:
+        self.requests: list[pb.ChatRequest] = []
+        self.tokens: list[str] = []
+        self.closed = asyncio.Event()
+        self.models = [
+            pb.Model(
+                name="fast",
+                provider="openai",
+                provider_model=MODEL,
+                alias=True,
+                default=True,
+                context_window_tokens=16_000,
+            ),
+            pb.Model(name=f"openai/{MODEL}", provider="openai", provider_model=MODEL, context_window_tokens=16_000),
+        ]
+        self._scripts: deque[tuple[Any, ...]] = deque()
+
+    def script(self, *steps: Any) -> None:
+        """Sets the answer of the next call that has none: texts and lists of texts (one response each), gates, errors.
+
+        An answer that does not end in an error or a `Finished` ends with a `Finished` of its own.
+        """
+        self._scripts.append(steps)
+
+    def forget(self) -> None:
+        """Returns to the beginning, for the next test."""
+        self.requests.clear()
+        self.tokens.clear()
+        self.closed = asyncio.Event()
+        self._scripts.clear()
+
+    async def Chat(self, request: pb.ChatRequest, context: Any) -> AsyncIterator[pb.ChatResponse]:
+        self.requests.append(request)
+        self.tokens.append(dict(context.invocation_metadata()).get("authorization", "").removeprefix("Bearer "))
+        steps = self._scripts.popleft() if self._scripts else ("Hello ", "from the script.")
+        try:
+            if not steps or not isinstance(steps[0], ParleyError):
+                yield pb.ChatResponse(deltas=[pb.ChatDelta(started=pb.Started(provider="openai", model=MODEL))])
+            for step in steps:
+                if isinstance(step, Gate):
+                    step.reached.set()
+                    await step.opened.wait()
+                elif isinstance(step, ParleyError):
+                    raise step
+                elif isinstance(step, pb.Finished):
+                    yield pb.ChatResponse(deltas=[pb.ChatDelta(finished=step)])
+                    return
+                else:
+                    yield pb.ChatResponse(deltas=map(_delta, step if isinstance(step, list) else [step]))
+            yield pb.ChatResponse(deltas=[pb.ChatDelta(finished=finished())])
+        except (asyncio.CancelledError, GeneratorExit):
+            self.closed.set()
+            raise
+
+    async def ListModels(self, request: pb.ListModelsRequest, context: Any) -> pb.ListModelsResponse:
+        return pb.ListModelsResponse(models=self.models)
+
+
+def _delta(piece: str | Think) -> pb.ChatDelta:
+    return pb.ChatDelta(reasoning=piece.text) if isinstance(piece, Think) else pb.ChatDelta(text=piece)
