@@ -45,7 +45,7 @@ def _bench(options: argparse.Namespace) -> int:
         "figures": figures.collect(records),
         "failures": figures.failures(records),
         "answers": figures.answers(records),
-        "foreign_percent": figures.foreign_percent(records, where["cores"]),
+        "foreign_percent": figures.foreign_percent(records),
     }
     sys.stdout.write(f"\n{report.page(result)}\n")
     for name, stacks in profiles.items():

@@ -51,12 +51,11 @@ def answers(records: Sequence[dict[str, Any]]) -> dict[str, int]:
     return dict(found)
 
 
-def foreign_percent(records: Sequence[dict[str, Any]], cores: int) -> float | None:
-    """Returns how much of the machine others used while tokens were counted, in percent."""
-    shares = [record for record in records if record["foreign_us"] and record["result"].get("window_s")]
-    seconds = sum(record["result"]["window_s"] for record in shares)
-    used = sum(record["foreign_us"][0] for record in shares)
-    return used / (seconds * cores * 10_000) if seconds else None
+def foreign_percent(records: Sequence[dict[str, Any]]) -> float | None:
+    """Returns how much of the machine others used while it was measured, in percent."""
+    shares = [record["foreign_us"] for record in records if record["foreign_us"]]
+    total = sum(there_was for _, there_was in shares)
+    return 100 * sum(used for used, _ in shares) / total if total else None
 
 
 def _one(record: dict[str, Any]) -> Iterator[tuple[str, float]]:

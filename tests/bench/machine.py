@@ -23,11 +23,16 @@ def describe() -> dict[str, Any]:
         "commit": _git("rev-parse", "--short=10", "HEAD") or "unknown",
         "dirty": bool(_git("status", "--porcelain", "--", ".", _OWN)),
         "cpu": _cpu(),
-        "cores": len(os.sched_getaffinity(0)),
+        "cores": cores(),
         "kernel": platform.release(),
         "python": platform.python_version(),
         "packages": {name: _version(name) for name in _PACKAGES},
     }
+
+
+def cores() -> int:
+    """Returns how many cores this process may use."""
+    return len(os.sched_getaffinity(0))
 
 
 def busy_us() -> int:

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import dataclasses
 import json
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -34,6 +35,7 @@ _WARM_UP = (
 class _Moment:
     groups: dict[str, Sample]
     machine_us: int
+    at_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +116,7 @@ async def _measure(bench: _Bench, target: str, cell: Cell) -> dict[str, Any]:
 
     def at_mark(name: str) -> None:
         memory = name in {"before", "window_end"} and cell.do == "paced" and cell.streams > 0
-        moments[name] = _Moment(procfs.sample(groups, memory=memory), machine.busy_us())
+        moments[name] = _Moment(procfs.sample(groups, memory=memory), machine.busy_us(), time.monotonic())
 
     job = {"do": cell.do, "kind": _KINDS[target], "address": address, "streams": cell.streams, **cell.order}
     result = await bench.load.do(job | {"seats": [dataclasses.asdict(seat) for seat in seats]}, at_mark)
@@ -163,11 +165,13 @@ def _growth(moments: dict[str, _Moment]) -> dict[str, int]:
 
 
 def _foreign(moments: dict[str, _Moment]) -> list[int] | None:
-    """Returns CPU time of everybody else on the machine in the window, and of the whole machine."""
-    if "window" not in moments or "window_end" not in moments:
+    """Returns CPU time of everybody else on the machine while it was measured, of what there was in all: both in µs."""
+    begin, end = ("window", "window_end") if "window" in moments else ("window_end", "probes_end")
+    if begin not in moments or end not in moments:
         return None
-    total = moments["window_end"].machine_us - moments["window"].machine_us
-    return [max(total - sum(_between(moments, "window", "window_end").values()), 0), total]
+    used = moments[end].machine_us - moments[begin].machine_us
+    own = sum(_between(moments, begin, end).values())
+    return [max(used - own, 0), int((moments[end].at_s - moments[begin].at_s) * 1e6) * machine.cores()]
 
 
 async def _provider_stats(provider: Worker) -> dict[str, Any]:

@@ -65,7 +65,7 @@ def _result(records: list[dict[str, Any]]) -> dict[str, Any]:
         "figures": figures.collect(records),
         "failures": figures.failures(records),
         "answers": figures.answers(records),
-        "foreign_percent": figures.foreign_percent(records, 2),
+        "foreign_percent": figures.foreign_percent(records),
     }
 
 
@@ -90,7 +90,7 @@ def test_delivery_is_measured_against_what_was_due() -> None:
 
 
 def test_others_share_of_the_machine_is_told() -> None:
-    assert figures.foreign_percent(_RECORDS, 2) == pytest.approx(1.0)
+    assert figures.foreign_percent(_RECORDS) == pytest.approx(4.0)
     busy = [record | {"foreign_us": [1_200_000, 4_000_000]} for record in _RECORDS]
     assert "not quiet" in report.page(_result(busy))
     assert "not quiet" not in report.page(_result(_RECORDS))
