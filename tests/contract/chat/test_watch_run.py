@@ -10,7 +10,7 @@ import pytest
 from parley.chat.v1 import chat_pb2 as pb
 from runtime.errors import InvalidArgument, NotFound, OutOfRange, ParleyError, ResourceExhausted
 from tests.contract.chat.scripted_gateway import Gate, Think
-from tests.contract.chat.world import Instance, Live, Person, Screen, World, refusal
+from tests.contract.chat.world import Instance, Live, Person, Screen, World, eventually, refusal
 
 PIECES = ["Al", "pha ", "\U0001f600", "beta", " γάμμα"]
 TEXT = "".join(PIECES)
@@ -28,6 +28,11 @@ async def test_a_watcher_of_a_live_run_may_join_at_every_position(world: World, 
         for event in so_far.events[:seq]:
             screen.take(pb.WatchRunResponse(run_id=so_far.run_id, events=[event]))
         watchers.append(asyncio.create_task(screen.read(responses)))
+
+    async def all_have_joined() -> bool:
+        return chat.chat.runs._watchers == len(watchers)
+
+    await eventually(all_have_joined)
     gate.open()
     for seq, screen in enumerate(await asyncio.gather(*watchers)):
         assert [event.seq for event in screen.events] == list(range(1, so_far.seq + 4)), seq
