@@ -17,7 +17,7 @@ clients     the other services, as the domain sees them
 wire        events and runs, as the contract spells them
 servicer    `parley.chat.v1.ChatService`
 metrics     what Prometheus is told
-background  tasks that end with the service
+background  work that ends with the service
 config      what the service is told
 assembly    puts the parts together
 main        composition root

@@ -7,6 +7,7 @@ import contextlib
 import os
 import secrets
 import socket
+from functools import partial
 from typing import TYPE_CHECKING
 
 import structlog
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 log = structlog.stdlib.get_logger()
 
 _PAUSE_S = 0.25
+_MARGIN_S = 0.5
 # One for the writer, one for the reader, one that listens; the rest for words to other instances.
 _REDIS_CONNECTIONS = 10
 
@@ -66,7 +68,7 @@ class Chat:
 
     async def drain(self) -> None:
         """Brings the runs to an end within the grace period."""
-        await self.runs.drain(self._drain_grace_s)
+        await self.runs.drain(max(self._drain_grace_s - _MARGIN_S, 0))
 
 
 @contextlib.asynccontextmanager
@@ -96,5 +98,5 @@ async def assemble(config: ChatConfig) -> AsyncIterator[Chat]:
             chat_pb2_grpc.add_ChatServiceServicer_to_server, ChatServicer(runs), "parley.chat.v1.ChatService"
         )
         server = Server("chat", config.listen, [servicer], verifier=Verifier(auth.jwks, audience="chat"))
-        async with tail.running(), background.running(signals.listen(runs.cancel_own)):
+        async with tail.running(), background.running(partial(signals.listen, runs.cancel_own)):
             yield Chat(server, runs, auth, config.drain_grace_s)

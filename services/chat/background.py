@@ -1,27 +1,41 @@
-"""Tasks that run beside the service and end with it."""
+"""Work that runs beside the service and ends with it."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+import structlog
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Coroutine
+    from collections.abc import AsyncIterator, Awaitable, Callable
+
+log = structlog.stdlib.get_logger()
 
 _PATIENCE_S = 0.2
+_PAUSE_S = 1.0
 
 
 @contextlib.asynccontextmanager
-async def running(*work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
-    """Runs work that never ends by itself for the length of the block."""
-    tasks = [asyncio.create_task(coroutine) for coroutine in work]
+async def running(*work: Callable[[], Awaitable[None]]) -> AsyncIterator[None]:
+    """Runs work that never ends by itself for the length of the block; what breaks is logged and begun anew."""
+    tasks = [asyncio.create_task(_go_on(each)) for each in work]
     try:
         yield
     finally:
         while tasks:
             for task in tasks:
-                # Again and again: the Redis client turns a cancellation that meets the end of one of its waits into a mere timeout.
+                # Again and again: the Redis client has been seen to turn a cancellation that meets the end of a wait into a mere timeout.
                 task.cancel()
             await asyncio.wait(tasks, timeout=_PATIENCE_S)
             tasks = [task for task in tasks if not task.done()]
+
+
+async def _go_on(work: Callable[[], Awaitable[None]]) -> None:
+    while True:
+        try:
+            await work()
+        except Exception:
+            log.exception("unforeseen_error")
+        await asyncio.sleep(_PAUSE_S)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import structlog
@@ -73,7 +74,7 @@ class Elsewhere:
                 if seq > known + UNSEEN_MAX_EVENTS:
                     raise CursorAhead
                 if watch.lapsed(stored):
-                    stored = await self.end(stored, RunStatus.INTERRUPTED, seen=max(known, seq), token=token)
+                    stored = await self._interrupt(stored, replica, seen=max(known, seq), token=token)
                     continue
                 while await _grown(replica, seq, look_in_s):
                     while events := replica.after(seq):
@@ -110,8 +111,13 @@ class Elsewhere:
             stored = await self._data.get_run(run_id, token=token)
         return stored.run
 
+    async def _interrupt(self, stored: Stored, replica: RunLog, *, seen: int, token: str) -> Stored:
+        if replica.last_seq > stored.last_seq:  # the tail has more of it than the last checkpoint
+            stored = replace(stored, parts=replica.parts())
+        return await self.end(stored, RunStatus.INTERRUPTED, seen=seen, token=token)
+
     async def end(self, stored: Stored, status: RunStatus, *, seen: int, token: str) -> Stored:
-        """Ends a run that nobody owns, with what is stored of its answer; returns it as it is stored then.
+        """Ends a run that nobody owns, with what is left of its answer; returns it as it is stored then.
 
         Its last number is beyond all that any client can have seen of the lost log, so that every cursor stays good.
         """

@@ -14,9 +14,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import structlog
+from opentelemetry.trace import SpanKind
 from redis.exceptions import RedisError
 
 from parley.chat.v1 import chat_pb2
+from runtime import telemetry
 from services.chat import background, metrics
 from services.chat.log import RunLog
 from services.chat.wire import event_pb, kind_of
@@ -45,11 +47,12 @@ def key_of(org_id: str, run_id: str) -> str:
 
 @dataclass(slots=True)
 class _Kept:
-    """A log that is sent: `flushed_seq` is 0 while nothing, or nothing certain, is in the stream."""
+    """A log that is sent: `trace` leads to its run's span; `flushed_seq` is 0 while nothing, or nothing certain, is in the stream."""
 
     key: str
     log: RunLog
     fence: int
+    trace: dict[str, str]
     flushed_seq: int = 0
     ended_at: float | None = None
 
@@ -86,14 +89,14 @@ class RedisTail:
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Runs the writer and the reader for the length of the block; at its end what is left is sent once more."""
-        async with background.running(self._write(), self._read()):
+        async with background.running(self._write, self._read):
             yield
         with contextlib.suppress(*_AWAY):
             await self._flush()
 
     def keep(self, org_id: str, run_id: str, log: RunLog, *, fence: int) -> None:
         """Sends what is and will be in the log, until its end has been sent."""
-        self._kept[run_id] = _Kept(key_of(org_id, run_id), log, fence)
+        self._kept[run_id] = _Kept(key_of(org_id, run_id), log, fence, telemetry.outgoing_headers())
         self._something_kept.set()
 
     @contextlib.asynccontextmanager
@@ -133,7 +136,8 @@ class RedisTail:
     async def _flush(self) -> None:
         """Appends to each run's stream what is new, in one pipeline."""
         sent: list[tuple[_Kept, int, int]] = []
-        async with self._client.pipeline(transaction=False) as pipeline:
+        async with contextlib.AsyncExitStack() as stack:
+            pipeline = await stack.enter_async_context(self._client.pipeline(transaction=False))
             commands = 0
             for kept in self._kept.values():
                 events = kept.log.after(kept.flushed_seq)
@@ -158,6 +162,8 @@ class RedisTail:
                 if new or kept.log.ended:
                     pipeline.expire(kept.key, self._ttl_s)
                     commands += 1
+                    # A turn's trace shows the first flush and the last one; a span for each would cost more than the flush.
+                    stack.enter_context(_span(kept))
             answers = await pipeline.execute(raise_on_error=False) if sent else []
         for kept, last, index in sent:
             added = isinstance(answers[index], bytes)
@@ -207,20 +213,23 @@ class RedisTail:
             log.info("run_tail_back", use=use)
 
 
+def _span(kept: _Kept) -> contextlib.AbstractContextManager[Any]:
+    attributes = {"db.system.name": "redis", "db.operation.name": "XADD"}
+    return telemetry.span("redis XADD", kind=SpanKind.CLIENT, attributes=attributes, remote=kept.trace)
+
+
 def _take(followed: _Followed, entries: list[Any]) -> None:
     """Appends the entries' events to a copy, as far as they follow on what it holds."""
     before = followed.log.last_seq
-    for _, fields in entries:
-        followed.position = int(fields[b"last"])
-        first = int(fields[b"first"])
-        if fields[b"v"] != VERSION or first > followed.log.last_seq + 1:
+    for entry_id, fields in entries:
+        followed.position = int(entry_id.partition(b"-")[0])
+        if fields.get(b"v") != VERSION or int(fields[b"first"]) > followed.log.last_seq + 1:
             continue
-        for event in chat_pb2.WatchRunResponse.FromString(fields[b"events"]).events[
-            followed.log.last_seq + 1 - first :
-        ]:
+        for event in chat_pb2.WatchRunResponse.FromString(fields[b"events"]).events:
             kind = kind_of(event)
             if kind is None:
-                return
-            followed.log.append(kind)
+                break
+            if event.seq == followed.log.last_seq + 1:
+                followed.log.append(kind)
     if followed.log.last_seq > before:
         followed.log.announce()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import UTC, datetime
 from typing import Any
 
 import redis.asyncio
@@ -11,7 +12,9 @@ from parley.chat.v1 import chat_pb2 as pb
 from parley.data.v1 import data_pb2
 from runtime.config import Secret
 from runtime.errors import Unavailable
-from services.chat.tail import key_of
+from services.chat.domain import RunStarted, Text, Thinking, UserMessage
+from services.chat.log import RunLog
+from services.chat.tail import RedisTail, key_of
 from tests.contract.chat.scripted_gateway import Gate, Think
 from tests.contract.chat.world import Instance, Person, Screen, World, eventually, refusal
 
@@ -114,6 +117,28 @@ async def test_a_run_that_nobody_owns_is_interrupted_with_what_is_stored(chat: I
     assert (late.text, late.last) == ("Hel", early.last)
     stored = await ada.stored(run.id)
     assert (stored.run.status, stored.run.last_seq) == (data_pb2.RUN_STATUS_INTERRUPTED, early.seq)
+
+
+async def test_what_a_dead_owner_left_in_redis_is_kept(world: World, chat: Instance, ada: Person) -> None:
+    """Its last words are newer than its last checkpoint."""
+    run = await ada.begin_elsewhere(owner="gone", lease_s=0.2)
+    await ada.checkpoint(run, "Hel", 4, lease_s=0.2)
+    left = RunLog()
+    for kind in (
+        RunStarted(run.conversation_id, run.answer_message_id, run.user_message_id, ""),
+        UserMessage(run.user_message_id, "Hello?", datetime.now(UTC)),
+        Thinking(),
+        Text("Hel", 0),
+        Text("lo", 3),
+    ):
+        left.append(kind)
+    async with redis.asyncio.Redis.from_url(world.redis_url) as client:
+        tail = RedisTail(client, flush_every_s=0.01, ttl_s=60)
+        async with tail.running():
+            tail.keep(ada.org_id, run.id, left, fence=1)
+    screen = await Screen().read(ada.watch(chat, run.id))
+    assert (screen.text, screen.last.done.status) == ("Hello", pb.RUN_STATUS_INTERRUPTED)
+    assert await ada.stored_text(run.id) == "Hello"
 
 
 async def test_a_run_that_nobody_owns_is_cancelled_with_what_is_stored(chat: Instance, ada: Person) -> None:
