@@ -48,9 +48,12 @@ def _bench(options: argparse.Namespace) -> int:
         "foreign_percent": figures.foreign_percent(records),
     }
     sys.stdout.write(f"\n{report.page(result)}\n")
-    for name, stacks in profiles.items():
-        sys.stdout.write(f"\n## Profile of {name}\n\n{profiled.summary(stacks)}\n")
-    if not (options.no_write or profiles):
+    for name in profile:
+        found = (
+            profiled.summary(profiles[name]) if name in profiles else "None: it did not end in order, or is no service."
+        )
+        sys.stdout.write(f"\n## Profile of {name}\n\n{found}\n")
+    if not (options.no_write or profile):
         _say(f"\nwritten to {report.write(result).with_suffix('')}.{{md,json}}")
     return int(any(result["failures"].values()))
 
