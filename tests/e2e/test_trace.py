@@ -81,7 +81,6 @@ def test_stores_are_in_it(turn: tuple[str, str, Sequence[Span]]) -> None:
     assert ("auth", "postgresql") in systems
 
 
-@pytest.mark.xfail(reason="chat flushes the logs of all runs together, in no turn's trace", strict=True)
 def test_the_log_in_redis_is_in_it(turn: tuple[str, str, Sequence[Span]]) -> None:
     _, _, spans = turn
     assert ("chat", "redis") in {(span.service, span.attributes.get("db.system.name")) for span in spans}
