@@ -38,6 +38,8 @@ def compare(before: str, after: str, *, everything: bool) -> str:
     notes = [f"{hidden} figures did not change beyond what rounds differ by."]
     if not same:
         notes.append("Measured on different machines: only ratios to bare within each result mean anything.")
+    if min(old["rounds"], new["rounds"]) == 1:
+        notes.append("One of them has a single round, so that what is mere chance shows as change too.")
     return "\n".join([table(rows), "", *notes])
 
 

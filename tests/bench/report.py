@@ -113,6 +113,10 @@ def _times(figures: Figures, targets: Sequence[str]) -> str:
     rows += [
         (f"tokens delivered of those due, {label}, %", f"delivered_percent.{cell}") for cell, label in _CELLS.items()
     ]
+    rows += [
+        (f"the provider's own lateness, {label}, p99, ms", f"provider_late_p99_ms.{cell}")
+        for cell, label in _CELLS.items()
+    ]
     rows += [(f"probes, {label}", f"probes.{cell}") for cell, label in _CELLS.items()]
     rows += [
         ("tokens/s, unpaced", "burst_tokens_s"),
