@@ -271,7 +271,7 @@ class Runs:
                 found,
                 prompt.Prompt(self._rules.system_prompt, found.history, new.content),
                 caller=caller.identity,
-                credential=Credential(self._auth, caller.token),
+                credential=Credential(self._auth, caller.token, expires_at=caller.identity.expires_at),
                 data=self._data,
                 gateway=self._gateway,
                 pace=self._rules.pace,
