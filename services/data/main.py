@@ -11,7 +11,7 @@ from runtime.channel import open_channel, unary
 from runtime.config import load
 from runtime.identity import Verifier
 from runtime.server import Server, serve
-from services.data.assembly import load_queries, servicers
+from services.data.composition import load_queries, servicers
 from services.data.config import DataConfig
 from services.data.readiness import await_schema
 

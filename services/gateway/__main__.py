@@ -5,10 +5,10 @@ import sys
 import uvloop
 
 from runtime.config import ConfigError
-from services.gateway.main import run
+from services.gateway.main import main
 
 if __name__ == "__main__":
     try:
-        uvloop.run(run())
+        uvloop.run(main())
     except ConfigError as error:
         sys.exit(str(error))

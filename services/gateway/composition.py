@@ -17,12 +17,12 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from contextlib import AsyncExitStack
 
-    from services.gateway.config import Config
+    from services.gateway.config import GatewayConfig
     from services.gateway.providers.bridge import Bridge
 
 
 async def assemble(
-    config: Config, environ: Mapping[str, str], bridge: Bridge, stack: AsyncExitStack
+    config: GatewayConfig, environ: Mapping[str, str], bridge: Bridge, stack: AsyncExitStack
 ) -> tuple[Servicer, EnvironmentRegistry]:
     """Builds the servicer and the registry behind it, which is yet to be loaded; `stack` closes what they hold."""
     stack.push_async_callback(bridge.close)

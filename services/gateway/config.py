@@ -9,7 +9,7 @@ from runtime.server import ServerConfig
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config(ServerConfig):
+class GatewayConfig(ServerConfig):
     """Settings of one gateway process."""
 
     auth_address: str

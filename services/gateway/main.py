@@ -12,16 +12,16 @@ from runtime.config import load
 from runtime.identity import Verifier
 from runtime.server import Server, serve
 from services.gateway.composition import assemble
-from services.gateway.config import Config
+from services.gateway.config import GatewayConfig
 from services.gateway.providers.bridge import Bridge
 
 
-async def run() -> None:
+async def main() -> None:
     """Serves until a signal.
 
     Raises: ConfigError.
     """
-    config = load(Config, "PARLEY_GATEWAY_")
+    config = load(GatewayConfig, "PARLEY_GATEWAY_")
     telemetry.configure(
         "gateway", log_level=config.log_level, log_format=config.log_format, metrics_listen=config.metrics_listen
     )

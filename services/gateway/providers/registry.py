@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     import aiohttp
 
-    from services.gateway.config import Config
+    from services.gateway.config import GatewayConfig
     from services.gateway.domain import Deployment
     from services.gateway.providers.bridge import Bridge
     from services.gateway.providers.provider import Provider
@@ -40,7 +40,7 @@ class EnvironmentRegistry:
     """
 
     def __init__(
-        self, config: Config, environ: Mapping[str, str], bridge: Bridge, session: aiohttp.ClientSession
+        self, config: GatewayConfig, environ: Mapping[str, str], bridge: Bridge, session: aiohttp.ClientSession
     ) -> None:
         self._config = config
         self._bridge = bridge

@@ -29,7 +29,7 @@ from services.auth.config import AuthConfig
 from services.auth.store import QUERIES
 from services.chat.assembly import Chat, assemble
 from services.chat.config import ChatConfig
-from services.data.assembly import load_queries, servicers
+from services.data.composition import load_queries, servicers
 from tests.contract.chat.scripted_gateway import ScriptedGateway
 
 ACTOR_KEY = "the-key-by-which-chat-is-known"

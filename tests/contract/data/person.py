@@ -17,7 +17,7 @@ from runtime import postgres
 from runtime.channel import open_channel, unary
 from runtime.errors import ParleyError
 from runtime.testing import Clock, Issuer, loopback
-from services.data.assembly import load_queries, servicers
+from services.data.composition import load_queries, servicers
 
 UNKNOWN_ID = "01890000-0000-7000-8000-000000000000"
 

@@ -11,7 +11,7 @@ import pytest
 
 from runtime import postgres
 from runtime.context import Identity
-from services.data.assembly import load_queries
+from services.data.composition import load_queries
 from services.data.runs.domain import BeginRequest, FinishRequest, Runs, RunStatus
 from services.data.runs.store import PostgresRuns
 from tests.contract.data.person import Person, Service, finish_request, text

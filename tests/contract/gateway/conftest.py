@@ -20,7 +20,7 @@ from parley.gateway.v1 import gateway_pb2_grpc
 from runtime.channel import open_channel, stream, unary
 from runtime.testing import Issuer, loopback
 from services.gateway.composition import assemble
-from services.gateway.config import Config
+from services.gateway.config import GatewayConfig
 from services.gateway.providers.bridge import Bridge
 from tests.fakes.llm_provider import ScriptedProvider
 
@@ -131,7 +131,7 @@ async def make_gateway(bridge: Bridge, provider: ScriptedProvider) -> AsyncItera
             if environ is None:
                 environ = {"OPENAI_API_KEY": "sk-test", "OPENAI_BASE_URL": f"{provider.base_url}/v1"}
             defaults = {"listen": "", "auth_address": "", "ollama_probe": False, "retry_backoff_s": 0.01}
-            servicer, registry = await assemble(Config(**{**defaults, **settings}), environ, bridge, stack)
+            servicer, registry = await assemble(GatewayConfig(**{**defaults, **settings}), environ, bridge, stack)
             await registry.load()
             issuer = Issuer()
             address = await stack.enter_async_context(

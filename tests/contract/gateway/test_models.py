@@ -11,7 +11,7 @@ import pytest
 
 from runtime import errors
 from services.gateway.composition import assemble
-from services.gateway.config import Config
+from services.gateway.config import GatewayConfig
 from services.gateway.providers.bridge import Bridge
 from tests.contract.gateway.conftest import Gateway, MakeGateway
 from tests.fakes.llm_provider import ScriptedProvider
@@ -184,7 +184,7 @@ async def test_a_call_that_comes_while_the_gateway_starts_is_told_to_wait(provid
     environ = {"OPENAI_API_KEY": "k"}
     async with contextlib.AsyncExitStack() as stack:
         settings: dict[str, Any] = {"listen": "", "auth_address": ""}
-        _, registry = await assemble(Config(**settings), environ, Bridge(), stack)
+        _, registry = await assemble(GatewayConfig(**settings), environ, Bridge(), stack)
 
         with pytest.raises(errors.Unavailable):
             registry.resolve("")

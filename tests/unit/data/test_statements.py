@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from runtime import queries
-from services.data.assembly import load_queries
+from services.data.composition import load_queries
 
 SERVICE = Path(__file__).parents[3] / "services" / "data"
 
