@@ -12,7 +12,7 @@ telemetry     OpenTelemetry, structlog and Prometheus set-up
 postgres      pool, transactions with claims, driver errors to vocabulary
 queries       loader of named SQL statements
 migrate       applies plain SQL files in order, with a ledger and a lock
-redis         client with a span per command
+redis         client whose waits are bounded
 validation    rules of single fields, each error naming its field
 ids           identifiers that sort by time
 testing       loopback server, tokens and clocks for tests

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import uuid
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
@@ -41,6 +43,26 @@ credential: ContextVar[str] = ContextVar("credential", default="")
 _identity: ContextVar[Identity | None] = ContextVar("identity", default=None)
 
 
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+
+
+def accepted_request_id(given: str) -> str:
+    """Returns the request id a caller sent where it is well formed, since it goes into logs and headers; otherwise a new one."""
+    return given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
+
+
+def bearer_token(authorization: str) -> str:
+    """Returns the access token of an `authorization` header.
+
+    Raises: Unauthenticated: there is none.
+    """
+    scheme, _, token = authorization.partition(" ")
+    token = token.strip()
+    if scheme.lower() != "bearer" or not token:
+        raise Unauthenticated("An access token is needed: send `authorization: Bearer <access token>`.")
+    return token
+
+
 def set_identity(identity: Identity | None) -> None:
     """Makes `identity` the caller of the work at hand."""
     _identity.set(identity)
@@ -53,5 +75,5 @@ def current_identity() -> Identity:
     """
     identity = _identity.get()
     if identity is None:
-        raise Unauthenticated("An access token is needed: send `authorization: Bearer <access token>`.")
+        raise Unauthenticated("This call needs a caller who is signed in.")
     return identity

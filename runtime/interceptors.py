@@ -4,24 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import re
+import functools
 import time
-import uuid
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import grpc
 import structlog
-from opentelemetry.trace import Span, SpanKind
+from opentelemetry.trace import SpanKind
 from prometheus_client import Counter, Gauge, Histogram
 
 from runtime import telemetry
-from runtime.context import credential, request_id, set_identity
+from runtime.context import accepted_request_id, bearer_token, credential, request_id, set_identity
 from runtime.errors import DeadlineExceeded, Internal, ParleyError, Unauthenticated
 from runtime.status import code_of, to_status
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+    from collections.abc import Sequence
 
     from runtime.identity import Verifier
 
@@ -33,7 +33,6 @@ ORDER = ("trace", "request_context", "access_log", "errors", "deadline", "identi
 UNTOUCHED = ("/grpc.health.", "/grpc.reflection.")
 """Services of the platform: neither traced, logged nor authenticated."""
 
-_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _HANDLED = Counter("parley_rpc_handled_total", "RPCs ended, by method and status.", ["method", "code"])
 _SECONDS = Histogram(
     "parley_rpc_duration_seconds", "Length of RPCs.", ["method"], buckets=[0.001 * 4**n for n in range(10)]
@@ -52,7 +51,6 @@ class Call:
         context: The servicer's context.
         code: Final status, once known.
         reason: Reason of the final error.
-        span: The call's span.
     """
 
     method: str
@@ -61,16 +59,21 @@ class Call:
     context: Any
     code: grpc.StatusCode = grpc.StatusCode.OK
     reason: str = ""
-    span: Span | None = None
-    notes: dict[str, Any] = field(default_factory=dict)
+
+
+Proceed = Callable[[], Awaitable[Any]]
+"""The rest of the chain."""
 
 
 class Link:
-    """A named part of the chain; `around` wraps the rest of it."""
+    """A named part of the chain.
+
+    `around` does its part before and after `proceed`, which is the rest of the chain and returns what the handler returns.
+    """
 
     name = ""
 
-    def around(self, call: Call) -> contextlib.AbstractAsyncContextManager[None]:
+    async def around(self, call: Call, proceed: Proceed) -> Any:
         """Wraps what lies further in."""
         raise NotImplementedError
 
@@ -80,14 +83,12 @@ class Trace(Link):
 
     name = "trace"
 
-    @contextlib.asynccontextmanager
-    async def around(self, call: Call) -> AsyncIterator[None]:
+    async def around(self, call: Call, proceed: Proceed) -> Any:
         service, _, method = call.method[1:].partition("/")
         attributes = {"rpc.system": "grpc", "rpc.service": service, "rpc.method": method}
         with telemetry.span(call.method[1:], kind=SpanKind.SERVER, attributes=attributes, remote=call.metadata) as span:
-            call.span = span
             try:
-                yield
+                return await proceed()
             finally:
                 span.set_attribute("rpc.grpc.status_code", call.code.value[0])
                 if call.reason:
@@ -99,13 +100,11 @@ class RequestContext(Link):
 
     name = "request_context"
 
-    @contextlib.asynccontextmanager
-    async def around(self, call: Call) -> AsyncIterator[None]:
-        given = call.metadata.get("x-request-id", "")
-        request_id.set(given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex)
+    async def around(self, call: Call, proceed: Proceed) -> Any:
+        request_id.set(accepted_request_id(call.metadata.get("x-request-id", "")))
         credential.set("")
         set_identity(None)
-        yield
+        return await proceed()
 
 
 class AccessLog(Link):
@@ -113,25 +112,24 @@ class AccessLog(Link):
 
     name = "access_log"
 
-    @contextlib.asynccontextmanager
-    async def around(self, call: Call) -> AsyncIterator[None]:
+    async def around(self, call: Call, proceed: Proceed) -> Any:
         started = time.perf_counter()
-        _ACTIVE.labels(call.method).inc()
+        active = _ACTIVE.labels(call.method)
+        active.inc()
         try:
-            yield
+            return await proceed()
         except asyncio.CancelledError:
             call.code = grpc.StatusCode.CANCELLED
             raise
         finally:
             seconds = time.perf_counter() - started
-            _ACTIVE.labels(call.method).dec()
+            active.dec()
             _HANDLED.labels(call.method, call.code.name).inc()
             _SECONDS.labels(call.method).observe(seconds)
             log.info(
                 "rpc",
                 **{"rpc.method": call.method[1:], "rpc.code": call.code.name, "duration_ms": round(seconds * 1000, 2)},
                 **({"reason": call.reason} if call.reason else {}),
-                **call.notes,
             )
 
 
@@ -143,10 +141,9 @@ class Errors(Link):
     def __init__(self, domain: str) -> None:
         self._domain = domain
 
-    @contextlib.asynccontextmanager
-    async def around(self, call: Call) -> AsyncIterator[None]:
+    async def around(self, call: Call, proceed: Proceed) -> Any:
         try:
-            yield
+            return await proceed()
         except grpc.aio.AbortError:
             raise
         except ParleyError as error:
@@ -169,14 +166,12 @@ class Deadline(Link):
         self._unary_s = unary_s
         self._stream_s = stream_s
 
-    @contextlib.asynccontextmanager
-    async def around(self, call: Call) -> AsyncIterator[None]:
+    async def around(self, call: Call, proceed: Proceed) -> Any:
         if call.context.time_remaining() is not None:
-            yield
-            return
+            return await proceed()
         try:
             async with asyncio.timeout(self._stream_s if call.streaming else self._unary_s):
-                yield
+                return await proceed()
         except TimeoutError:
             raise DeadlineExceeded("The call took longer than it may; set a deadline of your own.") from None
 
@@ -190,16 +185,14 @@ class Authentication(Link):
         self._verifier = verifier
         self._open = open_methods
 
-    @contextlib.asynccontextmanager
-    async def around(self, call: Call) -> AsyncIterator[None]:
+    async def around(self, call: Call, proceed: Proceed) -> Any:
         if call.method not in self._open:
-            scheme, _, token = call.metadata.get("authorization", "").partition(" ")
-            if scheme.lower() != "bearer" or not token or self._verifier is None:
-                raise Unauthenticated("An access token is needed: send `authorization: Bearer <access token>`.")
-            identity = await self._verifier.verify(token)
-            set_identity(identity)
+            token = bearer_token(call.metadata.get("authorization", ""))
+            if self._verifier is None:
+                raise Unauthenticated("This server knows no callers.")
+            set_identity(await self._verifier.verify(token))
             credential.set(token)
-        yield
+        return await proceed()
 
 
 class Chain(grpc.aio.ServerInterceptor):  # type: ignore[type-arg] # generic in the stubs only
@@ -228,22 +221,23 @@ class Chain(grpc.aio.ServerInterceptor):  # type: ignore[type-arg] # generic in 
         behaviour = _behaviour(handler)
         links = self._links
 
-        async def unary(request: Any, context: Any) -> Any:
-            async with contextlib.AsyncExitStack() as stack:
-                call = Call(method, streaming=False, metadata=metadata, context=context)
-                for link in links:
-                    await stack.enter_async_context(link.around(call))
-                return await behaviour(request, context)
+        def around(call: Call, work: Proceed) -> Awaitable[Any]:
+            for link in reversed(links):
+                work = functools.partial(link.around, call, work)
+            return work()
 
-        async def streaming(request: Any, context: Any) -> Any:
-            async with contextlib.AsyncExitStack() as stack:
-                call = Call(method, streaming=True, metadata=metadata, context=context)
-                for link in links:
-                    await stack.enter_async_context(link.around(call))
+        async def unary(request: Any, context: Any) -> Any:
+            call = Call(method, streaming=False, metadata=metadata, context=context)
+            return await around(call, lambda: behaviour(request, context))
+
+        async def streaming(request: Any, context: Any) -> None:
+            async def send() -> None:
                 # Closed here, in this task: an abandoned generator would run its `finally` whenever it is collected.
                 async with contextlib.aclosing(behaviour(request, context)) as responses:
                     async for response in responses:
                         await context.write(response)
+
+            await around(Call(method, streaming=True, metadata=metadata, context=context), send)
 
         kind = ("stream" if handler.request_streaming else "unary") + (
             "_stream" if handler.response_streaming else "_unary"

@@ -1,24 +1,16 @@
-"""Redis: a client whose waits are bounded, and a span per use of it."""
+"""Redis: a client whose waits are bounded."""
 
 from __future__ import annotations
 
 import contextlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import redis.asyncio
-import structlog
-from opentelemetry.trace import SpanKind
 from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
 from redis.retry import Retry
 
-from runtime import telemetry
-from runtime.errors import Unavailable
-
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
-
-log = structlog.stdlib.get_logger()
+    from collections.abc import AsyncIterator
 
 
 @contextlib.asynccontextmanager
@@ -40,19 +32,3 @@ async def connect(url: str, *, max_connections: int) -> AsyncIterator[redis.asyn
         yield client
     finally:
         await client.aclose()
-
-
-@contextlib.contextmanager
-def operation(name: str) -> Iterator[Any]:
-    """Puts a span around the use of Redis and turns its faults into Unavailable.
-
-    Args:
-        name: What is done, such as `XADD` or the name of a script.
-    """
-    attributes = {"db.system.name": "redis", "db.operation.name": name}
-    with telemetry.span(f"redis {name}", kind=SpanKind.CLIENT, attributes=attributes) as span:
-        try:
-            yield span
-        except (RedisError, OSError, TimeoutError) as error:
-            log.warning("redis_away", error=type(error).__name__)
-            raise Unavailable("Redis is not reachable right now; try again.", retry_after_s=1) from None

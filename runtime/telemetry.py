@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
 import sys
 from typing import TYPE_CHECKING, Any
 
 import structlog
-from opentelemetry import propagate, trace
+from opentelemetry import context, propagate, trace
 from opentelemetry.sdk.resources import SERVICE_NAME, Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
@@ -18,7 +17,7 @@ from prometheus_client import start_http_server
 from runtime.context import request_id
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, MutableMapping
+    from collections.abc import Mapping, MutableMapping
 
     from opentelemetry.trace import Span, SpanKind
 
@@ -30,8 +29,8 @@ _tracer = trace.get_tracer("parley")
 def configure(service: str, *, log_level: str, log_format: str, metrics_listen: str) -> None:
     """Sets up logs, traces and metrics for this process.
 
-    Spans go to `OTEL_EXPORTER_OTLP_ENDPOINT` (gRPC) when it is set, sampled by `OTEL_TRACES_SAMPLER`; without it,
-    or with `OTEL_TRACES_EXPORTER=none`, trace ids still cross every hop.
+    Spans go to `OTEL_EXPORTER_OTLP_ENDPOINT` or `OTEL_EXPORTER_OTLP_TRACES_ENDPOINT` (gRPC) when one is set, sampled by
+    `OTEL_TRACES_SAMPLER`; without one, and with `OTEL_TRACES_EXPORTER=none`, trace ids still cross every hop.
 
     Args:
         service: Name in every log line and span.
@@ -41,7 +40,8 @@ def configure(service: str, *, log_level: str, log_format: str, metrics_listen: 
     """
     _configure_logs(service, log_level, pretty=log_format == "pretty" or (log_format == "auto" and sys.stdout.isatty()))
     provider = TracerProvider(resource=Resource.create({SERVICE_NAME: service, "service.namespace": "parley"}))
-    if os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT") and os.environ.get("OTEL_TRACES_EXPORTER") != "none":
+    endpoint = os.environ.get("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT") or os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT")
+    if endpoint and os.environ.get("OTEL_TRACES_EXPORTER") != "none":
         # Imported here: a process that exports nothing need not pay for the exporter (40 MB).
         from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
 
@@ -59,15 +59,8 @@ def shutdown() -> None:
         provider.shutdown()
 
 
-@contextlib.contextmanager
-def span(
-    name: str,
-    *,
-    kind: SpanKind = trace.SpanKind.INTERNAL,
-    attributes: Mapping[str, Any] | None = None,
-    remote: Mapping[str, str] | None = None,
-) -> Iterator[Span]:
-    """Opens a span as the current one.
+class span:  # noqa: N801 - used like a function
+    """Opens a span as the current one for the length of a `with` block, and gives it.
 
     Exceptions mark it as failed by class, never by text: a text may hold what a user wrote. What `fail` has said before stands.
 
@@ -77,29 +70,39 @@ def span(
         attributes: Known at the start.
         remote: Incoming headers to take the parent from, lower-case names; None: the current span is the parent.
     """
-    parent = propagate.extract(remote) if remote is not None else None
-    with _tracer.start_as_current_span(
-        name, context=parent, kind=kind, attributes=attributes, record_exception=False, set_status_on_exception=False
-    ) as current:
-        try:
-            yield current
-        except BaseException as error:
+
+    __slots__ = ("_arguments", "_span", "_token")
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        kind: SpanKind = trace.SpanKind.INTERNAL,
+        attributes: Mapping[str, Any] | None = None,
+        remote: Mapping[str, str] | None = None,
+    ) -> None:
+        parent = propagate.extract(remote) if remote is not None else None
+        self._arguments = (name, parent, kind, attributes)
+
+    def __enter__(self) -> Span:
+        self._span = _tracer.start_span(*self._arguments)
+        self._token = context.attach(trace.set_span_in_context(self._span))
+        return self._span
+
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+        if error is not None:
             # What the block itself has said of its failure says more than the class that carries it.
-            status = getattr(current, "status", None)
+            status = getattr(self._span, "status", None)
             if status is None or status.status_code is not trace.StatusCode.ERROR:
-                fail(current, type(error).__qualname__)
-            raise
+                fail(self._span, type(error).__qualname__)
+        context.detach(self._token)
+        self._span.end()
 
 
 def fail(current: Span, error_type: str) -> None:
     """Marks a span as failed for the given reason."""
     current.set_attribute("error.type", error_type)
     current.set_status(trace.StatusCode.ERROR)
-
-
-def milestone(name: str, attributes: Mapping[str, Any] | None = None) -> None:
-    """Marks a moment of the turn on the current span."""
-    trace.get_current_span().add_event(name, attributes)
 
 
 def outgoing_headers() -> dict[str, str]:

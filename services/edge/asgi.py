@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import re
 import time
-import uuid
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -13,7 +11,7 @@ from opentelemetry.trace import SpanKind
 from prometheus_client import Counter, Gauge, Histogram
 
 from runtime import telemetry
-from runtime.context import credential, request_id, set_identity
+from runtime.context import accepted_request_id, credential, request_id, set_identity
 from runtime.errors import Internal, ParleyError
 from services.edge import problems
 from services.edge.problems import BodyTimeout, BodyTooLarge
@@ -30,7 +28,6 @@ log = structlog.stdlib.get_logger()
 UNTOUCHED = frozenset({"/healthz", "/readyz"})
 """Paths that machines ask all the time: neither traced nor logged."""
 
-_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _SECURITY_HEADERS = {
     b"cache-control": b"no-store",
     b"content-security-policy": b"default-src 'none'; frame-ancestors 'none'",
@@ -129,8 +126,7 @@ class Front:
             await self._app(scope, receive, send)
             return
         exchange = Exchange(scope, send, [])
-        given = exchange.headers.get("x-request-id", "")
-        rid = given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
+        rid = accepted_request_id(exchange.headers.get("x-request-id", ""))
         request_id.set(rid)
         credential.set("")
         set_identity(None)

@@ -8,8 +8,8 @@ import msgspec
 from fastapi.routing import APIRoute
 from starlette.requests import Request
 
-from runtime.context import credential, set_identity
-from runtime.errors import InvalidArgument, Unauthenticated
+from runtime.context import bearer_token, credential, set_identity
+from runtime.errors import InvalidArgument
 from services.edge.problems import UnsupportedMediaType
 
 if TYPE_CHECKING:
@@ -48,10 +48,7 @@ class SignedInRoute(OpenRoute):
 
         Raises: Unauthenticated; Unavailable: the keys cannot be had.
         """
-        scheme, _, token = request.headers.get("authorization", "").partition(" ")
-        token = token.strip()
-        if scheme.lower() != "bearer" or not token:
-            raise Unauthenticated("An access token is needed: send `authorization: Bearer <access token>`.")
+        token = bearer_token(request.headers.get("authorization", ""))
         verifier: Verifier = request.app.state.verifier
         set_identity(await verifier.verify(token))
         credential.set(token)

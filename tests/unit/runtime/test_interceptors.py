@@ -102,7 +102,7 @@ async def test_leaving_a_stream_ends_it_on_the_server() -> None:
         stub = chat_pb2_grpc.ChatServiceStub(opened)
         events = channel.stream(stub.WatchRun, chat_pb2.WatchRunRequest(), token=issuer.token())
         await anext(events)
-        await events.aclose()  # type: ignore[attr-defined]
+        await events.aclose()
         async with asyncio.timeout(5):
             await echo.cancelled.wait()
 
@@ -120,9 +120,9 @@ async def test_a_call_without_a_deadline_gets_one() -> None:
         def time_remaining() -> None:
             return None
 
+    call = interceptors.Call("/x/Y", streaming=False, metadata={}, context=NoDeadline())
     with pytest.raises(errors.DeadlineExceeded):
-        async with link.around(interceptors.Call("/x/Y", streaming=False, metadata={}, context=NoDeadline())):
-            await asyncio.sleep(60)
+        await link.around(call, lambda: asyncio.sleep(60))
     async with (
         loopback("chat", item(Slow()), verifier=issuer.verifier("chat")) as address,
         channel.open_channel(address, chat_pb2.DESCRIPTOR) as opened,
