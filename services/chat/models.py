@@ -64,9 +64,12 @@ class Models:
         return None
 
     def _may_exist(self, name: str) -> bool:
-        """Says whether the gateway may take a name that it does not list: any model of a provider it knows."""
-        provider, _, model = name.partition("/")
-        return bool(model) and any(known.provider == provider for known in self._models)
+        """Says whether the gateway may take a name that it does not list: any model of a provider it lists models of.
+
+        Names tell: what `Model.provider` says is the provider's name in traces, which often differs (`azure/…` is `azure.ai.openai`).
+        """
+        prefix, _, model = name.partition("/")
+        return bool(model) and any(known.name.startswith(f"{prefix}/") for known in self._models)
 
     def _read(self, token: str) -> asyncio.Task[None]:
         if self._reading is None or self._reading.done():

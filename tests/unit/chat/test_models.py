@@ -63,10 +63,13 @@ async def test_a_name_that_is_not_listed_is_looked_up_once_more_and_then_refused
 
 
 async def test_any_model_of_a_known_provider_may_be_named() -> None:
-    models = await loaded(Listing(FAST), Clock(1000))
-    assert await models.find("openai/anything", token="t") is None
-    with pytest.raises(UnknownModel):
-        await models.find("nobody/anything", token="t")
+    """A name's prefix need not be what traces call the provider."""
+    listed = Model("azure/listed", "azure.ai.openai", "listed", False, 1, 1)
+    models = await loaded(Listing(FAST, listed), Clock(1000))
+    assert await models.find("azure/my-deployment", token="t") is None
+    for name in ("nobody/anything", "azure.ai.openai/anything", "azure/", "azure"):
+        with pytest.raises(UnknownModel):
+            await models.find(name, token="t")
 
 
 async def test_an_old_list_serves_while_the_gateway_is_away() -> None:
