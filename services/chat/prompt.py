@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -28,9 +29,10 @@ class Prompt:
     content: str
 
     def messages(self) -> list[PromptMessage]:
-        """Returns it as messages."""
+        """Returns it as messages. The user speaks first, wherever the history was cut: some providers refuse anything else."""
         opening = [PromptMessage(Role.SYSTEM, self.system)] if self.system else []
-        return [*opening, *self.history, PromptMessage(Role.USER, self.content)]
+        history = itertools.dropwhile(lambda message: message.role is not Role.USER, self.history)
+        return [*opening, *history, PromptMessage(Role.USER, self.content)]
 
     def shortened(self) -> Prompt:
         """Returns it without the older half of the history."""

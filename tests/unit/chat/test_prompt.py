@@ -45,5 +45,14 @@ def test_shortening_drops_the_older_half_until_none_is_left() -> None:
     assert lengths == [["3", "4"], ["4"], []]
 
 
+def test_the_user_speaks_first_wherever_the_history_is_cut() -> None:
+    history = tuple(
+        PromptMessage(role, text)
+        for role, text in [(Role.ASSISTANT, "a"), (Role.ASSISTANT, "b"), (Role.USER, "c"), (Role.ASSISTANT, "d")]
+    )
+    assert [message.text for message in Prompt("system", history, "new").messages()] == ["system", "c", "d", "new"]
+    assert [message.text for message in Prompt("", history[:2], "new").messages()] == ["new"]
+
+
 def test_an_estimate_counts_bytes_not_characters() -> None:
     assert (estimate_tokens(""), estimate_tokens("abcde"), estimate_tokens("éé")) == (0, 2, 1)
