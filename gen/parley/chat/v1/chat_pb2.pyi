@@ -37,7 +37,7 @@ class _RunStatusEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_RunStatus.V
     RUN_STATUS_FAILED: _RunStatus.ValueType  # 4
     """Ended by an error."""
     RUN_STATUS_INTERRUPTED: _RunStatus.ValueType  # 5
-    """Cut off by a crash."""
+    """Cut off by a crash or a drain."""
     RUN_STATUS_LIMITED: _RunStatus.ValueType  # 6
     """Ended at the model's output limit."""
 
@@ -55,7 +55,7 @@ RUN_STATUS_CANCELLED: RunStatus.ValueType  # 3
 RUN_STATUS_FAILED: RunStatus.ValueType  # 4
 """Ended by an error."""
 RUN_STATUS_INTERRUPTED: RunStatus.ValueType  # 5
-"""Cut off by a crash."""
+"""Cut off by a crash or a drain."""
 RUN_STATUS_LIMITED: RunStatus.ValueType  # 6
 """Ended at the model's output limit."""
 Global___RunStatus: _TypeAlias = RunStatus  # noqa: Y015

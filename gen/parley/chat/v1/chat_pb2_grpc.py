@@ -66,8 +66,10 @@ class ChatServiceServicer:
     def StartRun(self, request, context):
         """Starts a run and streams its events from the first to the last. A resend with the same client_message_id streams the same run.
         A failure after the start arrives as an `error` event, not as a status.
-        Errors: INVALID_ARGUMENT for content outside 1-10,000 characters, a malformed id or an unknown model (MODEL_NOT_FOUND);
-        NOT_FOUND (CONVERSATION_NOT_FOUND); ALREADY_EXISTS (CLIENT_MESSAGE_ID_REUSED); UNAVAILABLE while the instance drains or data is away.
+        Errors: INVALID_ARGUMENT for content outside 1-10,000 characters, a malformed id or an unknown model (MODEL_NOT_FOUND; where the
+        list of models is not known yet, or the provider is known, the same reason comes as an `error` event);
+        NOT_FOUND (CONVERSATION_NOT_FOUND); ALREADY_EXISTS (CLIENT_MESSAGE_ID_REUSED); RESOURCE_EXHAUSTED (TOO_MANY_RUNS, TOO_MANY_WATCHERS);
+        UNAVAILABLE while the instance drains (DRAINING) or data is away.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -76,15 +78,18 @@ class ChatServiceServicer:
     def WatchRun(self, request, context):
         """Streams the events of a run after a cursor, then live ones until the run's end.
         Where the old events are no longer there, one `text` event at offset 0 carries the whole text so far.
-        Errors: NOT_FOUND (RUN_NOT_FOUND); OUT_OF_RANGE (CURSOR_AHEAD) for a cursor past the log's end.
+        Errors: INVALID_ARGUMENT for a malformed id or a negative cursor; NOT_FOUND (RUN_NOT_FOUND); OUT_OF_RANGE (CURSOR_AHEAD) for a cursor
+        past the log's end; RESOURCE_EXHAUSTED (TOO_MANY_WATCHERS); UNAVAILABLE while data is away.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def CancelRun(self, request, context):
-        """Stops a run and keeps what had been written. Returns when the upstream connection is closed. Stopping an ended run changes nothing.
-        Errors: NOT_FOUND (RUN_NOT_FOUND).
+        """Stops a run and keeps what had been written. Returns once the upstream call is cancelled and the run's end is in its log.
+        Stopping an ended run changes nothing.
+        Errors: INVALID_ARGUMENT for a malformed id; NOT_FOUND (RUN_NOT_FOUND); UNAVAILABLE while data is away, or when the instance that owns
+        the run does not answer (RUN_NOT_STOPPED).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -92,7 +97,7 @@ class ChatServiceServicer:
 
     def GetRun(self, request, context):
         """Returns where a run stands.
-        Errors: NOT_FOUND (RUN_NOT_FOUND).
+        Errors: INVALID_ARGUMENT for a malformed id; NOT_FOUND (RUN_NOT_FOUND); UNAVAILABLE while data is away.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -38,21 +38,26 @@ class ChatServiceStub:
     StartRun: _grpc.UnaryStreamMultiCallable[_chat_pb2.StartRunRequest, _chat_pb2.StartRunResponse]
     """Starts a run and streams its events from the first to the last. A resend with the same client_message_id streams the same run.
     A failure after the start arrives as an `error` event, not as a status.
-    Errors: INVALID_ARGUMENT for content outside 1-10,000 characters, a malformed id or an unknown model (MODEL_NOT_FOUND);
-    NOT_FOUND (CONVERSATION_NOT_FOUND); ALREADY_EXISTS (CLIENT_MESSAGE_ID_REUSED); UNAVAILABLE while the instance drains or data is away.
+    Errors: INVALID_ARGUMENT for content outside 1-10,000 characters, a malformed id or an unknown model (MODEL_NOT_FOUND; where the
+    list of models is not known yet, or the provider is known, the same reason comes as an `error` event);
+    NOT_FOUND (CONVERSATION_NOT_FOUND); ALREADY_EXISTS (CLIENT_MESSAGE_ID_REUSED); RESOURCE_EXHAUSTED (TOO_MANY_RUNS, TOO_MANY_WATCHERS);
+    UNAVAILABLE while the instance drains (DRAINING) or data is away.
     """
     WatchRun: _grpc.UnaryStreamMultiCallable[_chat_pb2.WatchRunRequest, _chat_pb2.WatchRunResponse]
     """Streams the events of a run after a cursor, then live ones until the run's end.
     Where the old events are no longer there, one `text` event at offset 0 carries the whole text so far.
-    Errors: NOT_FOUND (RUN_NOT_FOUND); OUT_OF_RANGE (CURSOR_AHEAD) for a cursor past the log's end.
+    Errors: INVALID_ARGUMENT for a malformed id or a negative cursor; NOT_FOUND (RUN_NOT_FOUND); OUT_OF_RANGE (CURSOR_AHEAD) for a cursor
+    past the log's end; RESOURCE_EXHAUSTED (TOO_MANY_WATCHERS); UNAVAILABLE while data is away.
     """
     CancelRun: _grpc.UnaryUnaryMultiCallable[_chat_pb2.CancelRunRequest, _chat_pb2.CancelRunResponse]
-    """Stops a run and keeps what had been written. Returns when the upstream connection is closed. Stopping an ended run changes nothing.
-    Errors: NOT_FOUND (RUN_NOT_FOUND).
+    """Stops a run and keeps what had been written. Returns once the upstream call is cancelled and the run's end is in its log.
+    Stopping an ended run changes nothing.
+    Errors: INVALID_ARGUMENT for a malformed id; NOT_FOUND (RUN_NOT_FOUND); UNAVAILABLE while data is away, or when the instance that owns
+    the run does not answer (RUN_NOT_STOPPED).
     """
     GetRun: _grpc.UnaryUnaryMultiCallable[_chat_pb2.GetRunRequest, _chat_pb2.GetRunResponse]
     """Returns where a run stands.
-    Errors: NOT_FOUND (RUN_NOT_FOUND).
+    Errors: INVALID_ARGUMENT for a malformed id; NOT_FOUND (RUN_NOT_FOUND); UNAVAILABLE while data is away.
     """
 
 @_typing.type_check_only
@@ -65,21 +70,26 @@ class ChatServiceAsyncStub(ChatServiceStub):
     StartRun: _aio.UnaryStreamMultiCallable[_chat_pb2.StartRunRequest, _chat_pb2.StartRunResponse]  # type: ignore[assignment]
     """Starts a run and streams its events from the first to the last. A resend with the same client_message_id streams the same run.
     A failure after the start arrives as an `error` event, not as a status.
-    Errors: INVALID_ARGUMENT for content outside 1-10,000 characters, a malformed id or an unknown model (MODEL_NOT_FOUND);
-    NOT_FOUND (CONVERSATION_NOT_FOUND); ALREADY_EXISTS (CLIENT_MESSAGE_ID_REUSED); UNAVAILABLE while the instance drains or data is away.
+    Errors: INVALID_ARGUMENT for content outside 1-10,000 characters, a malformed id or an unknown model (MODEL_NOT_FOUND; where the
+    list of models is not known yet, or the provider is known, the same reason comes as an `error` event);
+    NOT_FOUND (CONVERSATION_NOT_FOUND); ALREADY_EXISTS (CLIENT_MESSAGE_ID_REUSED); RESOURCE_EXHAUSTED (TOO_MANY_RUNS, TOO_MANY_WATCHERS);
+    UNAVAILABLE while the instance drains (DRAINING) or data is away.
     """
     WatchRun: _aio.UnaryStreamMultiCallable[_chat_pb2.WatchRunRequest, _chat_pb2.WatchRunResponse]  # type: ignore[assignment]
     """Streams the events of a run after a cursor, then live ones until the run's end.
     Where the old events are no longer there, one `text` event at offset 0 carries the whole text so far.
-    Errors: NOT_FOUND (RUN_NOT_FOUND); OUT_OF_RANGE (CURSOR_AHEAD) for a cursor past the log's end.
+    Errors: INVALID_ARGUMENT for a malformed id or a negative cursor; NOT_FOUND (RUN_NOT_FOUND); OUT_OF_RANGE (CURSOR_AHEAD) for a cursor
+    past the log's end; RESOURCE_EXHAUSTED (TOO_MANY_WATCHERS); UNAVAILABLE while data is away.
     """
     CancelRun: _aio.UnaryUnaryMultiCallable[_chat_pb2.CancelRunRequest, _chat_pb2.CancelRunResponse]  # type: ignore[assignment]
-    """Stops a run and keeps what had been written. Returns when the upstream connection is closed. Stopping an ended run changes nothing.
-    Errors: NOT_FOUND (RUN_NOT_FOUND).
+    """Stops a run and keeps what had been written. Returns once the upstream call is cancelled and the run's end is in its log.
+    Stopping an ended run changes nothing.
+    Errors: INVALID_ARGUMENT for a malformed id; NOT_FOUND (RUN_NOT_FOUND); UNAVAILABLE while data is away, or when the instance that owns
+    the run does not answer (RUN_NOT_STOPPED).
     """
     GetRun: _aio.UnaryUnaryMultiCallable[_chat_pb2.GetRunRequest, _chat_pb2.GetRunResponse]  # type: ignore[assignment]
     """Returns where a run stands.
-    Errors: NOT_FOUND (RUN_NOT_FOUND).
+    Errors: INVALID_ARGUMENT for a malformed id; NOT_FOUND (RUN_NOT_FOUND); UNAVAILABLE while data is away.
     """
 
 class ChatServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -95,8 +105,10 @@ class ChatServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_abc.Iterator[_chat_pb2.StartRunResponse], _abc.AsyncIterator[_chat_pb2.StartRunResponse]]:
         """Starts a run and streams its events from the first to the last. A resend with the same client_message_id streams the same run.
         A failure after the start arrives as an `error` event, not as a status.
-        Errors: INVALID_ARGUMENT for content outside 1-10,000 characters, a malformed id or an unknown model (MODEL_NOT_FOUND);
-        NOT_FOUND (CONVERSATION_NOT_FOUND); ALREADY_EXISTS (CLIENT_MESSAGE_ID_REUSED); UNAVAILABLE while the instance drains or data is away.
+        Errors: INVALID_ARGUMENT for content outside 1-10,000 characters, a malformed id or an unknown model (MODEL_NOT_FOUND; where the
+        list of models is not known yet, or the provider is known, the same reason comes as an `error` event);
+        NOT_FOUND (CONVERSATION_NOT_FOUND); ALREADY_EXISTS (CLIENT_MESSAGE_ID_REUSED); RESOURCE_EXHAUSTED (TOO_MANY_RUNS, TOO_MANY_WATCHERS);
+        UNAVAILABLE while the instance drains (DRAINING) or data is away.
         """
 
     @_abc_1.abstractmethod
@@ -107,7 +119,8 @@ class ChatServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_abc.Iterator[_chat_pb2.WatchRunResponse], _abc.AsyncIterator[_chat_pb2.WatchRunResponse]]:
         """Streams the events of a run after a cursor, then live ones until the run's end.
         Where the old events are no longer there, one `text` event at offset 0 carries the whole text so far.
-        Errors: NOT_FOUND (RUN_NOT_FOUND); OUT_OF_RANGE (CURSOR_AHEAD) for a cursor past the log's end.
+        Errors: INVALID_ARGUMENT for a malformed id or a negative cursor; NOT_FOUND (RUN_NOT_FOUND); OUT_OF_RANGE (CURSOR_AHEAD) for a cursor
+        past the log's end; RESOURCE_EXHAUSTED (TOO_MANY_WATCHERS); UNAVAILABLE while data is away.
         """
 
     @_abc_1.abstractmethod
@@ -116,8 +129,10 @@ class ChatServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _chat_pb2.CancelRunRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_chat_pb2.CancelRunResponse, _abc.Awaitable[_chat_pb2.CancelRunResponse]]:
-        """Stops a run and keeps what had been written. Returns when the upstream connection is closed. Stopping an ended run changes nothing.
-        Errors: NOT_FOUND (RUN_NOT_FOUND).
+        """Stops a run and keeps what had been written. Returns once the upstream call is cancelled and the run's end is in its log.
+        Stopping an ended run changes nothing.
+        Errors: INVALID_ARGUMENT for a malformed id; NOT_FOUND (RUN_NOT_FOUND); UNAVAILABLE while data is away, or when the instance that owns
+        the run does not answer (RUN_NOT_STOPPED).
         """
 
     @_abc_1.abstractmethod
@@ -127,7 +142,7 @@ class ChatServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_chat_pb2.GetRunResponse, _abc.Awaitable[_chat_pb2.GetRunResponse]]:
         """Returns where a run stands.
-        Errors: NOT_FOUND (RUN_NOT_FOUND).
+        Errors: INVALID_ARGUMENT for a malformed id; NOT_FOUND (RUN_NOT_FOUND); UNAVAILABLE while data is away.
         """
 
 def add_ChatServiceServicer_to_server(servicer: ChatServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
