@@ -47,7 +47,7 @@ def test_every_module_opens_with_a_sentence() -> None:
 
 def test_a_main_is_a_recipe() -> None:
     for path in (ROOT / "services").glob("*/main.py"):
-        assert len(path.read_text().splitlines()) <= 80, path
+        assert len(path.read_text().splitlines()) <= 60, path
 
 
 def test_every_todo_has_an_issue() -> None:
