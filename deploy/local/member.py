@@ -120,16 +120,24 @@ class Member:
 
     async def _keep_alive(self) -> None:
         pause_s = _FIRST_PAUSE_S
+        fault = ""
         while (process := self.unit.process) is not None:
             since = self._clock()
             status = await process.wait()
             if self._clock() - since > _FORGIVEN_AFTER_S:
                 pause_s = _FIRST_PAUSE_S
-            self._to(State.RESTARTING, f"ended with status {status}; starts again in {pause_s:.0f} s")
+            self._to(State.RESTARTING, f"{fault or f'ended with status {status}'}; starts again in {pause_s:.0f} s")
+            fault = ""
             await self._sleep(pause_s)
             pause_s = min(pause_s * 2, _LONGEST_PAUSE_S)
-            with contextlib.suppress(StartError):  # then it has ended again, as the next turn of the loop finds
+            try:
                 await self._start_once()
+            except StartError:
+                pass  # it has ended again, as the next turn of the loop finds
+            except Exception as error:  # noqa: BLE001 - the watch outlives whatever a start may meet
+                fault = f"cannot be started ({type(error).__name__})"
+                with contextlib.suppress(Exception):  # what was started halfway must have ended for the next turn
+                    await self.unit.stop(hurry=True)
 
     def _to(self, state: State, detail: str = "") -> None:
         self.state = state

@@ -216,7 +216,7 @@ class EmbeddedPostgres:
                         raise PostgresError(f"Postgres ended at once:\n{process.last_lines(self._log)}")
                     try:
                         connection = await asyncpg.connect(maintenance, ssl=False)
-                    except (OSError, asyncpg.CannotConnectNowError):
+                    except (OSError, asyncpg.CannotConnectNowError, asyncpg.PostgresConnectionError):
                         await asyncio.sleep(_POLL_S)
                     else:
                         break

@@ -82,6 +82,29 @@ async def test_a_long_healthy_life_forgives_earlier_ends(tmp_path: Path) -> None
     assert pauses.taken == [1, 2, 1, 2]
 
 
+async def test_whatever_a_restart_meets_it_is_tried_again(tmp_path: Path) -> None:
+    """An error nobody foresaw, after the process was started: it is told by its class, the process ends, the next try follows."""
+    pauses, checks, told = Pauses(3), 0, []
+
+    async def check(address: str) -> None:
+        nonlocal checks
+        checks += 1
+        if checks == 2:
+            raise LookupError("secret")
+
+    member = Member(
+        service(tmp_path, check=check), lambda changed: told.append((changed.state, changed.detail)), sleep=pauses.sleep
+    )
+    await member.start()
+    await member.kill()
+    await pauses.next()
+    await pauses.next()
+    await member.ready()
+    await member.stop()
+    assert checks == 3
+    assert (State.RESTARTING, "cannot be started (LookupError); starts again in 2 s") in told
+
+
 async def test_one_that_ends_before_it_is_healthy_is_told_with_the_end_of_its_log(tmp_path: Path) -> None:
     member = Member(service(tmp_path, ("/bin/sh", "-c", "echo no such database; exit 7"), unhealthy), lambda _: None)
     with pytest.raises(StartError, match=r"part ended with status 7.*\n(.|\n)*no such database"):
