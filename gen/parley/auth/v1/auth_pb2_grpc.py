@@ -82,8 +82,9 @@ class AuthServiceServicer:
 
     def SignUp(self, request, context):
         """Creates a user, their personal organization and a first session.
-        Errors: INVALID_ARGUMENT for a malformed e-mail address or a password outside 8-128 characters; ALREADY_EXISTS (EMAIL_TAKEN);
-        RESOURCE_EXHAUSTED (TOO_MANY_ATTEMPTS) when the address has signed up too often.
+        Errors: INVALID_ARGUMENT for a malformed e-mail address, a password outside 8-128 characters or a malformed client address;
+        ALREADY_EXISTS (EMAIL_TAKEN); RESOURCE_EXHAUSTED (TOO_MANY_ATTEMPTS when the address has signed up too often,
+        BUSY when more passwords wait to be hashed than the instance can take).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -91,8 +92,10 @@ class AuthServiceServicer:
 
     def SignIn(self, request, context):
         """Opens a session for an e-mail address and a password.
-        Errors: UNAUTHENTICATED (INVALID_CREDENTIALS), the same in answer and in time for an unknown e-mail address and a wrong password;
-        RESOURCE_EXHAUSTED (TOO_MANY_ATTEMPTS) when the account or the address is throttled.
+        Errors: INVALID_ARGUMENT for a malformed e-mail address, a password outside 1-128 characters or a malformed client address;
+        UNAUTHENTICATED (INVALID_CREDENTIALS), the same in answer and in time for an unknown e-mail address and a wrong password;
+        RESOURCE_EXHAUSTED (TOO_MANY_ATTEMPTS when the account or the address is throttled, BUSY when more passwords wait to be
+        checked than the instance can take; that attempt does not count).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -101,7 +104,8 @@ class AuthServiceServicer:
     def RefreshSession(self, request, context):
         """Exchanges a refresh token, which is single use, for a new access token and a new refresh token.
         The same spent refresh token is honoured again for 10 s, so that two tabs may race; later use revokes the session.
-        Errors: UNAUTHENTICATED (INVALID_REFRESH_TOKEN) when it is unknown, expired, reused or its session is revoked.
+        Errors: INVALID_ARGUMENT for a refresh token that is empty or too long;
+        UNAUTHENTICATED (INVALID_REFRESH_TOKEN) when it is unknown, expired, reused or its session is revoked.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -134,7 +138,8 @@ class AuthServiceServicer:
     def ExchangeToken(self, request, context):
         """Exchanges the caller's access token for one that outlives it, on behalf of a service: subject the user, actor the service.
         Only for a service that proves itself by its key; a user's token alone is refused.
-        Errors: UNAUTHENTICATED; PERMISSION_DENIED (ACTOR_REFUSED); INVALID_ARGUMENT for a ttl over one hour.
+        Errors: UNAUTHENTICATED (SESSION_ENDED when the caller's session has been revoked); PERMISSION_DENIED (ACTOR_REFUSED);
+        INVALID_ARGUMENT for audiences other than those on offer, or a ttl outside one second to one hour.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

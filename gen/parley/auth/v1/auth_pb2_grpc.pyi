@@ -38,18 +38,22 @@ class AuthServiceStub:
     def __new__(cls, channel: _aio.Channel) -> AuthServiceAsyncStub: ...
     SignUp: _grpc.UnaryUnaryMultiCallable[_auth_pb2.SignUpRequest, _auth_pb2.SignUpResponse]
     """Creates a user, their personal organization and a first session.
-    Errors: INVALID_ARGUMENT for a malformed e-mail address or a password outside 8-128 characters; ALREADY_EXISTS (EMAIL_TAKEN);
-    RESOURCE_EXHAUSTED (TOO_MANY_ATTEMPTS) when the address has signed up too often.
+    Errors: INVALID_ARGUMENT for a malformed e-mail address, a password outside 8-128 characters or a malformed client address;
+    ALREADY_EXISTS (EMAIL_TAKEN); RESOURCE_EXHAUSTED (TOO_MANY_ATTEMPTS when the address has signed up too often,
+    BUSY when more passwords wait to be hashed than the instance can take).
     """
     SignIn: _grpc.UnaryUnaryMultiCallable[_auth_pb2.SignInRequest, _auth_pb2.SignInResponse]
     """Opens a session for an e-mail address and a password.
-    Errors: UNAUTHENTICATED (INVALID_CREDENTIALS), the same in answer and in time for an unknown e-mail address and a wrong password;
-    RESOURCE_EXHAUSTED (TOO_MANY_ATTEMPTS) when the account or the address is throttled.
+    Errors: INVALID_ARGUMENT for a malformed e-mail address, a password outside 1-128 characters or a malformed client address;
+    UNAUTHENTICATED (INVALID_CREDENTIALS), the same in answer and in time for an unknown e-mail address and a wrong password;
+    RESOURCE_EXHAUSTED (TOO_MANY_ATTEMPTS when the account or the address is throttled, BUSY when more passwords wait to be
+    checked than the instance can take; that attempt does not count).
     """
     RefreshSession: _grpc.UnaryUnaryMultiCallable[_auth_pb2.RefreshSessionRequest, _auth_pb2.RefreshSessionResponse]
     """Exchanges a refresh token, which is single use, for a new access token and a new refresh token.
     The same spent refresh token is honoured again for 10 s, so that two tabs may race; later use revokes the session.
-    Errors: UNAUTHENTICATED (INVALID_REFRESH_TOKEN) when it is unknown, expired, reused or its session is revoked.
+    Errors: INVALID_ARGUMENT for a refresh token that is empty or too long;
+    UNAUTHENTICATED (INVALID_REFRESH_TOKEN) when it is unknown, expired, reused or its session is revoked.
     """
     SignOut: _grpc.UnaryUnaryMultiCallable[_auth_pb2.SignOutRequest, _auth_pb2.SignOutResponse]
     """Revokes the caller's session: its refresh token is spent for good, its access token lapses by itself. Idempotent.
@@ -66,7 +70,8 @@ class AuthServiceStub:
     ExchangeToken: _grpc.UnaryUnaryMultiCallable[_auth_pb2.ExchangeTokenRequest, _auth_pb2.ExchangeTokenResponse]
     """Exchanges the caller's access token for one that outlives it, on behalf of a service: subject the user, actor the service.
     Only for a service that proves itself by its key; a user's token alone is refused.
-    Errors: UNAUTHENTICATED; PERMISSION_DENIED (ACTOR_REFUSED); INVALID_ARGUMENT for a ttl over one hour.
+    Errors: UNAUTHENTICATED (SESSION_ENDED when the caller's session has been revoked); PERMISSION_DENIED (ACTOR_REFUSED);
+    INVALID_ARGUMENT for audiences other than those on offer, or a ttl outside one second to one hour.
     """
 
 @_typing.type_check_only
@@ -79,18 +84,22 @@ class AuthServiceAsyncStub(AuthServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     SignUp: _aio.UnaryUnaryMultiCallable[_auth_pb2.SignUpRequest, _auth_pb2.SignUpResponse]  # type: ignore[assignment]
     """Creates a user, their personal organization and a first session.
-    Errors: INVALID_ARGUMENT for a malformed e-mail address or a password outside 8-128 characters; ALREADY_EXISTS (EMAIL_TAKEN);
-    RESOURCE_EXHAUSTED (TOO_MANY_ATTEMPTS) when the address has signed up too often.
+    Errors: INVALID_ARGUMENT for a malformed e-mail address, a password outside 8-128 characters or a malformed client address;
+    ALREADY_EXISTS (EMAIL_TAKEN); RESOURCE_EXHAUSTED (TOO_MANY_ATTEMPTS when the address has signed up too often,
+    BUSY when more passwords wait to be hashed than the instance can take).
     """
     SignIn: _aio.UnaryUnaryMultiCallable[_auth_pb2.SignInRequest, _auth_pb2.SignInResponse]  # type: ignore[assignment]
     """Opens a session for an e-mail address and a password.
-    Errors: UNAUTHENTICATED (INVALID_CREDENTIALS), the same in answer and in time for an unknown e-mail address and a wrong password;
-    RESOURCE_EXHAUSTED (TOO_MANY_ATTEMPTS) when the account or the address is throttled.
+    Errors: INVALID_ARGUMENT for a malformed e-mail address, a password outside 1-128 characters or a malformed client address;
+    UNAUTHENTICATED (INVALID_CREDENTIALS), the same in answer and in time for an unknown e-mail address and a wrong password;
+    RESOURCE_EXHAUSTED (TOO_MANY_ATTEMPTS when the account or the address is throttled, BUSY when more passwords wait to be
+    checked than the instance can take; that attempt does not count).
     """
     RefreshSession: _aio.UnaryUnaryMultiCallable[_auth_pb2.RefreshSessionRequest, _auth_pb2.RefreshSessionResponse]  # type: ignore[assignment]
     """Exchanges a refresh token, which is single use, for a new access token and a new refresh token.
     The same spent refresh token is honoured again for 10 s, so that two tabs may race; later use revokes the session.
-    Errors: UNAUTHENTICATED (INVALID_REFRESH_TOKEN) when it is unknown, expired, reused or its session is revoked.
+    Errors: INVALID_ARGUMENT for a refresh token that is empty or too long;
+    UNAUTHENTICATED (INVALID_REFRESH_TOKEN) when it is unknown, expired, reused or its session is revoked.
     """
     SignOut: _aio.UnaryUnaryMultiCallable[_auth_pb2.SignOutRequest, _auth_pb2.SignOutResponse]  # type: ignore[assignment]
     """Revokes the caller's session: its refresh token is spent for good, its access token lapses by itself. Idempotent.
@@ -107,7 +116,8 @@ class AuthServiceAsyncStub(AuthServiceStub):
     ExchangeToken: _aio.UnaryUnaryMultiCallable[_auth_pb2.ExchangeTokenRequest, _auth_pb2.ExchangeTokenResponse]  # type: ignore[assignment]
     """Exchanges the caller's access token for one that outlives it, on behalf of a service: subject the user, actor the service.
     Only for a service that proves itself by its key; a user's token alone is refused.
-    Errors: UNAUTHENTICATED; PERMISSION_DENIED (ACTOR_REFUSED); INVALID_ARGUMENT for a ttl over one hour.
+    Errors: UNAUTHENTICATED (SESSION_ENDED when the caller's session has been revoked); PERMISSION_DENIED (ACTOR_REFUSED);
+    INVALID_ARGUMENT for audiences other than those on offer, or a ttl outside one second to one hour.
     """
 
 class AuthServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -123,8 +133,9 @@ class AuthServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_auth_pb2.SignUpResponse, _abc.Awaitable[_auth_pb2.SignUpResponse]]:
         """Creates a user, their personal organization and a first session.
-        Errors: INVALID_ARGUMENT for a malformed e-mail address or a password outside 8-128 characters; ALREADY_EXISTS (EMAIL_TAKEN);
-        RESOURCE_EXHAUSTED (TOO_MANY_ATTEMPTS) when the address has signed up too often.
+        Errors: INVALID_ARGUMENT for a malformed e-mail address, a password outside 8-128 characters or a malformed client address;
+        ALREADY_EXISTS (EMAIL_TAKEN); RESOURCE_EXHAUSTED (TOO_MANY_ATTEMPTS when the address has signed up too often,
+        BUSY when more passwords wait to be hashed than the instance can take).
         """
 
     @_abc_1.abstractmethod
@@ -134,8 +145,10 @@ class AuthServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_auth_pb2.SignInResponse, _abc.Awaitable[_auth_pb2.SignInResponse]]:
         """Opens a session for an e-mail address and a password.
-        Errors: UNAUTHENTICATED (INVALID_CREDENTIALS), the same in answer and in time for an unknown e-mail address and a wrong password;
-        RESOURCE_EXHAUSTED (TOO_MANY_ATTEMPTS) when the account or the address is throttled.
+        Errors: INVALID_ARGUMENT for a malformed e-mail address, a password outside 1-128 characters or a malformed client address;
+        UNAUTHENTICATED (INVALID_CREDENTIALS), the same in answer and in time for an unknown e-mail address and a wrong password;
+        RESOURCE_EXHAUSTED (TOO_MANY_ATTEMPTS when the account or the address is throttled, BUSY when more passwords wait to be
+        checked than the instance can take; that attempt does not count).
         """
 
     @_abc_1.abstractmethod
@@ -146,7 +159,8 @@ class AuthServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_auth_pb2.RefreshSessionResponse, _abc.Awaitable[_auth_pb2.RefreshSessionResponse]]:
         """Exchanges a refresh token, which is single use, for a new access token and a new refresh token.
         The same spent refresh token is honoured again for 10 s, so that two tabs may race; later use revokes the session.
-        Errors: UNAUTHENTICATED (INVALID_REFRESH_TOKEN) when it is unknown, expired, reused or its session is revoked.
+        Errors: INVALID_ARGUMENT for a refresh token that is empty or too long;
+        UNAUTHENTICATED (INVALID_REFRESH_TOKEN) when it is unknown, expired, reused or its session is revoked.
         """
 
     @_abc_1.abstractmethod
@@ -187,7 +201,8 @@ class AuthServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_auth_pb2.ExchangeTokenResponse, _abc.Awaitable[_auth_pb2.ExchangeTokenResponse]]:
         """Exchanges the caller's access token for one that outlives it, on behalf of a service: subject the user, actor the service.
         Only for a service that proves itself by its key; a user's token alone is refused.
-        Errors: UNAUTHENTICATED; PERMISSION_DENIED (ACTOR_REFUSED); INVALID_ARGUMENT for a ttl over one hour.
+        Errors: UNAUTHENTICATED (SESSION_ENDED when the caller's session has been revoked); PERMISSION_DENIED (ACTOR_REFUSED);
+        INVALID_ARGUMENT for audiences other than those on offer, or a ttl outside one second to one hour.
         """
 
 def add_AuthServiceServicer_to_server(servicer: AuthServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -56,7 +56,8 @@ class GatewayServiceServicer:
         response when they arrived together. Cancelling the call closes the upstream connection.
         Errors: INVALID_ARGUMENT (also CONTEXT_TOO_LONG when the prompt does not fit the model, REQUEST_REJECTED when the provider refused it);
         NOT_FOUND (MODEL_NOT_FOUND); FAILED_PRECONDITION (NO_PROVIDER_CONFIGURED); RESOURCE_EXHAUSTED (PROVIDER_RATE_LIMITED, with retry info);
-        UNAVAILABLE (PROVIDER_UNAVAILABLE); DEADLINE_EXCEEDED (FIRST_TOKEN_TIMEOUT, STREAM_STALLED, RUN_TIMEOUT);
+        UNAVAILABLE (PROVIDER_UNAVAILABLE; without a reason and with retry info while the gateway is starting);
+        DEADLINE_EXCEEDED (FIRST_TOKEN_TIMEOUT, STREAM_STALLED, RUN_TIMEOUT);
         INTERNAL (PROVIDER_AUTH_FAILED when our key was refused, PROVIDER_PROTOCOL_ERROR when its answer could not be read).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

@@ -38,7 +38,8 @@ class GatewayServiceStub:
     response when they arrived together. Cancelling the call closes the upstream connection.
     Errors: INVALID_ARGUMENT (also CONTEXT_TOO_LONG when the prompt does not fit the model, REQUEST_REJECTED when the provider refused it);
     NOT_FOUND (MODEL_NOT_FOUND); FAILED_PRECONDITION (NO_PROVIDER_CONFIGURED); RESOURCE_EXHAUSTED (PROVIDER_RATE_LIMITED, with retry info);
-    UNAVAILABLE (PROVIDER_UNAVAILABLE); DEADLINE_EXCEEDED (FIRST_TOKEN_TIMEOUT, STREAM_STALLED, RUN_TIMEOUT);
+    UNAVAILABLE (PROVIDER_UNAVAILABLE; without a reason and with retry info while the gateway is starting);
+    DEADLINE_EXCEEDED (FIRST_TOKEN_TIMEOUT, STREAM_STALLED, RUN_TIMEOUT);
     INTERNAL (PROVIDER_AUTH_FAILED when our key was refused, PROVIDER_PROTOCOL_ERROR when its answer could not be read).
     """
     ListModels: _grpc.UnaryUnaryMultiCallable[_gateway_pb2.ListModelsRequest, _gateway_pb2.ListModelsResponse]
@@ -54,7 +55,8 @@ class GatewayServiceAsyncStub(GatewayServiceStub):
     response when they arrived together. Cancelling the call closes the upstream connection.
     Errors: INVALID_ARGUMENT (also CONTEXT_TOO_LONG when the prompt does not fit the model, REQUEST_REJECTED when the provider refused it);
     NOT_FOUND (MODEL_NOT_FOUND); FAILED_PRECONDITION (NO_PROVIDER_CONFIGURED); RESOURCE_EXHAUSTED (PROVIDER_RATE_LIMITED, with retry info);
-    UNAVAILABLE (PROVIDER_UNAVAILABLE); DEADLINE_EXCEEDED (FIRST_TOKEN_TIMEOUT, STREAM_STALLED, RUN_TIMEOUT);
+    UNAVAILABLE (PROVIDER_UNAVAILABLE; without a reason and with retry info while the gateway is starting);
+    DEADLINE_EXCEEDED (FIRST_TOKEN_TIMEOUT, STREAM_STALLED, RUN_TIMEOUT);
     INTERNAL (PROVIDER_AUTH_FAILED when our key was refused, PROVIDER_PROTOCOL_ERROR when its answer could not be read).
     """
     ListModels: _aio.UnaryUnaryMultiCallable[_gateway_pb2.ListModelsRequest, _gateway_pb2.ListModelsResponse]  # type: ignore[assignment]
@@ -73,7 +75,8 @@ class GatewayServiceServicer(metaclass=_abc_1.ABCMeta):
         response when they arrived together. Cancelling the call closes the upstream connection.
         Errors: INVALID_ARGUMENT (also CONTEXT_TOO_LONG when the prompt does not fit the model, REQUEST_REJECTED when the provider refused it);
         NOT_FOUND (MODEL_NOT_FOUND); FAILED_PRECONDITION (NO_PROVIDER_CONFIGURED); RESOURCE_EXHAUSTED (PROVIDER_RATE_LIMITED, with retry info);
-        UNAVAILABLE (PROVIDER_UNAVAILABLE); DEADLINE_EXCEEDED (FIRST_TOKEN_TIMEOUT, STREAM_STALLED, RUN_TIMEOUT);
+        UNAVAILABLE (PROVIDER_UNAVAILABLE; without a reason and with retry info while the gateway is starting);
+        DEADLINE_EXCEEDED (FIRST_TOKEN_TIMEOUT, STREAM_STALLED, RUN_TIMEOUT);
         INTERNAL (PROVIDER_AUTH_FAILED when our key was refused, PROVIDER_PROTOCOL_ERROR when its answer could not be read).
         """
 
