@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 
 Kind = Literal["account", "address", "sign_up"]
 
-_ADDRESS_MAX_CHARS = 64
 _IPV6_NETWORK_BITS = 64
 
 
