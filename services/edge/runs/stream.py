@@ -118,6 +118,7 @@ class EventStream(Response):
         self._last_sent = 0.0
         self._leaving: asyncio.Timeout | None = None
         self._ending: Ending = "cut"  # unless one of the others is reached
+        self._reason = ""
         self._events = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -136,7 +137,10 @@ class EventStream(Response):
             await self._end()
         finally:
             _ENDED.labels(self._ending).inc()
-            scope.get("parley.notes", {}).update({"stream.ended": self._ending, "stream.events": self._events})
+            notes = scope.get("parley.notes", {})
+            notes.update({"stream.ended": self._ending, "stream.events": self._events})
+            if self._reason:
+                notes["stream.reason"] = self._reason
 
     def leave(self, why: Ending) -> None:
         """Ends the stream from outside its own task."""
@@ -160,10 +164,11 @@ class EventStream(Response):
         except TimeoutError:
             if self._ending == "cut":
                 raise
-        except ParleyError:
+        except ParleyError as error:
             if not self._begun:
                 raise
             self._ending = "broken"
+            self._reason = error.code
         finally:
             self._leaving = None
 

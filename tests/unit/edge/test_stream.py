@@ -182,6 +182,16 @@ async def test_a_service_that_dies_sends_the_client_back_with_what_it_has() -> N
     assert client.complete
 
 
+async def test_a_stream_that_breaks_notes_why() -> None:
+    class Away(Unavailable):
+        reason = "CHAT_AWAY"
+
+    source, client, notes = Source().put(batch(1), Away("Gone.")), Client(), dict[str, Any]()
+    stream = EventStream(streams(), source.batches(), quiet_start=False)
+    await stream({"type": "http", "parley.notes": notes}, client.receive, client.send)
+    assert notes == {"stream.ended": "broken", "stream.events": 1, "stream.reason": "CHAT_AWAY"}
+
+
 async def test_a_drain_waits_for_streams_to_end_by_themselves() -> None:
     registry, source, client = streams(), Source().put(batch(1)), Client()
     task = serve(source, client, registry)
