@@ -31,16 +31,19 @@ class Prompt:
     def messages(self) -> list[PromptMessage]:
         """Returns it as messages. The user speaks first, wherever the history was cut: some providers refuse anything else."""
         opening = [PromptMessage(Role.SYSTEM, self.system)] if self.system else []
-        history = itertools.dropwhile(lambda message: message.role is not Role.USER, self.history)
-        return [*opening, *history, PromptMessage(Role.USER, self.content)]
+        return [*opening, *_from_user(self.history), PromptMessage(Role.USER, self.content)]
 
     def shortened(self) -> Prompt:
-        """Returns it without the older half of the history."""
-        return replace(self, history=self.history[(len(self.history) + 1) // 2 :])
+        """Returns it without the older half of the history, and what of the rest would not be sent."""
+        return replace(self, history=_from_user(self.history[(len(self.history) + 1) // 2 :]))
 
     def tokens(self) -> int:
         """Returns an estimate of its length."""
         return sum(estimate_tokens(message.text) for message in self.messages())
+
+
+def _from_user(history: tuple[PromptMessage, ...]) -> tuple[PromptMessage, ...]:
+    return tuple(itertools.dropwhile(lambda message: message.role is not Role.USER, history))
 
 
 def estimate_tokens(text: str) -> int:

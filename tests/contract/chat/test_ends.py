@@ -109,7 +109,9 @@ async def test_a_prompt_that_is_too_long_is_sent_again_with_less_history(
     world.gateway.script(too_long)
     screen = await ada.ask(chat, "two", conversation_id=first.conversation_id)
     assert screen.last.done.status == pb.RUN_STATUS_COMPLETED
-    assert [len(request.messages) for request in world.gateway.requests[-2:]] == [4, 3]
+    roles = [[message.role for message in request.messages] for request in world.gateway.requests[-2:]]
+    system, user, assistant = gateway_pb2.ROLE_SYSTEM, gateway_pb2.ROLE_USER, gateway_pb2.ROLE_ASSISTANT
+    assert roles == [[system, user, assistant, user], [system, user]]
 
 
 async def test_a_gateway_that_is_away_for_a_moment_costs_no_answer(world: World, chat: Instance, ada: Person) -> None:

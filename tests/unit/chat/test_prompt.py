@@ -54,5 +54,11 @@ def test_the_user_speaks_first_wherever_the_history_is_cut() -> None:
     assert [message.text for message in Prompt("", history[:2], "new").messages()] == ["new"]
 
 
+def test_shortening_never_leaves_what_is_not_sent() -> None:
+    """Otherwise the same prompt would be sent again."""
+    history = (PromptMessage(Role.USER, "a"), PromptMessage(Role.ASSISTANT, "b"))
+    assert Prompt("", history, "new").shortened().history == ()
+
+
 def test_an_estimate_counts_bytes_not_characters() -> None:
     assert (estimate_tokens(""), estimate_tokens("abcde"), estimate_tokens("éé")) == (0, 2, 1)
