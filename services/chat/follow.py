@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from runtime.errors import FailedPrecondition
+from runtime.errors import FailedPrecondition, Unavailable
 from services.chat import snapshot
 from services.chat.domain import CursorAhead, NotStopped, PartKind, RunStatus, Usage
 from services.chat.ports import Ending
@@ -29,7 +29,6 @@ UNSEEN_MAX_EVENTS = 10_000
 """How far a live log may be ahead of what is stored or in the tail: about a second of the fastest model."""
 _FIRST_LOOK_S = 0.25
 _LOOK_EVERY_S = 2.0
-_LAPSED_FOR_S = 3.0
 _CANCEL_FOR_S = 5.0
 _CANCEL_ASK_EVERY_S = 0.25
 
@@ -42,13 +41,17 @@ class Elsewhere:
         tail: What is live.
         signals: Word to the owners.
         clock: Seconds since the epoch.
+        lapsed_for_s: How long a lease must have lapsed, unchanged, before its owner counts as gone.
     """
 
-    def __init__(self, data: Data, tail: Tail, signals: Signals, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, data: Data, tail: Tail, signals: Signals, clock: Callable[[], float], *, lapsed_for_s: float
+    ) -> None:
         self._data = data
         self._tail = tail
         self._signals = signals
         self._clock = clock
+        self._lapsed_for_s = lapsed_for_s
 
     async def follow(
         self, stored: Stored, seq: int, *, caller: Identity, token: str, request_id: str
@@ -62,7 +65,7 @@ class Elsewhere:
         Raises: RunNotFound; CursorAhead.
         """
         run_id = stored.run.id
-        watch = _Lease(self._clock)
+        watch = Lease(self._clock, self._lapsed_for_s)
         async with self._tail.replica(caller.org_id, run_id) as replica:
             look_in_s = _FIRST_LOOK_S
             while True:
@@ -97,16 +100,19 @@ class Elsewhere:
         Raises: NotStopped; RunNotFound; Unavailable.
         """
         run_id = stored.run.id
-        watch = _Lease(self._clock)
-        give_up_at = time.monotonic() + max(_CANCEL_FOR_S, _LAPSED_FOR_S + 1)
+        watch = Lease(self._clock, self._lapsed_for_s)
+        give_up_at = time.monotonic() + max(_CANCEL_FOR_S, self._lapsed_for_s + 1)
         while stored.run.status is RunStatus.RUNNING:
             if watch.lapsed(stored):
                 stored = await self.end(stored, RunStatus.CANCELLED, seen=stored.last_seq, token=token)
                 continue
             if time.monotonic() > give_up_at:
                 raise NotStopped
-            if not watch.lapsing:
+            try:
                 await self._signals.ask_to_cancel(stored.owner, run_id)
+            except Unavailable:
+                if not watch.lapsing:  # otherwise there may be nobody to ask
+                    raise
             await asyncio.sleep(_CANCEL_ASK_EVERY_S)
             stored = await self._data.get_run(run_id, token=token)
         return stored.run
@@ -141,27 +147,37 @@ class Elsewhere:
         return await self._data.get_run(stored.run.id, token=token)
 
 
-class _Lease:
-    """Tells whether a run's owner is gone: its lease has lapsed and stays so for three seconds.
+class Lease:
+    """Tells whether a run's owner is gone: its lease has lapsed and stays as it is for a while.
 
     Once is not enough. An owner that could not reach data for a while renews its lease as soon as it can, and must get the chance.
+    And a lease that changes has a living owner, however late it is by the clock here: clocks of two machines differ.
+
+    Args:
+        clock: Seconds since the epoch.
+        lapsed_for_s: The while; longer than an owner that lives leaves its lease alone.
     """
 
-    def __init__(self, clock: Callable[[], float]) -> None:
+    def __init__(self, clock: Callable[[], float], lapsed_for_s: float) -> None:
         self._clock = clock
+        self._lapsed_for_s = lapsed_for_s
         self._lapsed_since: float | None = None
+        self._seen: float | None = None
 
     @property
     def lapsing(self) -> bool:
+        """Whether it had lapsed when last looked at."""
         return self._lapsed_since is not None
 
     def lapsed(self, stored: Stored) -> bool:
-        now = self._clock()
-        if stored.lease_expires_at is None or stored.lease_expires_at > now:
+        """Looks at what is stored now; says whether the owner is gone."""
+        now, lease = self._clock(), stored.lease_expires_at
+        if lease is None or lease > now:
             self._lapsed_since = None
-        elif self._lapsed_since is None:
+        elif self._lapsed_since is None or lease != self._seen:
             self._lapsed_since = now
-        return self._lapsed_since is not None and now - self._lapsed_since >= _LAPSED_FOR_S
+        self._seen = lease
+        return self._lapsed_since is not None and now - self._lapsed_since >= self._lapsed_for_s
 
 
 async def _grown(replica: RunLog, seq: int, timeout_s: float) -> bool:

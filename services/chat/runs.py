@@ -30,7 +30,7 @@ from services.chat.ports import NewRun
 from services.chat.turn import Pace, Turn
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable
+    from collections.abc import AsyncGenerator, Callable, Iterator
 
     from opentelemetry.trace import Span
 
@@ -124,7 +124,7 @@ class Runs:
         self._tail = tail
         self._rules = rules
         self._models = Models(gateway, time.monotonic)
-        self._elsewhere = Elsewhere(data, tail, signals, clock)
+        self._elsewhere = Elsewhere(data, tail, signals, clock, lapsed_for_s=rules.pace.lapsed_for_s)
         self._live: dict[str, Turn] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._watchers = 0
@@ -137,7 +137,7 @@ class Runs:
 
         Yields: the run's id and at least one event.
         Raises: InvalidArgument; UnknownModel; ConversationNotFound and ClientMessageIdReused as data raises them; Draining; TooManyRuns;
-            Unavailable.
+            TooManyWatchers; Unavailable.
         """
         started_at = time.perf_counter()
         self._check(ask)
@@ -160,14 +160,18 @@ class Runs:
             history_max_tokens=budget,
         )
         begun: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-        task = asyncio.create_task(self._run(new, caller, begun, started_at))
-        self._tasks.add(task)
-        metrics.RUNS_ACTIVE.set(len(self._tasks))
-        task.add_done_callback(self._forget)
-        run_id = await asyncio.shield(begun)
-        async with contextlib.aclosing(self.watch(run_id, 0, caller)) as batches:
-            async for batch in batches:
-                yield batch
+        # The place first: a run must not begin for somebody who is then refused its stream.
+        with self._place():
+            task = asyncio.create_task(
+                self._run(new, caller, begun, label=model.name if model is not None else "other", started_at=started_at)
+            )
+            self._tasks.add(task)
+            metrics.RUNS_ACTIVE.set(len(self._tasks))
+            task.add_done_callback(self._forget)
+            run_id = await asyncio.shield(begun)
+            async with contextlib.aclosing(await self._batches(run_id, 0, caller)) as batches:
+                async for events in batches:
+                    yield run_id, events
 
     async def watch(self, run_id: str, after_seq: int, caller: Caller) -> AsyncGenerator[tuple[str, list[Event]], None]:
         """Replays a run after a position, then follows it to its end.
@@ -177,17 +181,10 @@ class Runs:
         """
         run_id = validation.identifier("run_id", run_id)
         validation.number("after_seq", after_seq, minimum=0, maximum=_SEQ_MAX)
-        if self._watchers >= self._rules.max_watchers:
-            raise TooManyWatchers
-        self._watchers += 1
-        metrics.WATCHERS.set(self._watchers)
-        try:
+        with self._place():
             async with contextlib.aclosing(await self._batches(run_id, after_seq, caller)) as batches:
                 async for events in batches:
                     yield run_id, events
-        finally:
-            self._watchers -= 1
-            metrics.WATCHERS.set(self._watchers)
 
     async def cancel(self, run_id: str, caller: Caller) -> Run:
         """Stops a run wherever it is live and keeps what had been written; an ended one is left as it is.
@@ -239,11 +236,29 @@ class Runs:
             if not await self._wait_for_all(last_words_s):
                 log.error("runs_not_stored", count=len(self._tasks))
 
-    async def _run(self, new: NewRun, caller: Caller, begun: asyncio.Future[str], started_at: float) -> None:
+    @contextlib.contextmanager
+    def _place(self) -> Iterator[None]:
+        """Holds a watcher's place for the length of the block.
+
+        Raises: TooManyWatchers: there is none.
+        """
+        if self._watchers >= self._rules.max_watchers:
+            raise TooManyWatchers
+        self._watchers += 1
+        metrics.WATCHERS.set(self._watchers)
+        try:
+            yield
+        finally:
+            self._watchers -= 1
+            metrics.WATCHERS.set(self._watchers)
+
+    async def _run(
+        self, new: NewRun, caller: Caller, begun: asyncio.Future[str], *, label: str, started_at: float
+    ) -> None:
         attributes = {"gen_ai.operation.name": "invoke_agent", "gen_ai.request.model": new.model or "default"}
         with telemetry.span("invoke_agent", attributes=attributes) as span:
             try:
-                turn = await self._begin(new, caller, begun, span, started_at)
+                turn = await self._begin(new, caller, begun, span, label=label, started_at=started_at)
             except Exception as error:  # noqa: BLE001 - told to the caller, who awaits it and raises it
                 telemetry.fail(span, type(error).__qualname__)
                 begun.set_exception(error)
@@ -259,7 +274,7 @@ class Runs:
                     self._live.pop(turn.run.id, None)
 
     async def _begin(
-        self, new: NewRun, caller: Caller, begun: asyncio.Future[str], span: Span, started_at: float
+        self, new: NewRun, caller: Caller, begun: asyncio.Future[str], span: Span, *, label: str, started_at: float
     ) -> Turn | None:
         """Begins a run; None when it had been begun before."""
         found = await self._data.begin_run(new, token=caller.token)
@@ -275,6 +290,7 @@ class Runs:
                 data=self._data,
                 gateway=self._gateway,
                 pace=self._rules.pace,
+                label=label,
                 request_id=caller.request_id,
                 started_at=started_at,
                 span=span,

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from runtime import telemetry
-from runtime.errors import FailedPrecondition, Internal, InvalidArgument, NotFound, ParleyError
+from runtime.errors import FailedPrecondition, Internal, InvalidArgument, NotFound, ParleyError, ResourceExhausted
 from services.chat import failures, metrics
 from services.chat.domain import Done, Failed, PartKind, RunStarted, RunStatus, Thinking, Usage, UserMessage
 from services.chat.log import RunLog
@@ -34,7 +34,10 @@ log = structlog.stdlib.get_logger()
 _GATEWAY_TRIES = 3
 _GATEWAY_PAUSE_S = 0.2
 _FINISH_PAUSE_S = 0.1
-_FINISH_LONGEST_PAUSE_S = 5.0
+FINISH_LONGEST_PAUSE_S = 1.0
+"""Between two tries to store an answer. Below the least patience with a lapsed lease: once data is back, the owner comes first."""
+_LAPSED_AT_LEAST_S = 4.0
+_RENEWAL_MARGIN_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +55,16 @@ class Pace:
     checkpoint_every_s: float
     finish_patience_s: float
     finish_retry_for_s: float
+
+    @property
+    def renew_every_s(self) -> float:
+        """How old a lease gets before the owner renews it."""
+        return self.lease_s / 3
+
+    @property
+    def lapsed_for_s(self) -> float:
+        """How long a lease must have lapsed, unchanged, before its owner counts as gone: longer than from one renewal to the next."""
+        return max(_LAPSED_AT_LEAST_S, self.renew_every_s + self.checkpoint_every_s + _RENEWAL_MARGIN_S)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +84,7 @@ class Turn:
         data: Where it is stored.
         gateway: Who is asked.
         pace: How often and how long.
+        label: The model's name in metrics, one of few: what a caller wrote is not.
         request_id: Of the request that started it.
         started_at: When that came, by `time.perf_counter`.
         span: The run's span, for its milestones.
@@ -86,6 +100,7 @@ class Turn:
         data: Data,
         gateway: Gateway,
         pace: Pace,
+        label: str,
         request_id: str,
         started_at: float,
         span: Span,
@@ -100,6 +115,7 @@ class Turn:
         self._data = data
         self._gateway = gateway
         self._pace = pace
+        self._label = label
         self._request_id = request_id
         self._started_at = started_at
         self._span = span
@@ -196,7 +212,7 @@ class Turn:
     def _mark_first_delta(self) -> None:
         self._first_delta_s = time.perf_counter() - self._started_at
         self._span.add_event("first_delta")
-        metrics.FIRST_DELTA_SECONDS.labels(self._model).observe(self._first_delta_s)
+        metrics.FIRST_DELTA_SECONDS.labels(self._label).observe(self._first_delta_s)
 
     def _ended_by_model(self, finish: FinishReason | None) -> _Outcome:
         if finish is None:
@@ -233,7 +249,7 @@ class Turn:
         while True:
             await asyncio.sleep(self._pace.checkpoint_every_s)
             seq = self.log.last_seq
-            if seq == stored_seq and time.monotonic() - renewed_at < self._pace.lease_s / 3:
+            if seq == stored_seq and time.monotonic() - renewed_at < self._pace.renew_every_s:
                 continue
             try:
                 await self._data.checkpoint_run(
@@ -304,7 +320,9 @@ class Turn:
                 return
             except ParleyError as error:
                 metrics.FINISH_RETRIES.labels(error.code).inc()
-                if time.monotonic() > give_up_at:
+                # Without a domain it is the transport that refuses: the message is too large, and will be.
+                too_large = isinstance(error, ResourceExhausted) and error.domain is None
+                if too_large or time.monotonic() > give_up_at:
                     log.error("answer_lost", run_id=ending.run_id, reason=error.code)  # noqa: TRY400 - the reason says it
                     return
             else:
@@ -314,7 +332,7 @@ class Turn:
                     self.run = stored
                 return
             await asyncio.sleep(pause_s * random.uniform(0.5, 1))  # noqa: S311 - spreads retries, guards nothing
-            pause_s = min(pause_s * 2, _FINISH_LONGEST_PAUSE_S)
+            pause_s = min(pause_s * 2, FINISH_LONGEST_PAUSE_S)
 
     def _end(self, error: ParleyError | None) -> Done | Failed:
         if error is None:
@@ -333,8 +351,8 @@ class Turn:
     def _report(self, usage: Usage, reason: str) -> None:
         run, model = self.run, self._model or "unknown"
         metrics.RUNS_ENDED.labels(run.status, reason).inc()
-        metrics.TOKENS.labels(model, "input").inc(usage.input_tokens)
-        metrics.TOKENS.labels(model, "output").inc(usage.output_tokens)
+        metrics.TOKENS.labels(self._label, "input").inc(usage.input_tokens)
+        metrics.TOKENS.labels(self._label, "output").inc(usage.output_tokens)
         self._span.set_attributes(
             {
                 "gen_ai.response.model": model,

@@ -7,6 +7,7 @@ import uuid
 from typing import Any
 
 import pytest
+from prometheus_client import REGISTRY
 
 from parley.chat.v1 import chat_pb2 as pb
 from parley.data.v1 import data_pb2
@@ -171,6 +172,40 @@ async def test_runs_beyond_the_bound_are_refused(world: World, ada: Person) -> N
         gate.open()
         await Screen().read(ada.watch(chat, first.run_id))
         assert (await ada.ask(chat)).text
+
+
+async def test_a_run_does_not_begin_for_a_caller_who_can_have_no_stream(world: World, ada: Person) -> None:
+    gate = Gate()
+    world.gateway.script(gate, "one")
+    async with world.chat(max_watchers=1) as chat:
+        first = ada.start(chat)
+        conversation_id = (await anext(first)).events[0].run.conversation_id
+        error = await refusal(ada.start(chat, conversation_id=conversation_id))
+        assert (type(error), error.code) == (ResourceExhausted, "TOO_MANY_WATCHERS")
+        assert len(await ada.messages(conversation_id)) == 2  # the first run's
+        gate.open()
+        await Screen().read(first)
+        assert (await ada.ask(chat, conversation_id=conversation_id)).text
+
+
+async def test_metrics_name_listed_models_only(chat: Instance, ada: Person) -> None:
+    """Any text behind a known prefix is a model's name, and callers have many texts."""
+
+    def counted(model: str) -> list[float]:
+        tokens = [("parley_chat_tokens_total", {"kind": kind}) for kind in ("input", "output")]
+        names = [*tokens, ("parley_chat_first_delta_seconds_count", {})]
+        return [REGISTRY.get_sample_value(name, {"model": model, **more}) or 0 for name, more in names]
+
+    await ada.ask(chat)  # the list of models comes beside the first run
+    labels = ("fast", "other", MODEL, "openai/newer")
+    before = [counted(label) for label in labels]
+    await ada.ask(chat, model="fast")
+    await ada.ask(chat, model="openai/newer")
+    grown = [
+        [now - then for now, then in zip(counted(label), was, strict=True)]
+        for label, was in zip(labels, before, strict=True)
+    ]
+    assert grown == [[11, 7, 1], [11, 7, 1], [0, 0, 0], [0, 0, 0]]
 
 
 async def test_without_data_no_run_begins(world: World, chat: Instance, ada: Person) -> None:
