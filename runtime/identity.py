@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import jwt
 import structlog
 
+from runtime.channel import unary
 from runtime.context import Identity
 from runtime.errors import ParleyError, Unauthenticated, Unavailable
 
@@ -28,6 +29,7 @@ _LEEWAY_S = 5
 _KEYS_MAX_AGE_S = 300.0
 _KEYS_MIN_AGE_S = 1.0
 _REMEMBERED_TOKENS = 10_000
+_FETCH_S = 2.0
 
 
 class InvalidToken(Unauthenticated):
@@ -36,11 +38,25 @@ class InvalidToken(Unauthenticated):
     reason = "INVALID_TOKEN"
 
 
+async def remote_keys(method: Any, request: Any) -> str:
+    """Asks auth for its public keys, without a credential: whoever fetches them may still have none to show.
+
+    Args:
+        method: `GetJwks` of an async stub of AuthService.
+        request: Its request.
+
+    Returns: a JSON Web Key Set as text.
+    Raises: Unavailable, DeadlineExceeded.
+    """
+    response = await unary(method, request, timeout_s=_FETCH_S, token="")
+    return str(response.jwks_json)
+
+
 class Verifier:
     """Turns access tokens into identities.
 
     Keys are fetched when first needed, again every five minutes in the background, and at once for an unknown key id (at most once a
-    second). When the keys cannot be fetched the known ones go on serving.
+    second). When the keys cannot be fetched the known ones go on serving. A key that cannot be read is left out.
 
     Args:
         fetch_jwks: Returns a JSON Web Key Set as text.
@@ -136,8 +152,17 @@ class Verifier:
     async def _fetch(self) -> None:
         self._tried_at = self._clock()
         try:
-            key_set = json.loads(await self._fetch_jwks())
+            entries = list(json.loads(await self._fetch_jwks())["keys"])
         except ParleyError as error:
             log.warning("jwks_fetch_failed", reason=error.code)
             return
-        self._keys = {entry["kid"]: jwt.PyJWK(entry, algorithm=ALGORITHM) for entry in key_set["keys"]}
+        except (ValueError, LookupError, TypeError):
+            log.warning("jwks_fetch_failed", reason="MALFORMED")
+            return
+        keys: dict[str, Any] = {}
+        for place, entry in enumerate(entries):
+            try:
+                keys[entry["kid"]] = jwt.PyJWK(entry, algorithm=ALGORITHM)
+            except Exception as error:  # noqa: BLE001 - whatever is wrong with one key, the others serve
+                log.warning("jwks_key_skipped", place=place, error=type(error).__name__)
+        self._keys = keys

@@ -11,6 +11,7 @@ from parley.data.v1 import data_pb2, data_pb2_grpc
 from parley.gateway.v1 import gateway_pb2, gateway_pb2_grpc
 from runtime.channel import stream, unary
 from runtime.errors import NotFound
+from runtime.identity import remote_keys
 from services.chat.domain import Part, PartKind, Run, RunNotFound, RunStatus, Stored, Usage
 from services.chat.ports import (
     Begun,
@@ -212,9 +213,7 @@ class AuthClient:
 
     async def jwks(self) -> str:
         """Returns the public keys of access tokens as JSON text."""
-        response = await unary(self._stub.GetJwks, auth_pb2.GetJwksRequest(), timeout_s=self._timeout_s, token="")
-        jwks: str = response.jwks_json
-        return jwks
+        return await remote_keys(self._stub.GetJwks, auth_pb2.GetJwksRequest())
 
 
 @contextlib.contextmanager

@@ -7,9 +7,9 @@ from functools import partial
 
 from parley.auth.v1 import auth_pb2, auth_pb2_grpc
 from runtime import postgres, telemetry
-from runtime.channel import open_channel, unary
+from runtime.channel import open_channel
 from runtime.config import load
-from runtime.identity import Verifier
+from runtime.identity import Verifier, remote_keys
 from runtime.server import Server, serve
 from services.data.composition import load_queries, servicers
 from services.data.config import DataConfig
@@ -31,14 +31,7 @@ async def main() -> None:
         )
         channel = await stack.enter_async_context(open_channel(config.auth_address, auth_pb2.DESCRIPTOR))
         auth = auth_pb2_grpc.AuthServiceStub(channel)
-
-        async def fetch_jwks() -> str:
-            response: auth_pb2.GetJwksResponse = await unary(
-                auth.GetJwks, auth_pb2.GetJwksRequest(), timeout_s=2, token=""
-            )
-            return response.jwks_json
-
-        verifier = Verifier(fetch_jwks, audience="data")
+        verifier = Verifier(partial(remote_keys, auth.GetJwks, auth_pb2.GetJwksRequest()), audience="data")
         offered = servicers(database, message_max_chars=config.message_max_chars)
         server = Server("data", config.listen, offered, verifier=verifier)
         await serve(server, config, prepare=partial(await_schema, database))

@@ -12,6 +12,7 @@ from parley.auth.v1 import auth_pb2, auth_pb2_grpc
 from parley.chat.v1 import chat_pb2, chat_pb2_grpc
 from parley.data.v1 import data_pb2, data_pb2_grpc
 from runtime.channel import open_channel, unary
+from runtime.identity import remote_keys
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -46,8 +47,7 @@ class Services:
 
     async def jwks(self) -> str:
         """Returns the public keys of access tokens as JSON text."""
-        response = await unary(self.auth.GetJwks, auth_pb2.GetJwksRequest(), timeout_s=self.timeout_s, token="")
-        return str(response.jwks_json)
+        return await remote_keys(self.auth.GetJwks, auth_pb2.GetJwksRequest())
 
 
 @contextlib.asynccontextmanager

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 from contextlib import AsyncExitStack
+from functools import partial
 
 from parley.auth.v1 import auth_pb2, auth_pb2_grpc
 from runtime import telemetry
-from runtime.channel import open_channel, unary
+from runtime.channel import open_channel
 from runtime.config import load
-from runtime.identity import Verifier
+from runtime.identity import Verifier, remote_keys
 from runtime.server import Server, serve
 from services.gateway.composition import assemble
 from services.gateway.config import GatewayConfig
@@ -29,11 +30,7 @@ async def main() -> None:
         auth = auth_pb2_grpc.AuthServiceStub(
             await stack.enter_async_context(open_channel(config.auth_address, auth_pb2.DESCRIPTOR))
         )
-
-        async def fetch_jwks() -> str:
-            answer: auth_pb2.GetJwksResponse = await unary(auth.GetJwks, auth_pb2.GetJwksRequest(), timeout_s=5)
-            return answer.jwks_json
-
+        verifier = Verifier(partial(remote_keys, auth.GetJwks, auth_pb2.GetJwksRequest()), audience="gateway")
         servicer, registry = await assemble(config, os.environ, Bridge(), stack)
-        server = Server("gateway", config.listen, [servicer], verifier=Verifier(fetch_jwks, audience="gateway"))
+        server = Server("gateway", config.listen, [servicer], verifier=verifier)
         await serve(server, config, prepare=registry.load)

@@ -8,9 +8,13 @@ from typing import Any
 import jwt
 import pytest
 
+from parley.auth.v1 import auth_pb2, auth_pb2_grpc
+from runtime.channel import open_channel
+from runtime.context import credential
 from runtime.errors import Unauthenticated, Unavailable
-from runtime.identity import Verifier
-from runtime.testing import Clock, Issuer
+from runtime.identity import Verifier, remote_keys
+from runtime.server import Servicer
+from runtime.testing import Clock, Issuer, loopback
 
 
 def unsigned(claims: dict[str, object], kid: str) -> str:
@@ -180,3 +184,64 @@ async def test_known_keys_serve_on_while_auth_is_away() -> None:
     cold = Verifier(fetch, audience="data", clock=clock)
     with pytest.raises(Unavailable):
         await cold.verify(issuer.token())
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        None,
+        7,
+        {},
+        {"kid": "k"},
+        {"kid": "k", "kty": "RSA", "n": "AQ", "e": "AQ"},
+        {"kid": "k", "kty": "OKP", "crv": "Ed25519", "x": 5},
+        {"kid": ["k"], "kty": "OKP", "crv": "Ed25519", "x": "A" * 43},
+    ],
+    ids=str,
+)
+async def test_a_key_that_cannot_be_read_is_left_out(entry: object) -> None:
+    issuer = Issuer()
+
+    async def fetch() -> str:
+        return json.dumps({"keys": [entry, *json.loads(issuer.jwks())["keys"]]})
+
+    assert (await Verifier(fetch, audience="data").verify(issuer.token("u"))).user_id == "u"
+
+
+@pytest.mark.parametrize("answer", ["", "[]", "{}", '{"keys": null}'])
+async def test_known_keys_serve_on_when_the_answer_is_no_key_set(answer: str) -> None:
+    issuer, clock = Issuer(), Clock()
+    answers = [issuer.jwks(), answer]
+
+    async def fetch() -> str:
+        return answers.pop(0)
+
+    verifier = Verifier(fetch, audience="data", clock=clock)
+    await verifier.verify(issuer.token("u"))
+    clock.advance(2)
+    with pytest.raises(Unauthenticated):
+        await verifier.verify(Issuer("unknown").token())
+    assert not answers
+    assert (await verifier.verify(issuer.token("v"))).user_id == "v"
+
+
+async def test_keys_are_asked_for_without_the_caller_s_credential() -> None:
+    """It would only be shown to one more service, and auth would refuse one that has ended."""
+    shown: list[Any] = []
+
+    class Keys(auth_pb2_grpc.AuthServiceServicer):
+        async def GetJwks(self, request: auth_pb2.GetJwksRequest, context: Any) -> auth_pb2.GetJwksResponse:
+            shown.append(dict(context.invocation_metadata()).get("authorization"))
+            return auth_pb2.GetJwksResponse(jwks_json="{}")
+
+    servicer = Servicer(
+        auth_pb2_grpc.add_AuthServiceServicer_to_server, Keys(), "parley.auth.v1.AuthService", ("GetJwks",)
+    )
+    token = credential.set("the caller's own")
+    try:
+        async with loopback("auth", servicer) as address, open_channel(address, auth_pb2.DESCRIPTOR) as channel:
+            stub = auth_pb2_grpc.AuthServiceStub(channel)
+            assert await remote_keys(stub.GetJwks, auth_pb2.GetJwksRequest()) == "{}"
+    finally:
+        credential.reset(token)
+    assert shown == [None]
