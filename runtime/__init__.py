@@ -14,6 +14,7 @@ queries       loader of named SQL statements
 migrate       applies plain SQL files in order, with a ledger and a lock
 redis         client whose waits are bounded
 validation    rules of single fields, each error naming its field
+wellknown     protobuf's Timestamp and Duration to and from Python, safely for what a caller can send
 ids           identifiers that sort by time
 testing       loopback server, tokens and clocks for tests
 """

@@ -6,15 +6,12 @@ import re
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
-from google.protobuf.timestamp_pb2 import Timestamp
-
 from parley.auth.v1 import auth_pb2, auth_pb2_grpc
 from runtime.context import current_identity
+from runtime.wellknown import seconds, timestamp
 from services.auth.domain import ACCESS_TOKEN_LIFE
 
 if TYPE_CHECKING:
-    from datetime import datetime
-
     from services.auth.domain import Credentials, Sessions, User
     from services.auth.signing import KeyRing
 
@@ -62,12 +59,11 @@ class AuthServicer(auth_pb2_grpc.AuthServiceServicer):
     async def ExchangeToken(
         self, request: auth_pb2.ExchangeTokenRequest, _context: Any
     ) -> auth_pb2.ExchangeTokenResponse:
-        # By hand: a Duration on the wire may hold more than one is allowed to, and the library's own conversions then fail.
-        ttl_s = request.ttl.seconds + request.ttl.nanos / 1e9
+        ttl_s = seconds("ttl", request.ttl)
         access_token, expires_at = await self._sessions.exchange(
             current_identity(), request.actor, request.actor_key, request.audiences, ttl_s
         )
-        return auth_pb2.ExchangeTokenResponse(access_token=access_token, expire_time=_timestamp(expires_at))
+        return auth_pb2.ExchangeTokenResponse(access_token=access_token, expire_time=timestamp(expires_at))
 
 
 def peer_address(peer: str) -> str:
@@ -79,7 +75,7 @@ def peer_address(peer: str) -> str:
 def _session(credentials: Credentials) -> auth_pb2.Session:
     session = auth_pb2.Session(
         access_token=credentials.access_token,
-        expire_time=_timestamp(credentials.expires_at),
+        expire_time=timestamp(credentials.expires_at),
         refresh_token=credentials.refresh_token,
         user=_user(credentials.user),
     )
@@ -93,12 +89,6 @@ def _user(user: User) -> auth_pb2.User:
         email=user.email,
         org_id=user.org_id,
         role=user.role,
-        create_time=_timestamp(user.created_at),
-        last_sign_in_time=_timestamp(user.last_sign_in_at),
+        create_time=timestamp(user.created_at),
+        last_sign_in_time=timestamp(user.last_sign_in_at),
     )
-
-
-def _timestamp(moment: datetime) -> Timestamp:
-    stamp = Timestamp()
-    stamp.FromDatetime(moment)
-    return stamp

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from parley.gateway.v1 import gateway_pb2 as pb
 from parley.gateway.v1 import gateway_pb2_grpc
 from runtime.validation import invalid
+from runtime.wellknown import seconds
 from services.gateway.domain import (
     Call,
     Finished,
@@ -24,8 +25,6 @@ from services.gateway.domain import (
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
-
-    from google.protobuf.duration_pb2 import Duration
 
     from services.gateway.chat import Chat
     from services.gateway.domain import Delta, ListedModel
@@ -72,7 +71,9 @@ def _call(request: pb.ChatRequest) -> Call:
         max_output_tokens=request.max_output_tokens,
         stop=tuple(request.stop),
         timeouts=Timeouts(
-            _seconds(request.timeouts.first_token), _seconds(request.timeouts.gap), _seconds(request.timeouts.total)
+            seconds("timeouts.first_token", request.timeouts.first_token),
+            seconds("timeouts.gap", request.timeouts.gap),
+            seconds("timeouts.total", request.timeouts.total),
         ),
         conversation_id=request.conversation_id,
     )
@@ -88,10 +89,6 @@ def _message(place: int, message: pb.PromptMessage) -> Message:
         tool_calls=tuple(ToolCall(call.id, call.name, call.arguments_json) for call in message.tool_calls),
         tool_call_id=message.tool_call_id,
     )
-
-
-def _seconds(duration: Duration) -> float:
-    return duration.seconds + duration.nanos / 1e9
 
 
 def _response(deltas: Sequence[Delta]) -> pb.ChatResponse:

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from google.protobuf.timestamp_pb2 import Timestamp
-
 from parley.data.v1 import data_pb2, data_pb2_grpc
 from runtime.context import current_identity
+from runtime.wellknown import timestamp
 from services.data.conversations.domain import Conversation, Message, MessageState, Part, PartKind, Role, Usage
 
 if TYPE_CHECKING:
-    from datetime import datetime
-
     from services.data.conversations.domain import Conversations
 
 _ROLES = {Role.USER: data_pb2.ROLE_USER, Role.ASSISTANT: data_pb2.ROLE_ASSISTANT}
@@ -82,15 +79,8 @@ def message_pb(message: Message) -> data_pb2.Message:
         state=_STATES[message.state],
         model=message.model,
         usage=None if message.usage is None else _usage_pb(message.usage),
-        create_time=timestamp_pb(message.created_at),
+        create_time=timestamp(message.created_at),
     )
-
-
-def timestamp_pb(moment: datetime) -> Timestamp:
-    """Returns a moment as the contract spells it."""
-    timestamp = Timestamp()
-    timestamp.FromDatetime(moment)
-    return timestamp
 
 
 def part_of(part: data_pb2.Part) -> Part:
@@ -130,6 +120,6 @@ def _conversation_pb(conversation: Conversation) -> data_pb2.Conversation:
     return data_pb2.Conversation(
         id=conversation.id,
         title=conversation.title,
-        create_time=timestamp_pb(conversation.created_at),
-        update_time=timestamp_pb(conversation.updated_at),
+        create_time=timestamp(conversation.created_at),
+        update_time=timestamp(conversation.updated_at),
     )

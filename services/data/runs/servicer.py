@@ -6,12 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 from parley.data.v1 import data_pb2, data_pb2_grpc
 from runtime.context import current_identity
-from services.data.conversations.servicer import message_pb, part_of, timestamp_pb, usage_of
+from runtime.wellknown import seconds, timestamp
+from services.data.conversations.servicer import message_pb, part_of, usage_of
 from services.data.runs.domain import BeginRequest, FinishRequest, RunStatus
 
 if TYPE_CHECKING:
-    from google.protobuf.duration_pb2 import Duration
-
     from services.data.runs.domain import Run, Runs
 
 _STATUSES = {
@@ -50,7 +49,7 @@ class RunServicer(data_pb2_grpc.RunServiceServicer):
             fence=request.fence,
             parts=[part_of(part) for part in request.parts],
             last_seq=request.last_seq,
-            lease_s=_seconds(request.lease),
+            lease_s=seconds("lease", request.lease),
         )
         return data_pb2.CheckpointRunResponse()
 
@@ -72,7 +71,7 @@ def _begin_request(request: data_pb2.BeginRunRequest) -> BeginRequest:
         content=request.content,
         model=request.model,
         owner=request.owner,
-        lease_s=_seconds(request.lease),
+        lease_s=seconds("lease", request.lease),
         history_max_messages=request.history_max_messages,
         history_max_tokens=request.history_max_tokens,
     )
@@ -91,10 +90,6 @@ def _finish_request(request: data_pb2.FinishRunRequest) -> FinishRequest:
     )
 
 
-def _seconds(duration: Duration) -> float:
-    return duration.seconds + duration.nanos / 1e9
-
-
 def _run_pb(run: Run) -> data_pb2.Run:
     return data_pb2.Run(
         id=run.id,
@@ -108,7 +103,7 @@ def _run_pb(run: Run) -> data_pb2.Run:
         last_seq=run.last_seq,
         fence=run.fence,
         owner=run.owner,
-        lease_expire_time=timestamp_pb(run.lease_expires_at) if run.lease_expires_at else None,
-        create_time=timestamp_pb(run.created_at),
-        end_time=timestamp_pb(run.ended_at) if run.ended_at else None,
+        lease_expire_time=timestamp(run.lease_expires_at) if run.lease_expires_at else None,
+        create_time=timestamp(run.created_at),
+        end_time=timestamp(run.ended_at) if run.ended_at else None,
     )

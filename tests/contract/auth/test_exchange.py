@@ -103,11 +103,12 @@ async def test_a_life_is_between_a_second_and_an_hour(auth: Auth, ttl_s: float) 
     assert refused.value.metadata == {"field": "ttl"}
 
 
-async def test_a_life_that_is_no_duration_is_refused(auth: Auth) -> None:
+@pytest.mark.parametrize(("seconds", "nanos"), [(2**62, 0), (1, 2_000_000_000), (60, -1)])
+async def test_a_life_that_is_no_duration_is_refused(auth: Auth, seconds: int, nanos: int) -> None:
     """Beyond what the Duration type allows: a caller can send it all the same."""
     session = await auth.sign_up()
     request = auth_pb2.ExchangeTokenRequest(actor="chat", actor_key=CHAT_KEY, audiences=["data"])
-    request.ttl.seconds = 2**62
+    request.ttl.seconds, request.ttl.nanos = seconds, nanos
     with pytest.raises(InvalidArgument) as refused:
         await unary(auth.stub.ExchangeToken, request, timeout_s=10, token=session.access_token)
     assert refused.value.metadata == {"field": "ttl"}

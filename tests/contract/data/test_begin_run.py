@@ -227,6 +227,7 @@ async def test_twenty_messages_at_once_follow_one_another(person: Person) -> Non
         ("lease", Duration(seconds=-1)),
         ("lease", Duration(seconds=3601)),
         ("lease", Duration(seconds=2**63 - 1)),
+        ("lease", Duration(seconds=1, nanos=2_000_000_000)),
         ("history_max_messages", -1),
         ("history_max_messages", 201),
         ("history_max_tokens", -1),

@@ -196,6 +196,7 @@ async def test_deleting_while_an_answer_is_stored_ends_in_order(person: Person) 
         ("last_seq", -1),
         ("lease", None),
         ("lease", Duration(seconds=3601)),
+        ("lease", Duration(seconds=1, nanos=2_000_000_000)),
         ("parts", [pb.Part()]),
     ],
     ids=lambda value: repr(value)[:24].strip(),

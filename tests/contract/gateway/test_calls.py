@@ -49,6 +49,9 @@ async def test_a_token_of_another_issuer_is_refused(gateway: Gateway) -> None:
         ("max_output_tokens", {"max_output_tokens": -1}),
         ("stop", {"stop": list("abcde")}),
         ("timeouts.gap", {"timeouts": pb.Timeouts(gap=Duration(seconds=-1))}),
+        ("timeouts.first_token", {"timeouts": pb.Timeouts(first_token=Duration(seconds=1, nanos=2_000_000_000))}),
+        ("timeouts.gap", {"timeouts": pb.Timeouts(gap=Duration(seconds=1, nanos=-1))}),
+        ("timeouts.total", {"timeouts": pb.Timeouts(total=Duration(seconds=2**63 - 1))}),
         ("conversation_id", {"conversation_id": "x" * 300}),
     ],
 )
