@@ -25,6 +25,10 @@ class EdgeConfig(ServerConfig):
     """Addresses or networks (`10.0.0.0/8`) of proxies whose `X-Forwarded-For` is believed; it feeds the sign-in throttle."""
     web_root: str = str(Path(__file__).parents[2] / "web" / "dist")
     """Directory of the built page; read once, at start."""
+    max_connections: int = at_least(1, default=20_000)
+    """Connections that may be open at once, those of event streams included; more are answered 503 and closed."""
+    head_timeout_s: float = at_least(0.1, default=15.0)
+    """Longest wait for a request's line and headers, in seconds."""
     max_body_bytes: int = at_least(1, default=1024 * 1024)
     """Longest request body."""
     body_timeout_s: float = at_least(0.1, default=30.0)

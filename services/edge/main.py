@@ -26,4 +26,7 @@ async def main() -> None:
         )
         readiness = Readiness(services.channels)
         app = build(config, services, verifier, streams, readiness)
-        await serve(HttpServer(app, config.listen), config, streams=streams, readiness=readiness)
+        server = HttpServer(
+            app, config.listen, max_connections=config.max_connections, head_timeout_s=config.head_timeout_s
+        )
+        await serve(server, config, streams=streams, readiness=readiness)

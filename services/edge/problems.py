@@ -106,6 +106,12 @@ BY_REASON = {
 
 NOT_HTTP = errors.InvalidArgument("The request is not HTTP/1.1.")
 """What is told of bytes that are no request."""
+HEAD_TOO_LONG = errors.InvalidArgument("The request's line and headers are too long.")
+"""What is told of a request whose head has no end in sight."""
+TOO_MANY_CONNECTIONS = errors.Unavailable(
+    "This server holds as many connections as it may; try again.", retry_after_s=1
+)
+"""What is told to a connection for which there is no room."""
 
 # pydantic's sentences for these say less than one may know.
 _SENTENCES = {

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import signal
 from typing import TYPE_CHECKING
 
 import structlog
 import uvicorn
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from runtime import telemetry
-from services.edge import problems
+from services.edge.connection import HttpConnection
 
 if TYPE_CHECKING:
     import socket
@@ -36,15 +36,18 @@ class HttpServer:
     Args:
         app: What answers.
         listen: `host:port`; port 0 takes a free one.
+        max_connections: Connections that may be open at once.
+        head_timeout_s: Longest wait for a request's head.
     """
 
-    def __init__(self, app: ASGIApp, listen: str) -> None:
+    def __init__(self, app: ASGIApp, listen: str, *, max_connections: int, head_timeout_s: float) -> None:
         host, _, port = listen.rpartition(":")
+        connection = functools.partial(HttpConnection, max_connections=max_connections, head_timeout_s=head_timeout_s)
         config = uvicorn.Config(
             app,
             host=host.strip("[]") or "0.0.0.0",
             port=int(port),
-            http=_Protocol,
+            http=connection,  # type: ignore[arg-type] # called, never taken for a class
             ws="none",
             loop="none",
             lifespan="off",
@@ -121,12 +124,3 @@ class _Uvicorn(uvicorn.Server):
     def capture_signals(self) -> Iterator[None]:
         # Signals are the process's own affair: uvicorn's handlers would stop listening before the drain.
         yield
-
-
-class _Protocol(HttpToolsProtocol):
-    def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - uvicorn's signature
-        """Tells of bytes that are no HTTP the way everything else is told."""
-        answer = problems.respond(problems.NOT_HTTP, path="")
-        head = [b"HTTP/1.1 400 Bad Request", *(name + b": " + value for name, value in answer.raw_headers)]
-        self.transport.write(b"\r\n".join([*head, b"connection: close", b"", b""]) + bytes(answer.body))
-        self.transport.close()

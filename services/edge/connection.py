@@ -1,0 +1,120 @@
+"""One HTTP connection within bounds: how many there are, how long a request's head is, and how long it may take to arrive."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from services.edge import problems
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from runtime.errors import ParleyError
+
+MAX_HEAD_BYTES = 64 * 1024
+"""Longest head of a request; trailers and whatever else is no body are held to it too."""
+_STATUS_LINES = {400: b"HTTP/1.1 400 Bad Request", 503: b"HTTP/1.1 503 Service Unavailable"}
+
+
+class HttpConnection(HttpToolsProtocol):
+    """uvicorn's HTTP/1.1 with the bounds it lacks; its parser gathers heads without end.
+
+    Args:
+        max_connections: Connections that may be open at once; one more is answered 503 and closed.
+        head_timeout_s: Longest wait for a request's head, from the connection or from the head's first byte.
+        uvicorns: What uvicorn hands to its protocols.
+    """
+
+    def __init__(self, *, max_connections: int, head_timeout_s: float, **uvicorns: Any) -> None:
+        super().__init__(**uvicorns)
+        self._max_connections = max_connections
+        self._head_timeout_s = head_timeout_s
+        self._head_timer: asyncio.TimerHandle | None = None
+        self._in_head = True
+        # Since the last byte of a body or the last end or beginning of a request.
+        self._bytes_without_body = 0
+        self._fault = problems.NOT_HTTP
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as uvicorn has it
+        """Begins to wait for a head, where there is room."""
+        super().connection_made(transport)
+        if len(self.connections) > self._max_connections:
+            self._refuse(problems.TOO_MANY_CONNECTIONS)
+            return
+        self._await_head()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Waits no longer."""
+        self._head_is_here()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Reads on, unless it is too much."""
+        # Counted first, since the callbacks below start anew: what came with the read in which a head begins is not counted.
+        self._bytes_without_body += len(data)
+        super().data_received(data)
+        if self.transport.is_closing():
+            return
+        if self._bytes_without_body > MAX_HEAD_BYTES:
+            self._refuse(problems.HEAD_TOO_LONG)
+        elif self._in_head and self._bytes_without_body:
+            self._await_head()  # empty lines between requests, too, end uvicorn's own wait
+
+    def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - uvicorn's signature
+        """Tells of bytes that are no HTTP the way everything else is told."""
+        self._refuse(self._fault)
+
+    def on_message_begin(self) -> None:
+        """Begins to count and to wait."""
+        self._bytes_without_body = 0
+        self._await_head()
+        super().on_message_begin()
+
+    def on_headers_complete(self) -> None:
+        """Lets the request through, unless a single read brought a head that is too long."""
+        self._head_is_here()
+        self._in_head = False
+        if len(self.url) + sum(len(name) + len(value) for name, value in self.headers) > MAX_HEAD_BYTES:
+            self._fault = problems.HEAD_TOO_LONG
+            raise _HeadTooLongError  # the parser stops, and has `send_400_response` called
+        super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        """Takes a piece of the body, whose length is bounded elsewhere."""
+        self._bytes_without_body = 0
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        """Is ready for the next head."""
+        self._bytes_without_body = 0
+        self._in_head = True
+        super().on_message_complete()
+
+    def _await_head(self) -> None:
+        if self._head_timer is None:
+            self._head_timer = self.loop.call_later(self._head_timeout_s, self._head_is_late)
+
+    def _head_is_here(self) -> None:
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
+
+    def _head_is_late(self) -> None:
+        self._head_timer = None
+        if self.cycle is not None and not self.cycle.response_complete:  # type: ignore[redundant-expr] # None before the first
+            self._await_head()  # an answer is under way, and what came after its request does not cut it
+        else:
+            self.transport.close()
+
+    def _refuse(self, error: ParleyError) -> None:
+        answer = problems.respond(error, path="")
+        status = _STATUS_LINES[answer.status_code]
+        head = [status, *(name + b": " + value for name, value in answer.raw_headers)]
+        self.transport.write(b"\r\n".join([*head, b"connection: close", b"", b""]) + bytes(answer.body))
+        self.transport.close()
+
+
+class _HeadTooLongError(Exception):
+    pass

@@ -1,0 +1,172 @@
+"""The bounds of a connection, over a real socket."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+
+import pytest
+from starlette.types import Receive, Scope, Send
+
+from services.edge.connection import MAX_HEAD_BYTES
+from services.edge.server import HttpServer
+
+GET = b"GET / HTTP/1.1\r\nhost: x\r\n"
+Client = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+
+
+class App:
+    """Answers `hello`, in two pieces; the second waits while `go_on` is cleared."""
+
+    def __init__(self) -> None:
+        self.requests = 0
+        self.go_on = asyncio.Event()
+        self.go_on.set()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self.requests += 1
+        while (await receive()).get("more_body", False):
+            pass
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"5")]})
+        await send({"type": "http.response.body", "body": b"hel", "more_body": True})
+        await self.go_on.wait()
+        await send({"type": "http.response.body", "body": b"lo", "more_body": False})
+
+
+@pytest.fixture
+async def app() -> App:
+    return App()
+
+
+@contextlib.asynccontextmanager
+async def serving(app: App, *, max_connections: int = 100, head_timeout_s: float = 60) -> AsyncIterator[HttpServer]:
+    server = HttpServer(app, "127.0.0.1:0", max_connections=max_connections, head_timeout_s=head_timeout_s)
+    await server.start()
+    try:
+        yield server
+    finally:
+        await server.stop()
+
+
+@contextlib.asynccontextmanager
+async def client(server: HttpServer) -> AsyncIterator[Client]:
+    reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+    try:
+        yield reader, writer
+    finally:
+        writer.transport.abort()
+
+
+async def pour(writer: asyncio.StreamWriter, piece: bytes) -> int:
+    """Writes `piece` until the other side closes, or 8 MiB are written; returns the bytes written."""
+    written = 0
+    with contextlib.suppress(ConnectionError):
+        while written < 8 * 1024 * 1024 and not writer.is_closing():
+            writer.write(piece)
+            await writer.drain()
+            written += len(piece)
+    return written
+
+
+async def answer(reader: asyncio.StreamReader) -> bytes:
+    """What came until the end of the connection, or its reset."""
+    got = b""
+    with contextlib.suppress(ConnectionError):
+        while data := await reader.read(65_536):
+            got += data
+    return got
+
+
+@pytest.mark.parametrize(
+    ("begin", "piece"),
+    [
+        (b"GET /", b"x" * 1024),
+        (GET + b"x-long: ", b"x" * 1024),
+        (GET, b"x-many: 1\r\n" * 100),
+        (b"", b"\r\n" * 500),
+        (b"POST / HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n0\r\n", b"x-trailer: 1\r\n" * 100),
+        (b"POST / HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n1;", b"x" * 1024),
+    ],
+    ids=["path", "header", "headers", "empty lines", "trailers", "chunk extension"],
+)
+async def test_what_has_no_end_is_cut(app: App, begin: bytes, piece: bytes) -> None:
+    async with serving(app) as server, client(server) as (_, writer):
+        writer.write(begin)
+        assert await pour(writer, piece) < 8 * 1024 * 1024
+
+
+@pytest.mark.parametrize("pieces", [1, 4])
+async def test_a_head_that_is_too_long_is_refused_in_words(app: App, pieces: int) -> None:
+    """Also where a single read brings all of it."""
+    head = GET + b"x-long: " + b"x" * MAX_HEAD_BYTES + b"\r\n\r\n"
+    async with serving(app) as server, client(server) as (reader, writer):
+        size = -(-len(head) // pieces)
+        for at in range(0, len(head), size):
+            writer.write(head[at : at + size])
+            await writer.drain()
+        told = await answer(reader)
+    assert told.startswith(b"HTTP/1.1 400 ")
+    assert b"application/problem+json" in told
+    assert b"too long" in told
+    assert app.requests == 0
+
+
+async def test_a_long_head_within_the_bound_is_answered(app: App) -> None:
+    head = GET + b"x-long: " + b"x" * (MAX_HEAD_BYTES - 1024) + b"\r\n\r\n"
+    async with serving(app) as server, client(server) as (reader, writer):
+        for _ in range(3):
+            writer.write(head)
+            assert (await reader.readuntil(b"hello")).startswith(b"HTTP/1.1 200 ")
+
+
+async def test_a_body_is_not_counted_as_head(app: App) -> None:
+    body = b"x" * (4 * MAX_HEAD_BYTES)
+    post = b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n" % len(body) + body
+    async with serving(app) as server, client(server) as (reader, writer):
+        writer.write(post + GET)
+        await reader.readuntil(b"hello")
+        writer.write(b"\r\n")
+        assert (await reader.readuntil(b"hello")).startswith(b"HTTP/1.1 200 ")
+
+
+@pytest.mark.parametrize(
+    ("kept", "begin"),
+    [(False, b""), (False, b"\r\n"), (False, GET), (True, b"\r\n"), (True, GET)],
+    ids=["nothing", "empty line", "half a head", "kept, empty line", "kept, half a head"],
+)
+async def test_a_head_that_does_not_come_ends_the_connection(app: App, kept: bool, begin: bytes) -> None:
+    async with serving(app, head_timeout_s=0.05) as server, client(server) as (reader, writer):
+        if kept:
+            writer.write(GET + b"\r\n")
+            await reader.readuntil(b"hello")
+        writer.write(begin)
+        async with asyncio.timeout(5):
+            assert await reader.read() == b""
+
+
+async def test_an_answer_under_way_outlasts_what_comes_after_its_request(app: App) -> None:
+    """Some clients end a body with an empty line too many."""
+    app.go_on.clear()
+    async with serving(app, head_timeout_s=0.01) as server, client(server) as (reader, writer):
+        writer.write(GET + b"\r\n")
+        await reader.readuntil(b"hel")
+        writer.write(b"\r\n")
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(reader.read(1), 0.1)
+        app.go_on.set()
+        assert await reader.readexactly(2) == b"lo"
+
+
+async def test_connections_beyond_the_bound_are_refused_and_a_place_is_given_back(app: App) -> None:
+    async with serving(app, max_connections=1) as server:
+        async with client(server) as (reader, writer):
+            writer.write(GET + b"\r\n")
+            await reader.readuntil(b"hello")
+            async with client(server) as (refused, _):
+                told = await answer(refused)
+            assert told.startswith(b"HTTP/1.1 503 ")
+            assert b"retry-after: 1" in told
+            writer.write(GET + b"connection: close\r\n\r\n")
+            assert (await reader.read()).endswith(b"hello")
+        async with client(server) as (reader, writer):
+            writer.write(GET + b"\r\n")
+            assert (await reader.readuntil(b"hello")).startswith(b"HTTP/1.1 200 ")
