@@ -15,6 +15,7 @@ from services.gateway.domain import (
     Ended,
     Finished,
     FirstTokenTimeout,
+    ProviderProtocolError,
     ProviderUnavailable,
     RunTimeout,
     Started,
@@ -39,6 +40,8 @@ if TYPE_CHECKING:
 
 # Across languages a token is about four bytes of UTF-8: four English letters, or one Chinese character and a third.
 _BYTES_PER_TOKEN = 4
+MAX_ANSWER_BYTES = 2 * 1024 * 1024
+"""Longest answer: text, reasoning and arguments of tool calls together, as UTF-8; no model writes as much, a faulty provider may."""
 
 
 @dataclass(frozen=True)
@@ -162,6 +165,8 @@ class Chat:
                                 out.append(finished)
                             else:
                                 tally.add(delta)  # type: ignore[arg-type]
+                                if tally.written_bytes > MAX_ANSWER_BYTES:
+                                    raise AttemptFailed(_too_long(), retryable=False, cause="answer_too_long")
                                 out.append(delta)  # type: ignore[arg-type]
                         yield out
             finally:
@@ -233,18 +238,18 @@ class _Tally:
 
     def __init__(self, call: Call) -> None:
         self._call = call
-        self._written = 0
+        self.written_bytes = 0
         self.settled = False
 
     def add(self, piece: Piece) -> None:
-        self._written += len((piece.arguments if type(piece) is ToolCallPiece else piece.text).encode())  # type: ignore[union-attr]
+        self.written_bytes += len((piece.arguments if type(piece) is ToolCallPiece else piece.text).encode())  # type: ignore[union-attr]
 
     def settle(self, counts: Counts | None, deployment: Deployment) -> Usage:
         """Returns the usage as reported, or as estimated."""
         self.settled = True
         estimated = counts is None
         if counts is None:
-            counts = Counts(_estimate(_sent_bytes(self._call)), _estimate(self._written))
+            counts = Counts(_estimate(_sent_bytes(self._call)), _estimate(self.written_bytes))
         cost = counts.cost_usd if counts.cost_usd is not None else deployment.price(counts)
         return Usage(counts, cost, estimated)
 
@@ -258,6 +263,10 @@ def _sent_bytes(call: Call) -> int:
 
 def _estimate(size_bytes: int) -> int:
     return -(-size_bytes // _BYTES_PER_TOKEN)
+
+
+def _too_long() -> ProviderProtocolError:
+    return ProviderProtocolError("The model's answer is longer than an answer may be.")
 
 
 def _broken_off() -> ProviderUnavailable:
