@@ -15,6 +15,7 @@ from deploy.local.stack import Stack
 from deploy.local.unit import StartError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from deploy.local.settings import Settings
@@ -66,7 +67,7 @@ async def _announce(stack: Stack, progress: Progress) -> None:
     """Says the one URL a person needs, and where else to look."""
     progress.say()
     progress.say(f"Parley is ready: {stack.edge_url}", "bold green")
-    progress.say(f"  traces  {stack.traces_url or 'sent to ' + os.environ.get('OTEL_EXPORTER_OTLP_ENDPOINT', '')}")
+    progress.say(f"  traces  {stack.traces_url or 'sent to ' + _traces_elsewhere(os.environ)}")
     progress.say(f"  logs    {stack.home.logs}")
     providers = _providers(stack.home.log("gateway"))
     if providers == ["demo"]:
@@ -75,6 +76,11 @@ async def _announce(stack: Stack, progress: Progress) -> None:
     elif providers:
         progress.say(f"  models  {', '.join(providers)}")
     progress.say("  stop    Ctrl-C")
+
+
+def _traces_elsewhere(environ: Mapping[str, str]) -> str:
+    """Returns the place for traces that the user has named; OpenTelemetry's narrower variable comes first."""
+    return environ.get("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT") or environ.get("OTEL_EXPORTER_OTLP_ENDPOINT", "")
 
 
 def _providers(log: Path) -> list[str]:
