@@ -60,10 +60,14 @@ async def _discover_one(
 
 async def _when_up(session: aiohttp.ClientSession, provider: Provider) -> tuple[Provider, dict[str, ModelLimits]]:
     """Waits for a server that is started beside the gateway; loading litellm takes longer anyway."""
+    waiting = False
     while True:
         try:
             return await _compatible(session, provider)
         except aiohttp.ClientConnectorError:
+            if not waiting:
+                waiting = True
+                log.info("waiting_for_provider", provider=provider.name)
             await asyncio.sleep(_RETRY_S)
 
 

@@ -6,6 +6,8 @@ import asyncio
 from urllib.parse import urlsplit
 
 import pytest
+import structlog
+from structlog.typing import EventDict
 
 from runtime.config import Secret
 from runtime.errors import Unavailable
@@ -129,11 +131,19 @@ async def test_the_periodic_job_outlives_it(start_auth: StartAuth) -> None:
     second = await start_auth(beside=first, database_url=Secret(wire.url), upkeep_every_s=0.01)
     await second.sign_up()
     await wire.cut()
-    async with second.upkeep.running():
-        second.clock.advance(40 * 86_400)
-        await asyncio.wait({asyncio.create_task(asyncio.sleep(0.1))})
-        await wire.mend()
-        async with asyncio.timeout(10):
-            while await first.owner.fetchval("SELECT count(*) FROM auth.session"):  # noqa: ASYNC110 - a row cannot be awaited
-                await asyncio.sleep(0.01)
+    postponed = asyncio.Event()
+
+    def notice(_: object, __: str, event: EventDict) -> EventDict:
+        if event["event"] == "upkeep_postponed":
+            postponed.set()
+        return event
+
+    second.clock.advance(40 * 86_400)
+    with structlog.testing.capture_logs(processors=[notice]):
+        async with second.upkeep.running():
+            await asyncio.wait_for(postponed.wait(), 10)
+            await wire.mend()
+            async with asyncio.timeout(10):
+                while await first.owner.fetchval("SELECT count(*) FROM auth.session"):  # noqa: ASYNC110 - a row cannot be awaited
+                    await asyncio.sleep(0.01)
     await wire.cut()

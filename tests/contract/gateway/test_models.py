@@ -8,6 +8,8 @@ import socket
 from typing import Any
 
 import pytest
+import structlog
+from structlog.typing import EventDict
 
 from runtime import errors
 from services.gateway.composition import assemble
@@ -152,20 +154,27 @@ async def test_a_server_that_does_not_list_its_models_can_still_be_called(
     assert reply.finished is not None
 
 
-async def test_a_server_that_starts_beside_the_gateway_is_waited_for(
-    make_gateway: MakeGateway, provider: ScriptedProvider
-) -> None:
+async def test_a_server_that_starts_beside_the_gateway_is_waited_for(make_gateway: MakeGateway) -> None:
     with socket.socket() as reserved:
         reserved.bind(("127.0.0.1", 0))
         port = reserved.getsockname()[1]
-    starting = asyncio.ensure_future(make_gateway({}, demo_base_url=f"http://127.0.0.1:{port}/v1"))
-    # The first look must have failed by now: nothing listens, and what waits is only this loop.
-    await asyncio.sleep(0.1)
-    async with ScriptedProvider(port=port):
-        gateway = await starting
+    waited_for: asyncio.Queue[str] = asyncio.Queue()
+
+    def notice(_: object, __: str, event: EventDict) -> EventDict:
+        if event["event"] == "waiting_for_provider":
+            waited_for.put_nowait(event["provider"])
+        return event
+
+    with structlog.testing.capture_logs(processors=[notice]):
+        starting = asyncio.ensure_future(
+            make_gateway({}, demo_base_url=f"http://127.0.0.1:{port}/v1", discovery_timeout_s=10)
+        )
+        # The server is started only once a look for it has failed.
+        assert await asyncio.wait_for(waited_for.get(), 10) == "demo"
+        async with ScriptedProvider(port=port):
+            gateway = await starting
 
     assert "demo/gpt-4o" in {model.name for model in await gateway.models()}
-    assert not provider.requests
 
 
 @pytest.mark.parametrize(
