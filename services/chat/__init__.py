@@ -19,6 +19,6 @@ servicer    `parley.chat.v1.ChatService`
 metrics     what Prometheus is told
 background  work that ends with the service
 config      what the service is told
-assembly    puts the parts together
+composition puts the parts together
 main        composition root
 """

@@ -5,7 +5,7 @@ from __future__ import annotations
 from runtime import telemetry
 from runtime.config import load
 from runtime.server import serve
-from services.chat.assembly import assemble
+from services.chat.composition import assemble
 from services.chat.config import ChatConfig
 
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 from datetime import UTC
 from typing import TYPE_CHECKING, Any
 
-from google.protobuf.timestamp_pb2 import Timestamp
-
 from parley.chat.v1 import chat_pb2
+from runtime.wellknown import timestamp
 from services.chat.domain import (
     Done,
     Event,
@@ -23,7 +22,6 @@ from services.chat.domain import (
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from datetime import datetime
 
     from services.chat.domain import Kind, Run
 
@@ -63,8 +61,8 @@ def run_pb(run: Run) -> chat_pb2.Run:
         model=run.model,
         status=_STATUSES[run.status],
         error_reason=run.error_reason,
-        create_time=_timestamp(run.created_at),
-        end_time=None if run.ended_at is None else _timestamp(run.ended_at),
+        create_time=timestamp(run.created_at),
+        end_time=None if run.ended_at is None else timestamp(run.ended_at),
     )
 
 
@@ -105,7 +103,7 @@ def _started_of(run: chat_pb2.RunStarted) -> RunStarted:
 
 def _message_pb(kind: UserMessage) -> chat_pb2.UserMessage:
     return chat_pb2.UserMessage(
-        message_id=kind.message_id, content=kind.content, create_time=_timestamp(kind.created_at)
+        message_id=kind.message_id, content=kind.content, create_time=timestamp(kind.created_at)
     )
 
 
@@ -122,12 +120,6 @@ def _failed_pb(kind: Failed) -> chat_pb2.Error:
 def _failed_of(error: chat_pb2.Error) -> Failed:
     retry_after_s = error.retry_after_s if error.HasField("retry_after_s") else None
     return Failed(error.reason, error.message, error.request_id, retry_after_s)
-
-
-def _timestamp(moment: datetime) -> Timestamp:
-    timestamp = Timestamp()
-    timestamp.FromDatetime(moment)
-    return timestamp
 
 
 _TO_PB: dict[type[Kind], tuple[str, Callable[[Any], Any]]] = {

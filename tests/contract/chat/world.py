@@ -27,7 +27,7 @@ from runtime.server import Server, Servicer
 from services.auth import composition
 from services.auth.config import AuthConfig
 from services.auth.store import QUERIES
-from services.chat.assembly import Chat, assemble
+from services.chat.composition import Chat, assemble
 from services.chat.config import ChatConfig
 from services.data.composition import load_queries, servicers
 from tests.contract.chat.scripted_gateway import ScriptedGateway
