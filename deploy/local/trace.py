@@ -25,7 +25,9 @@ def trace(settings: Settings) -> int:
         return _say(f"Parley does not run with {home.path}: start it with `make run`.")
     viewer = run["traces_url"]
     if viewer is None:
-        return _say("Traces go to the place named by OTEL_EXPORTER_OTLP_ENDPOINT: look there.")
+        return _say(
+            "Traces go to the place that the environment names (OTEL_EXPORTER_OTLP_ENDPOINT or …_TRACES_ENDPOINT): look there."
+        )
     width = shutil.get_terminal_size((120, 24)).columns
     try:
         latest = json.loads(_get(f"{viewer}/api/latest"))

@@ -152,8 +152,7 @@ class Runs:
             conversation_id=ask.conversation_id,
             client_message_id=ask.client_message_id,
             content=ask.message,
-            # The default by its name, as soon as it is known: clients show it.
-            model=ask.model or (model.name if model is not None else ""),
+            model=ask.model,
             owner=self._rules.owner,
             lease_s=self._rules.pace.lease_s,
             history_max_messages=self._rules.history_max_messages,

@@ -10,6 +10,7 @@ import pytest
 from deploy.local.trace_viewer.store import Span
 from tests.e2e.person import Person
 from tests.e2e.system import System
+from tests.fakes.script import Answer
 
 HOPS = (
     ("edge", "chat", "parley.chat.v1.ChatService/StartRun"),
@@ -23,7 +24,11 @@ HOPS = (
 
 @pytest.fixture(scope="module")
 async def turn(stack: System) -> tuple[str, str, Sequence[Span]]:
-    """The spans of one turn whose caller sent a trace context; with that caller's span id and the request id."""
+    """The spans of one turn whose caller sent a trace context; with that caller's span id and the request id.
+
+    It takes more than a second: then the run also stores a checkpoint and exchanges its token.
+    """
+    stack.provider.script(Answer(chunks=["One ", "after ", "the ", "other."], delay_s=0.4), match="Trace me")
     trace_id, span_id = secrets.token_hex(16), secrets.token_hex(8)
     person = await Person.sign_up(stack.edge_url)
     headers = {"traceparent": f"00-{trace_id}-{span_id}-01"}

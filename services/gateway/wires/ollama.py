@@ -81,8 +81,13 @@ class OllamaParser(Parser):
         arguments = bytes(call.function.arguments)
         if not arguments.startswith(b"{") or self._calls == MAX_TOOL_CALLS:
             raise Unreadable("bad_tool_call")
+        try:
+            text = arguments.decode()
+        except UnicodeDecodeError:
+            # Raw JSON is passed over, not read, when a line is decoded.
+            raise Unreadable("bad_tool_call") from None
         name = call.id or f"call_{secrets.token_hex(8)}"
-        out.append(ToolCallPiece(self._calls, name, call.function.name, arguments.decode()))
+        out.append(ToolCallPiece(self._calls, name, call.function.name, text))
         self._calls += 1
 
     def _complete(self, out: list[ProviderDelta]) -> None:

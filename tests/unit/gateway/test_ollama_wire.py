@@ -40,5 +40,11 @@ def test_arguments_that_are_no_object_are_unreadable(arguments: str) -> None:
     assert hear("ollama", [json.dumps(line).encode() + b"\n"]).failure == "Unreadable"
 
 
+def test_arguments_that_are_no_utf_8_are_unreadable() -> None:
+    line = b'{"message":{"tool_calls":[{"function":{"name":"f","arguments":{"a":"\x80"}}}]}}\n'
+
+    assert hear("ollama", [line]).failure == "Unreadable"
+
+
 def test_html_is_unreadable() -> None:
     assert hear("ollama", [b"<html>\n"]).failure == "Unreadable"
