@@ -72,6 +72,16 @@ class AuthServiceStub:
                 request_serializer=parley_dot_auth_dot_v1_dot_auth__pb2.ExchangeTokenRequest.SerializeToString,
                 response_deserializer=parley_dot_auth_dot_v1_dot_auth__pb2.ExchangeTokenResponse.FromString,
                 _registered_method=True)
+        self.DelegateToken = channel.unary_unary(
+                '/parley.auth.v1.AuthService/DelegateToken',
+                request_serializer=parley_dot_auth_dot_v1_dot_auth__pb2.DelegateTokenRequest.SerializeToString,
+                response_deserializer=parley_dot_auth_dot_v1_dot_auth__pb2.DelegateTokenResponse.FromString,
+                _registered_method=True)
+        self.IssueServiceToken = channel.unary_unary(
+                '/parley.auth.v1.AuthService/IssueServiceToken',
+                request_serializer=parley_dot_auth_dot_v1_dot_auth__pb2.IssueServiceTokenRequest.SerializeToString,
+                response_deserializer=parley_dot_auth_dot_v1_dot_auth__pb2.IssueServiceTokenResponse.FromString,
+                _registered_method=True)
 
 
 class AuthServiceServicer:
@@ -145,6 +155,26 @@ class AuthServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def DelegateToken(self, request, context):
+        """Returns a token with which a service acts for a user who is not there: to go on with a run whose owner has died, or that was queued.
+        Only for a service that proves itself by its key. Needs no access token.
+        Errors: PERMISSION_DENIED (ACTOR_REFUSED); NOT_FOUND (USER_NOT_FOUND) when there is no such user or they have left the organization;
+        INVALID_ARGUMENT for a malformed id, audiences other than those on offer, or a ttl outside one second to one hour.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def IssueServiceToken(self, request, context):
+        """Returns a token with which a service speaks for itself: its role is `service`, its permissions are the service's own, and it is nobody's
+        user. Only for a service that proves itself by its key. Needs no access token.
+        Errors: PERMISSION_DENIED (ACTOR_REFUSED); INVALID_ARGUMENT for audiences other than those on offer, or a ttl outside one second to one
+        hour.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_AuthServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -182,6 +212,16 @@ def add_AuthServiceServicer_to_server(servicer, server):
                     servicer.ExchangeToken,
                     request_deserializer=parley_dot_auth_dot_v1_dot_auth__pb2.ExchangeTokenRequest.FromString,
                     response_serializer=parley_dot_auth_dot_v1_dot_auth__pb2.ExchangeTokenResponse.SerializeToString,
+            ),
+            'DelegateToken': grpc.unary_unary_rpc_method_handler(
+                    servicer.DelegateToken,
+                    request_deserializer=parley_dot_auth_dot_v1_dot_auth__pb2.DelegateTokenRequest.FromString,
+                    response_serializer=parley_dot_auth_dot_v1_dot_auth__pb2.DelegateTokenResponse.SerializeToString,
+            ),
+            'IssueServiceToken': grpc.unary_unary_rpc_method_handler(
+                    servicer.IssueServiceToken,
+                    request_deserializer=parley_dot_auth_dot_v1_dot_auth__pb2.IssueServiceTokenRequest.FromString,
+                    response_serializer=parley_dot_auth_dot_v1_dot_auth__pb2.IssueServiceTokenResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -376,6 +416,60 @@ class AuthService:
             '/parley.auth.v1.AuthService/ExchangeToken',
             parley_dot_auth_dot_v1_dot_auth__pb2.ExchangeTokenRequest.SerializeToString,
             parley_dot_auth_dot_v1_dot_auth__pb2.ExchangeTokenResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DelegateToken(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/parley.auth.v1.AuthService/DelegateToken',
+            parley_dot_auth_dot_v1_dot_auth__pb2.DelegateTokenRequest.SerializeToString,
+            parley_dot_auth_dot_v1_dot_auth__pb2.DelegateTokenResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def IssueServiceToken(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/parley.auth.v1.AuthService/IssueServiceToken',
+            parley_dot_auth_dot_v1_dot_auth__pb2.IssueServiceTokenRequest.SerializeToString,
+            parley_dot_auth_dot_v1_dot_auth__pb2.IssueServiceTokenResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -73,6 +73,18 @@ class AuthServiceStub:
     Errors: UNAUTHENTICATED (SESSION_ENDED when the caller's session has been revoked); PERMISSION_DENIED (ACTOR_REFUSED);
     INVALID_ARGUMENT for audiences other than those on offer, or a ttl outside one second to one hour.
     """
+    DelegateToken: _grpc.UnaryUnaryMultiCallable[_auth_pb2.DelegateTokenRequest, _auth_pb2.DelegateTokenResponse]
+    """Returns a token with which a service acts for a user who is not there: to go on with a run whose owner has died, or that was queued.
+    Only for a service that proves itself by its key. Needs no access token.
+    Errors: PERMISSION_DENIED (ACTOR_REFUSED); NOT_FOUND (USER_NOT_FOUND) when there is no such user or they have left the organization;
+    INVALID_ARGUMENT for a malformed id, audiences other than those on offer, or a ttl outside one second to one hour.
+    """
+    IssueServiceToken: _grpc.UnaryUnaryMultiCallable[_auth_pb2.IssueServiceTokenRequest, _auth_pb2.IssueServiceTokenResponse]
+    """Returns a token with which a service speaks for itself: its role is `service`, its permissions are the service's own, and it is nobody's
+    user. Only for a service that proves itself by its key. Needs no access token.
+    Errors: PERMISSION_DENIED (ACTOR_REFUSED); INVALID_ARGUMENT for audiences other than those on offer, or a ttl outside one second to one
+    hour.
+    """
 
 @_typing.type_check_only
 class AuthServiceAsyncStub(AuthServiceStub):
@@ -118,6 +130,18 @@ class AuthServiceAsyncStub(AuthServiceStub):
     Only for a service that proves itself by its key; a user's token alone is refused.
     Errors: UNAUTHENTICATED (SESSION_ENDED when the caller's session has been revoked); PERMISSION_DENIED (ACTOR_REFUSED);
     INVALID_ARGUMENT for audiences other than those on offer, or a ttl outside one second to one hour.
+    """
+    DelegateToken: _aio.UnaryUnaryMultiCallable[_auth_pb2.DelegateTokenRequest, _auth_pb2.DelegateTokenResponse]  # type: ignore[assignment]
+    """Returns a token with which a service acts for a user who is not there: to go on with a run whose owner has died, or that was queued.
+    Only for a service that proves itself by its key. Needs no access token.
+    Errors: PERMISSION_DENIED (ACTOR_REFUSED); NOT_FOUND (USER_NOT_FOUND) when there is no such user or they have left the organization;
+    INVALID_ARGUMENT for a malformed id, audiences other than those on offer, or a ttl outside one second to one hour.
+    """
+    IssueServiceToken: _aio.UnaryUnaryMultiCallable[_auth_pb2.IssueServiceTokenRequest, _auth_pb2.IssueServiceTokenResponse]  # type: ignore[assignment]
+    """Returns a token with which a service speaks for itself: its role is `service`, its permissions are the service's own, and it is nobody's
+    user. Only for a service that proves itself by its key. Needs no access token.
+    Errors: PERMISSION_DENIED (ACTOR_REFUSED); INVALID_ARGUMENT for audiences other than those on offer, or a ttl outside one second to one
+    hour.
     """
 
 class AuthServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -203,6 +227,30 @@ class AuthServiceServicer(metaclass=_abc_1.ABCMeta):
         Only for a service that proves itself by its key; a user's token alone is refused.
         Errors: UNAUTHENTICATED (SESSION_ENDED when the caller's session has been revoked); PERMISSION_DENIED (ACTOR_REFUSED);
         INVALID_ARGUMENT for audiences other than those on offer, or a ttl outside one second to one hour.
+        """
+
+    @_abc_1.abstractmethod
+    def DelegateToken(
+        self,
+        request: _auth_pb2.DelegateTokenRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_auth_pb2.DelegateTokenResponse, _abc.Awaitable[_auth_pb2.DelegateTokenResponse]]:
+        """Returns a token with which a service acts for a user who is not there: to go on with a run whose owner has died, or that was queued.
+        Only for a service that proves itself by its key. Needs no access token.
+        Errors: PERMISSION_DENIED (ACTOR_REFUSED); NOT_FOUND (USER_NOT_FOUND) when there is no such user or they have left the organization;
+        INVALID_ARGUMENT for a malformed id, audiences other than those on offer, or a ttl outside one second to one hour.
+        """
+
+    @_abc_1.abstractmethod
+    def IssueServiceToken(
+        self,
+        request: _auth_pb2.IssueServiceTokenRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_auth_pb2.IssueServiceTokenResponse, _abc.Awaitable[_auth_pb2.IssueServiceTokenResponse]]:
+        """Returns a token with which a service speaks for itself: its role is `service`, its permissions are the service's own, and it is nobody's
+        user. Only for a service that proves itself by its key. Needs no access token.
+        Errors: PERMISSION_DENIED (ACTOR_REFUSED); INVALID_ARGUMENT for audiences other than those on offer, or a ttl outside one second to one
+        hour.
         """
 
 def add_AuthServiceServicer_to_server(servicer: AuthServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -37,12 +37,14 @@ class _RunStatusEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_RunStatus.V
     RUN_STATUS_FAILED: _RunStatus.ValueType  # 4
     """Ended by an error."""
     RUN_STATUS_INTERRUPTED: _RunStatus.ValueType  # 5
-    """Cut off by a crash or a drain."""
+    """Cut off by a crash, where nobody can know what had happened; the user can continue it."""
     RUN_STATUS_LIMITED: _RunStatus.ValueType  # 6
     """Ended at the model's output limit."""
+    RUN_STATUS_QUEUED: _RunStatus.ValueType  # 7
+    """Waits for an instance to take it."""
 
 class RunStatus(_RunStatus, metaclass=_RunStatusEnumTypeWrapper):
-    """Where a run stands. All but RUNNING are final."""
+    """Where a run stands. All but RUNNING and QUEUED are final."""
 
 RUN_STATUS_UNSPECIFIED: RunStatus.ValueType  # 0
 """Never sent."""
@@ -55,10 +57,40 @@ RUN_STATUS_CANCELLED: RunStatus.ValueType  # 3
 RUN_STATUS_FAILED: RunStatus.ValueType  # 4
 """Ended by an error."""
 RUN_STATUS_INTERRUPTED: RunStatus.ValueType  # 5
-"""Cut off by a crash or a drain."""
+"""Cut off by a crash, where nobody can know what had happened; the user can continue it."""
 RUN_STATUS_LIMITED: RunStatus.ValueType  # 6
 """Ended at the model's output limit."""
+RUN_STATUS_QUEUED: RunStatus.ValueType  # 7
+"""Waits for an instance to take it."""
 Global___RunStatus: _TypeAlias = RunStatus  # noqa: Y015
+
+class _OnConflict:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _OnConflictEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_OnConflict.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    ON_CONFLICT_UNSPECIFIED: _OnConflict.ValueType  # 0
+    """As REJECT."""
+    ON_CONFLICT_REJECT: _OnConflict.ValueType  # 1
+    """It is refused with ABORTED (CONCURRENT_REQUEST)."""
+    ON_CONFLICT_ENQUEUE: _OnConflict.ValueType  # 2
+    """It waits in the queue until the others have ended."""
+    ON_CONFLICT_INTERRUPT: _OnConflict.ValueType  # 3
+    """The others are stopped, as by CancelRun, and it begins when they have ended."""
+
+class OnConflict(_OnConflict, metaclass=_OnConflictEnumTypeWrapper):
+    """What happens to a new run while the user, or the conversation, has as many active ones as it may."""
+
+ON_CONFLICT_UNSPECIFIED: OnConflict.ValueType  # 0
+"""As REJECT."""
+ON_CONFLICT_REJECT: OnConflict.ValueType  # 1
+"""It is refused with ABORTED (CONCURRENT_REQUEST)."""
+ON_CONFLICT_ENQUEUE: OnConflict.ValueType  # 2
+"""It waits in the queue until the others have ended."""
+ON_CONFLICT_INTERRUPT: OnConflict.ValueType  # 3
+"""The others are stopped, as by CancelRun, and it begins when they have ended."""
+Global___OnConflict: _TypeAlias = OnConflict  # noqa: Y015
 
 @_typing.final
 class Run(_message.Message):
@@ -75,6 +107,7 @@ class Run(_message.Message):
     ERROR_REASON_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     END_TIME_FIELD_NUMBER: _builtins.int
+    RESPONSE_MODEL_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """UUID."""
     conversation_id: _builtins.str
@@ -84,11 +117,13 @@ class Run(_message.Message):
     message_id: _builtins.str
     """UUID of the answer."""
     model: _builtins.str
-    """Model or alias asked for; after the end the model that answered."""
+    """Model or alias asked for; empty: the default."""
     status: Global___RunStatus.ValueType
     """Where it stands."""
     error_reason: _builtins.str
     """Reason of a failure, UPPER_SNAKE; empty unless failed."""
+    response_model: _builtins.str
+    """Model that answered; empty until that is known."""
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
         """When it began."""
@@ -109,14 +144,53 @@ class Run(_message.Message):
         error_reason: _builtins.str = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
         end_time: _timestamp_pb2.Timestamp | None = ...,
+        response_model: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "end_time", b"end_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["conversation_id", b"conversation_id", "create_time", b"create_time", "end_time", b"end_time", "error_reason", b"error_reason", "id", b"id", "message_id", b"message_id", "model", b"model", "status", b"status", "user_message_id", b"user_message_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["conversation_id", b"conversation_id", "create_time", b"create_time", "end_time", b"end_time", "error_reason", b"error_reason", "id", b"id", "message_id", b"message_id", "model", b"model", "response_model", b"response_model", "status", b"status", "user_message_id", b"user_message_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Run: _TypeAlias = Run  # noqa: Y015
+
+@_typing.final
+class DeadLetter(_message.Message):
+    """A background run that was given up."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RUN_FIELD_NUMBER: _builtins.int
+    USER_ID_FIELD_NUMBER: _builtins.int
+    TRIES_FIELD_NUMBER: _builtins.int
+    CREATE_TIME_FIELD_NUMBER: _builtins.int
+    user_id: _builtins.str
+    """UUID of whose it is."""
+    tries: _builtins.int
+    """How often it was tried."""
+    @_builtins.property
+    def run(self) -> Global___Run:
+        """The run."""
+
+    @_builtins.property
+    def create_time(self) -> _timestamp_pb2.Timestamp:
+        """When it was given up."""
+
+    def __init__(
+        self,
+        *,
+        run: Global___Run | None = ...,
+        user_id: _builtins.str = ...,
+        tries: _builtins.int = ...,
+        create_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "run", b"run"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "run", b"run", "tries", b"tries", "user_id", b"user_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DeadLetter: _TypeAlias = DeadLetter  # noqa: Y015
 
 @_typing.final
 class RunStarted(_message.Message):
@@ -202,6 +276,32 @@ class Thinking(_message.Message):
 Global___Thinking: _TypeAlias = Thinking  # noqa: Y015
 
 @_typing.final
+class Progress(_message.Message):
+    """What the run is doing, in words for the user."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STEP_FIELD_NUMBER: _builtins.int
+    MESSAGE_FIELD_NUMBER: _builtins.int
+    step: _builtins.int
+    """Model call it belongs to, from 1."""
+    message: _builtins.str
+    """Such as "Looking up the time"."""
+    def __init__(
+        self,
+        *,
+        step: _builtins.int = ...,
+        message: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["message", b"message", "step", b"step"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Progress: _TypeAlias = Progress  # noqa: Y015
+
+@_typing.final
 class Text(_message.Message):
     """More of the answer."""
 
@@ -212,7 +312,7 @@ class Text(_message.Message):
     delta: _builtins.str
     """The text to append."""
     offset: _builtins.int
-    """Where it begins in the answer, in Unicode code points. Zero with earlier text on the screen: replace that text."""
+    """Where it begins in the answer, in Unicode code points. Whatever stands on the screen from there on gives way to it."""
     def __init__(
         self,
         *,
@@ -226,6 +326,98 @@ class Text(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Text: _TypeAlias = Text  # noqa: Y015
+
+@_typing.final
+class ToolUse(_message.Message):
+    """The model has called a tool."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TOOL_CALL_ID_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    INPUT_JSON_FIELD_NUMBER: _builtins.int
+    tool_call_id: _builtins.str
+    """Id of the call, unique within the run."""
+    name: _builtins.str
+    """Name of the tool."""
+    input_json: _builtins.str
+    """Its arguments, a JSON object as text."""
+    def __init__(
+        self,
+        *,
+        tool_call_id: _builtins.str = ...,
+        name: _builtins.str = ...,
+        input_json: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["input_json", b"input_json", "name", b"name", "tool_call_id", b"tool_call_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ToolUse: _TypeAlias = ToolUse  # noqa: Y015
+
+@_typing.final
+class ToolResult(_message.Message):
+    """A tool has answered."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TOOL_CALL_ID_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    CONTENT_FIELD_NUMBER: _builtins.int
+    IS_ERROR_FIELD_NUMBER: _builtins.int
+    tool_call_id: _builtins.str
+    """The call it answers."""
+    name: _builtins.str
+    """Name of the tool."""
+    content: _builtins.str
+    """What it said, as the model gets it."""
+    is_error: _builtins.bool
+    """It failed, and `content` says why."""
+    def __init__(
+        self,
+        *,
+        tool_call_id: _builtins.str = ...,
+        name: _builtins.str = ...,
+        content: _builtins.str = ...,
+        is_error: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["content", b"content", "is_error", b"is_error", "name", b"name", "tool_call_id", b"tool_call_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ToolResult: _TypeAlias = ToolResult  # noqa: Y015
+
+@_typing.final
+class Reset(_message.Message):
+    """A step is done again from its beginning, by another instance or after a fault: what it had written no longer counts. May come several
+    times in a row, with the same meaning.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STEP_FIELD_NUMBER: _builtins.int
+    OFFSET_FIELD_NUMBER: _builtins.int
+    step: _builtins.int
+    """The model call that is done again, from 1."""
+    offset: _builtins.int
+    """Length of the text that still counts, in Unicode code points; drop the rest, and all reasoning and tool calls of the step."""
+    def __init__(
+        self,
+        *,
+        step: _builtins.int = ...,
+        offset: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["offset", b"offset", "step", b"step"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Reset: _TypeAlias = Reset  # noqa: Y015
 
 @_typing.final
 class Reasoning(_message.Message):
@@ -301,19 +493,23 @@ class Done(_message.Message):
 
     STATUS_FIELD_NUMBER: _builtins.int
     MESSAGE_ID_FIELD_NUMBER: _builtins.int
+    MODEL_FIELD_NUMBER: _builtins.int
     status: Global___RunStatus.ValueType
     """COMPLETED, CANCELLED, INTERRUPTED or LIMITED."""
     message_id: _builtins.str
     """UUID of the answer."""
+    model: _builtins.str
+    """Model that answered; empty where none did."""
     def __init__(
         self,
         *,
         status: Global___RunStatus.ValueType = ...,
         message_id: _builtins.str = ...,
+        model: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["message_id", b"message_id", "status", b"status"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["message_id", b"message_id", "model", b"model", "status", b"status"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -370,6 +566,10 @@ class RunEvent(_message.Message):
     USAGE_FIELD_NUMBER: _builtins.int
     DONE_FIELD_NUMBER: _builtins.int
     ERROR_FIELD_NUMBER: _builtins.int
+    PROGRESS_FIELD_NUMBER: _builtins.int
+    TOOL_USE_FIELD_NUMBER: _builtins.int
+    TOOL_RESULT_FIELD_NUMBER: _builtins.int
+    RESET_FIELD_NUMBER: _builtins.int
     seq: _builtins.int
     """Position in the log: from 1, without gaps."""
     @_builtins.property
@@ -404,6 +604,22 @@ class RunEvent(_message.Message):
     def error(self) -> Global___Error:
         """The end, by an error."""
 
+    @_builtins.property
+    def progress(self) -> Global___Progress:
+        """What it is doing."""
+
+    @_builtins.property
+    def tool_use(self) -> Global___ToolUse:
+        """A tool is called."""
+
+    @_builtins.property
+    def tool_result(self) -> Global___ToolResult:
+        """A tool has answered."""
+
+    @_builtins.property
+    def reset(self) -> Global___Reset:
+        """A step begins anew."""
+
     def __init__(
         self,
         *,
@@ -416,12 +632,16 @@ class RunEvent(_message.Message):
         usage: Global___Usage | None = ...,
         done: Global___Done | None = ...,
         error: Global___Error | None = ...,
+        progress: Global___Progress | None = ...,
+        tool_use: Global___ToolUse | None = ...,
+        tool_result: Global___ToolResult | None = ...,
+        reset: Global___Reset | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["done", b"done", "error", b"error", "kind", b"kind", "reasoning", b"reasoning", "run", b"run", "text", b"text", "thinking", b"thinking", "usage", b"usage", "user_message", b"user_message"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["done", b"done", "error", b"error", "kind", b"kind", "progress", b"progress", "reasoning", b"reasoning", "reset", b"reset", "run", b"run", "text", b"text", "thinking", b"thinking", "tool_result", b"tool_result", "tool_use", b"tool_use", "usage", b"usage", "user_message", b"user_message"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["done", b"done", "error", b"error", "kind", b"kind", "reasoning", b"reasoning", "run", b"run", "seq", b"seq", "text", b"text", "thinking", b"thinking", "usage", b"usage", "user_message", b"user_message"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["done", b"done", "error", b"error", "kind", b"kind", "progress", b"progress", "reasoning", b"reasoning", "reset", b"reset", "run", b"run", "seq", b"seq", "text", b"text", "thinking", b"thinking", "tool_result", b"tool_result", "tool_use", b"tool_use", "usage", b"usage", "user_message", b"user_message"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["run", "user_message", "thinking", "text", "reasoning", "usage", "done", "error"]  # noqa: Y015
+    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["run", "user_message", "thinking", "text", "reasoning", "usage", "done", "error", "progress", "tool_use", "tool_result", "reset"]  # noqa: Y015
     _WhichOneofArgType_kind: _TypeAlias = _typing.Literal["kind", b"kind"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_kind) -> _WhichOneofReturnType_kind | None: ...
 
@@ -437,14 +657,26 @@ class StartRunRequest(_message.Message):
     MESSAGE_FIELD_NUMBER: _builtins.int
     CLIENT_MESSAGE_ID_FIELD_NUMBER: _builtins.int
     MODEL_FIELD_NUMBER: _builtins.int
+    ON_CONFLICT_FIELD_NUMBER: _builtins.int
+    EDIT_MESSAGE_ID_FIELD_NUMBER: _builtins.int
+    REGENERATE_MESSAGE_ID_FIELD_NUMBER: _builtins.int
+    CONTINUE_MESSAGE_ID_FIELD_NUMBER: _builtins.int
     conversation_id: _builtins.str
     """UUID; empty creates a conversation."""
     message: _builtins.str
-    """The user's message, 1-10,000 characters."""
+    """The user's message, 1-10,000 characters; empty where an answer is regenerated or continued."""
     client_message_id: _builtins.str
-    """The caller's own id for this message, at most 128 characters: a resend with the same id is the same run."""
+    """The caller's own id for this turn, at most 128 characters: a resend with the same id is the same run."""
     model: _builtins.str
     """Model or alias; empty: the default alias."""
+    on_conflict: Global___OnConflict.ValueType
+    """What happens while another run is active."""
+    edit_message_id: _builtins.str
+    """UUID of a user's message that `message` stands in for."""
+    regenerate_message_id: _builtins.str
+    """UUID of an answer that is given anew, to the same question."""
+    continue_message_id: _builtins.str
+    """UUID of an interrupted, cancelled or limited answer that is gone on with: its finished steps and its text are kept."""
     def __init__(
         self,
         *,
@@ -452,12 +684,18 @@ class StartRunRequest(_message.Message):
         message: _builtins.str = ...,
         client_message_id: _builtins.str = ...,
         model: _builtins.str = ...,
+        on_conflict: Global___OnConflict.ValueType = ...,
+        edit_message_id: _builtins.str = ...,
+        regenerate_message_id: _builtins.str = ...,
+        continue_message_id: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["branch", b"branch", "continue_message_id", b"continue_message_id", "edit_message_id", b"edit_message_id", "regenerate_message_id", b"regenerate_message_id"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["client_message_id", b"client_message_id", "conversation_id", b"conversation_id", "message", b"message", "model", b"model"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["branch", b"branch", "client_message_id", b"client_message_id", "continue_message_id", b"continue_message_id", "conversation_id", b"conversation_id", "edit_message_id", b"edit_message_id", "message", b"message", "model", b"model", "on_conflict", b"on_conflict", "regenerate_message_id", b"regenerate_message_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType_branch: _TypeAlias = _typing.Literal["edit_message_id", "regenerate_message_id", "continue_message_id"]  # noqa: Y015
+    _WhichOneofArgType_branch: _TypeAlias = _typing.Literal["branch", b"branch"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_branch) -> _WhichOneofReturnType_branch | None: ...
 
 Global___StartRunRequest: _TypeAlias = StartRunRequest  # noqa: Y015
 
@@ -488,6 +726,82 @@ class StartRunResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___StartRunResponse: _TypeAlias = StartRunResponse  # noqa: Y015
+
+@_typing.final
+class SubmitRunRequest(_message.Message):
+    """Request of SubmitRun."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CONVERSATION_ID_FIELD_NUMBER: _builtins.int
+    MESSAGE_FIELD_NUMBER: _builtins.int
+    CLIENT_MESSAGE_ID_FIELD_NUMBER: _builtins.int
+    MODEL_FIELD_NUMBER: _builtins.int
+    ON_CONFLICT_FIELD_NUMBER: _builtins.int
+    EDIT_MESSAGE_ID_FIELD_NUMBER: _builtins.int
+    REGENERATE_MESSAGE_ID_FIELD_NUMBER: _builtins.int
+    CONTINUE_MESSAGE_ID_FIELD_NUMBER: _builtins.int
+    conversation_id: _builtins.str
+    """UUID; empty creates a conversation."""
+    message: _builtins.str
+    """The user's message, 1-10,000 characters; empty where an answer is regenerated or continued."""
+    client_message_id: _builtins.str
+    """The caller's own id for this turn, at most 128 characters: a resend with the same id is the same run."""
+    model: _builtins.str
+    """Model or alias; empty: the default alias."""
+    on_conflict: Global___OnConflict.ValueType
+    """What happens while another run is active."""
+    edit_message_id: _builtins.str
+    """UUID of a user's message that `message` stands in for."""
+    regenerate_message_id: _builtins.str
+    """UUID of an answer that is given anew, to the same question."""
+    continue_message_id: _builtins.str
+    """UUID of an interrupted, cancelled or limited answer that is gone on with: its finished steps and its text are kept."""
+    def __init__(
+        self,
+        *,
+        conversation_id: _builtins.str = ...,
+        message: _builtins.str = ...,
+        client_message_id: _builtins.str = ...,
+        model: _builtins.str = ...,
+        on_conflict: Global___OnConflict.ValueType = ...,
+        edit_message_id: _builtins.str = ...,
+        regenerate_message_id: _builtins.str = ...,
+        continue_message_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["branch", b"branch", "continue_message_id", b"continue_message_id", "edit_message_id", b"edit_message_id", "regenerate_message_id", b"regenerate_message_id"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["branch", b"branch", "client_message_id", b"client_message_id", "continue_message_id", b"continue_message_id", "conversation_id", b"conversation_id", "edit_message_id", b"edit_message_id", "message", b"message", "model", b"model", "on_conflict", b"on_conflict", "regenerate_message_id", b"regenerate_message_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_branch: _TypeAlias = _typing.Literal["edit_message_id", "regenerate_message_id", "continue_message_id"]  # noqa: Y015
+    _WhichOneofArgType_branch: _TypeAlias = _typing.Literal["branch", b"branch"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_branch) -> _WhichOneofReturnType_branch | None: ...
+
+Global___SubmitRunRequest: _TypeAlias = SubmitRunRequest  # noqa: Y015
+
+@_typing.final
+class SubmitRunResponse(_message.Message):
+    """Response of SubmitRun."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RUN_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def run(self) -> Global___Run:
+        """The run, QUEUED unless it was there before."""
+
+    def __init__(
+        self,
+        *,
+        run: Global___Run | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["run", b"run"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["run", b"run"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SubmitRunResponse: _TypeAlias = SubmitRunResponse  # noqa: Y015
 
 @_typing.final
 class WatchRunRequest(_message.Message):
@@ -542,6 +856,64 @@ class WatchRunResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___WatchRunResponse: _TypeAlias = WatchRunResponse  # noqa: Y015
+
+@_typing.final
+class WatchConversationRequest(_message.Message):
+    """Request of WatchConversation."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CONVERSATION_ID_FIELD_NUMBER: _builtins.int
+    AFTER_RUN_ID_FIELD_NUMBER: _builtins.int
+    AFTER_SEQ_FIELD_NUMBER: _builtins.int
+    conversation_id: _builtins.str
+    """UUID."""
+    after_run_id: _builtins.str
+    """UUID of the run the cursor is of; empty: no cursor."""
+    after_seq: _builtins.int
+    """Position of the last event seen of that run."""
+    def __init__(
+        self,
+        *,
+        conversation_id: _builtins.str = ...,
+        after_run_id: _builtins.str = ...,
+        after_seq: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after_run_id", b"after_run_id", "after_seq", b"after_seq", "conversation_id", b"conversation_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WatchConversationRequest: _TypeAlias = WatchConversationRequest  # noqa: Y015
+
+@_typing.final
+class WatchConversationResponse(_message.Message):
+    """Response of WatchConversation: events of one run that happened together."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RUN_ID_FIELD_NUMBER: _builtins.int
+    EVENTS_FIELD_NUMBER: _builtins.int
+    run_id: _builtins.str
+    """UUID of the run."""
+    @_builtins.property
+    def events(self) -> _containers.RepeatedCompositeFieldContainer[Global___RunEvent]:
+        """At least one, in order."""
+
+    def __init__(
+        self,
+        *,
+        run_id: _builtins.str = ...,
+        events: _abc.Iterable[Global___RunEvent] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["events", b"events", "run_id", b"run_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WatchConversationResponse: _TypeAlias = WatchConversationResponse  # noqa: Y015
 
 @_typing.final
 class CancelRunRequest(_message.Message):
@@ -634,3 +1006,142 @@ class GetRunResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GetRunResponse: _TypeAlias = GetRunResponse  # noqa: Y015
+
+@_typing.final
+class ListDeadLettersRequest(_message.Message):
+    """Request of ListDeadLetters."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    page_size: _builtins.int
+    """1-100; 0 means 50."""
+    page_token: _builtins.str
+    """`next_page_token` of the page before; empty for the first page."""
+    def __init__(
+        self,
+        *,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListDeadLettersRequest: _TypeAlias = ListDeadLettersRequest  # noqa: Y015
+
+@_typing.final
+class ListDeadLettersResponse(_message.Message):
+    """Response of ListDeadLetters."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DEAD_LETTERS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """Empty on the last page."""
+    @_builtins.property
+    def dead_letters(self) -> _containers.RepeatedCompositeFieldContainer[Global___DeadLetter]:
+        """One page, the newest first."""
+
+    def __init__(
+        self,
+        *,
+        dead_letters: _abc.Iterable[Global___DeadLetter] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dead_letters", b"dead_letters", "next_page_token", b"next_page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListDeadLettersResponse: _TypeAlias = ListDeadLettersResponse  # noqa: Y015
+
+@_typing.final
+class RetryDeadLetterRequest(_message.Message):
+    """Request of RetryDeadLetter."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RUN_ID_FIELD_NUMBER: _builtins.int
+    run_id: _builtins.str
+    """UUID."""
+    def __init__(
+        self,
+        *,
+        run_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["run_id", b"run_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RetryDeadLetterRequest: _TypeAlias = RetryDeadLetterRequest  # noqa: Y015
+
+@_typing.final
+class RetryDeadLetterResponse(_message.Message):
+    """Response of RetryDeadLetter."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RUN_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def run(self) -> Global___Run:
+        """The run, queued."""
+
+    def __init__(
+        self,
+        *,
+        run: Global___Run | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["run", b"run"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["run", b"run"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RetryDeadLetterResponse: _TypeAlias = RetryDeadLetterResponse  # noqa: Y015
+
+@_typing.final
+class DropDeadLetterRequest(_message.Message):
+    """Request of DropDeadLetter."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RUN_ID_FIELD_NUMBER: _builtins.int
+    run_id: _builtins.str
+    """UUID."""
+    def __init__(
+        self,
+        *,
+        run_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["run_id", b"run_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DropDeadLetterRequest: _TypeAlias = DropDeadLetterRequest  # noqa: Y015
+
+@_typing.final
+class DropDeadLetterResponse(_message.Message):
+    """Response of DropDeadLetter."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DropDeadLetterResponse: _TypeAlias = DropDeadLetterResponse  # noqa: Y015

@@ -41,10 +41,20 @@ class ChatServiceStub:
                 request_serializer=parley_dot_chat_dot_v1_dot_chat__pb2.StartRunRequest.SerializeToString,
                 response_deserializer=parley_dot_chat_dot_v1_dot_chat__pb2.StartRunResponse.FromString,
                 _registered_method=True)
+        self.SubmitRun = channel.unary_unary(
+                '/parley.chat.v1.ChatService/SubmitRun',
+                request_serializer=parley_dot_chat_dot_v1_dot_chat__pb2.SubmitRunRequest.SerializeToString,
+                response_deserializer=parley_dot_chat_dot_v1_dot_chat__pb2.SubmitRunResponse.FromString,
+                _registered_method=True)
         self.WatchRun = channel.unary_stream(
                 '/parley.chat.v1.ChatService/WatchRun',
                 request_serializer=parley_dot_chat_dot_v1_dot_chat__pb2.WatchRunRequest.SerializeToString,
                 response_deserializer=parley_dot_chat_dot_v1_dot_chat__pb2.WatchRunResponse.FromString,
+                _registered_method=True)
+        self.WatchConversation = channel.unary_stream(
+                '/parley.chat.v1.ChatService/WatchConversation',
+                request_serializer=parley_dot_chat_dot_v1_dot_chat__pb2.WatchConversationRequest.SerializeToString,
+                response_deserializer=parley_dot_chat_dot_v1_dot_chat__pb2.WatchConversationResponse.FromString,
                 _registered_method=True)
         self.CancelRun = channel.unary_unary(
                 '/parley.chat.v1.ChatService/CancelRun',
@@ -56,6 +66,21 @@ class ChatServiceStub:
                 request_serializer=parley_dot_chat_dot_v1_dot_chat__pb2.GetRunRequest.SerializeToString,
                 response_deserializer=parley_dot_chat_dot_v1_dot_chat__pb2.GetRunResponse.FromString,
                 _registered_method=True)
+        self.ListDeadLetters = channel.unary_unary(
+                '/parley.chat.v1.ChatService/ListDeadLetters',
+                request_serializer=parley_dot_chat_dot_v1_dot_chat__pb2.ListDeadLettersRequest.SerializeToString,
+                response_deserializer=parley_dot_chat_dot_v1_dot_chat__pb2.ListDeadLettersResponse.FromString,
+                _registered_method=True)
+        self.RetryDeadLetter = channel.unary_unary(
+                '/parley.chat.v1.ChatService/RetryDeadLetter',
+                request_serializer=parley_dot_chat_dot_v1_dot_chat__pb2.RetryDeadLetterRequest.SerializeToString,
+                response_deserializer=parley_dot_chat_dot_v1_dot_chat__pb2.RetryDeadLetterResponse.FromString,
+                _registered_method=True)
+        self.DropDeadLetter = channel.unary_unary(
+                '/parley.chat.v1.ChatService/DropDeadLetter',
+                request_serializer=parley_dot_chat_dot_v1_dot_chat__pb2.DropDeadLetterRequest.SerializeToString,
+                response_deserializer=parley_dot_chat_dot_v1_dot_chat__pb2.DropDeadLetterResponse.FromString,
+                _registered_method=True)
 
 
 class ChatServiceServicer:
@@ -65,11 +90,25 @@ class ChatServiceServicer:
 
     def StartRun(self, request, context):
         """Starts a run and streams its events from the first to the last. A resend with the same client_message_id streams the same run.
-        A failure after the start arrives as an `error` event, not as a status.
+        A failure after the start arrives as an `error` event, not as a status. While another run of the user or of the conversation is active,
+        `on_conflict` says what happens.
         Errors: INVALID_ARGUMENT for content outside 1-10,000 characters, a malformed id or an unknown model (MODEL_NOT_FOUND; where the
         list of models is not known yet, or the provider is known, the same reason comes as an `error` event);
-        NOT_FOUND (CONVERSATION_NOT_FOUND); ALREADY_EXISTS (CLIENT_MESSAGE_ID_REUSED); RESOURCE_EXHAUSTED (TOO_MANY_RUNS, TOO_MANY_WATCHERS);
-        UNAVAILABLE while the instance drains (DRAINING) or data is away.
+        NOT_FOUND (CONVERSATION_NOT_FOUND, MESSAGE_NOT_FOUND for a branch's message that is not in the conversation);
+        ALREADY_EXISTS (CLIENT_MESSAGE_ID_REUSED); ABORTED (CONCURRENT_REQUEST, with the active run's id as `run_id`);
+        FAILED_PRECONDITION (MESSAGE_NOT_FINISHED, NOT_INTERRUPTED for a branch that cannot begin there);
+        RESOURCE_EXHAUSTED (TOO_MANY_RUNS, TOO_MANY_WATCHERS, QUEUE_FULL);
+        UNAVAILABLE while the instance drains (DRAINING) or data is away, and in mid-stream (RUN_MOVED) when another instance has taken the
+        run over: go on with WatchRun.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SubmitRun(self, request, context):
+        """Stores a run to be answered in the background and returns at once. Any instance takes it from the queue, fairly between users; it is
+        tried three times, with a pause that doubles, and then becomes a dead letter. Watch it with WatchRun or WatchConversation.
+        Errors: as StartRun, but never TOO_MANY_RUNS or TOO_MANY_WATCHERS: a run beyond the limits waits in the queue.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -79,17 +118,30 @@ class ChatServiceServicer:
         """Streams the events of a run after a cursor, then live ones until the run's end.
         Where the old events are no longer there, one `text` event at offset 0 carries the whole text so far.
         Errors: INVALID_ARGUMENT for a malformed id or a negative cursor; NOT_FOUND (RUN_NOT_FOUND); OUT_OF_RANGE (CURSOR_AHEAD) for a cursor
-        past the log's end; RESOURCE_EXHAUSTED (TOO_MANY_WATCHERS); UNAVAILABLE while data is away.
+        past the log's end; RESOURCE_EXHAUSTED (TOO_MANY_WATCHERS); UNAVAILABLE while data is away, and in mid-stream (DRAINING, RUN_MOVED) when
+        the watcher shall go on elsewhere with the last position it saw.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def WatchConversation(self, request, context):
+        """Streams every run of a conversation, whoever started it and wherever it lives: after a cursor the rest of that run and all later runs,
+        without one the runs that are active now and all later ones, each from its first event to its last. Ends by itself only with
+        UNAVAILABLE (DRAINING; WATCH_EXPIRED once the access token it was opened with has ended): open it again with the cursor.
+        Errors: INVALID_ARGUMENT for a malformed id, a negative cursor, or a cursor without its run; NOT_FOUND (CONVERSATION_NOT_FOUND, and
+        RUN_NOT_FOUND for a cursor of another conversation's run); OUT_OF_RANGE (CURSOR_AHEAD); RESOURCE_EXHAUSTED (TOO_MANY_WATCHERS);
+        UNAVAILABLE while data is away: whoever cannot be authorised does not join.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def CancelRun(self, request, context):
-        """Stops a run and keeps what had been written. Returns once the upstream call is cancelled and the run's end is in its log.
-        Stopping an ended run changes nothing.
+        """Stops a run and keeps what had been written, also before it has an owner. The wish is stored: it holds whoever owns the run by then.
+        Returns once the upstream call is cancelled and the run's end is in its log. Stopping an ended run changes nothing.
         Errors: INVALID_ARGUMENT for a malformed id; NOT_FOUND (RUN_NOT_FOUND); UNAVAILABLE while data is away, or when the instance that owns
-        the run does not answer (RUN_NOT_STOPPED).
+        the run has not acknowledged yet (RUN_NOT_STOPPED).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -103,6 +155,30 @@ class ChatServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListDeadLetters(self, request, context):
+        """Lists the background runs of the caller's organization that were given up, the newest first. Needs the permission `run:admin`.
+        Errors: PERMISSION_DENIED; INVALID_ARGUMENT for a page_size outside 0-100 or a page_token that this RPC did not give out.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RetryDeadLetter(self, request, context):
+        """Puts a dead letter back into the queue, with all its tries before it. Needs the permission `run:admin`.
+        Errors: PERMISSION_DENIED; INVALID_ARGUMENT for a malformed id; NOT_FOUND (DEAD_LETTER_NOT_FOUND).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DropDeadLetter(self, request, context):
+        """Takes a dead letter off the list; the run stays failed. Needs the permission `run:admin`.
+        Errors: as RetryDeadLetter.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ChatServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -111,10 +187,20 @@ def add_ChatServiceServicer_to_server(servicer, server):
                     request_deserializer=parley_dot_chat_dot_v1_dot_chat__pb2.StartRunRequest.FromString,
                     response_serializer=parley_dot_chat_dot_v1_dot_chat__pb2.StartRunResponse.SerializeToString,
             ),
+            'SubmitRun': grpc.unary_unary_rpc_method_handler(
+                    servicer.SubmitRun,
+                    request_deserializer=parley_dot_chat_dot_v1_dot_chat__pb2.SubmitRunRequest.FromString,
+                    response_serializer=parley_dot_chat_dot_v1_dot_chat__pb2.SubmitRunResponse.SerializeToString,
+            ),
             'WatchRun': grpc.unary_stream_rpc_method_handler(
                     servicer.WatchRun,
                     request_deserializer=parley_dot_chat_dot_v1_dot_chat__pb2.WatchRunRequest.FromString,
                     response_serializer=parley_dot_chat_dot_v1_dot_chat__pb2.WatchRunResponse.SerializeToString,
+            ),
+            'WatchConversation': grpc.unary_stream_rpc_method_handler(
+                    servicer.WatchConversation,
+                    request_deserializer=parley_dot_chat_dot_v1_dot_chat__pb2.WatchConversationRequest.FromString,
+                    response_serializer=parley_dot_chat_dot_v1_dot_chat__pb2.WatchConversationResponse.SerializeToString,
             ),
             'CancelRun': grpc.unary_unary_rpc_method_handler(
                     servicer.CancelRun,
@@ -125,6 +211,21 @@ def add_ChatServiceServicer_to_server(servicer, server):
                     servicer.GetRun,
                     request_deserializer=parley_dot_chat_dot_v1_dot_chat__pb2.GetRunRequest.FromString,
                     response_serializer=parley_dot_chat_dot_v1_dot_chat__pb2.GetRunResponse.SerializeToString,
+            ),
+            'ListDeadLetters': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListDeadLetters,
+                    request_deserializer=parley_dot_chat_dot_v1_dot_chat__pb2.ListDeadLettersRequest.FromString,
+                    response_serializer=parley_dot_chat_dot_v1_dot_chat__pb2.ListDeadLettersResponse.SerializeToString,
+            ),
+            'RetryDeadLetter': grpc.unary_unary_rpc_method_handler(
+                    servicer.RetryDeadLetter,
+                    request_deserializer=parley_dot_chat_dot_v1_dot_chat__pb2.RetryDeadLetterRequest.FromString,
+                    response_serializer=parley_dot_chat_dot_v1_dot_chat__pb2.RetryDeadLetterResponse.SerializeToString,
+            ),
+            'DropDeadLetter': grpc.unary_unary_rpc_method_handler(
+                    servicer.DropDeadLetter,
+                    request_deserializer=parley_dot_chat_dot_v1_dot_chat__pb2.DropDeadLetterRequest.FromString,
+                    response_serializer=parley_dot_chat_dot_v1_dot_chat__pb2.DropDeadLetterResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -167,6 +268,33 @@ class ChatService:
             _registered_method=True)
 
     @staticmethod
+    def SubmitRun(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/parley.chat.v1.ChatService/SubmitRun',
+            parley_dot_chat_dot_v1_dot_chat__pb2.SubmitRunRequest.SerializeToString,
+            parley_dot_chat_dot_v1_dot_chat__pb2.SubmitRunResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def WatchRun(request,
             target,
             options=(),
@@ -183,6 +311,33 @@ class ChatService:
             '/parley.chat.v1.ChatService/WatchRun',
             parley_dot_chat_dot_v1_dot_chat__pb2.WatchRunRequest.SerializeToString,
             parley_dot_chat_dot_v1_dot_chat__pb2.WatchRunResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def WatchConversation(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/parley.chat.v1.ChatService/WatchConversation',
+            parley_dot_chat_dot_v1_dot_chat__pb2.WatchConversationRequest.SerializeToString,
+            parley_dot_chat_dot_v1_dot_chat__pb2.WatchConversationResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -237,6 +392,87 @@ class ChatService:
             '/parley.chat.v1.ChatService/GetRun',
             parley_dot_chat_dot_v1_dot_chat__pb2.GetRunRequest.SerializeToString,
             parley_dot_chat_dot_v1_dot_chat__pb2.GetRunResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListDeadLetters(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/parley.chat.v1.ChatService/ListDeadLetters',
+            parley_dot_chat_dot_v1_dot_chat__pb2.ListDeadLettersRequest.SerializeToString,
+            parley_dot_chat_dot_v1_dot_chat__pb2.ListDeadLettersResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RetryDeadLetter(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/parley.chat.v1.ChatService/RetryDeadLetter',
+            parley_dot_chat_dot_v1_dot_chat__pb2.RetryDeadLetterRequest.SerializeToString,
+            parley_dot_chat_dot_v1_dot_chat__pb2.RetryDeadLetterResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DropDeadLetter(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/parley.chat.v1.ChatService/DropDeadLetter',
+            parley_dot_chat_dot_v1_dot_chat__pb2.DropDeadLetterRequest.SerializeToString,
+            parley_dot_chat_dot_v1_dot_chat__pb2.DropDeadLetterResponse.FromString,
             options,
             channel_credentials,
             insecure,

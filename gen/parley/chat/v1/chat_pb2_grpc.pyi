@@ -37,27 +37,58 @@ class ChatServiceStub:
     def __new__(cls, channel: _aio.Channel) -> ChatServiceAsyncStub: ...
     StartRun: _grpc.UnaryStreamMultiCallable[_chat_pb2.StartRunRequest, _chat_pb2.StartRunResponse]
     """Starts a run and streams its events from the first to the last. A resend with the same client_message_id streams the same run.
-    A failure after the start arrives as an `error` event, not as a status.
+    A failure after the start arrives as an `error` event, not as a status. While another run of the user or of the conversation is active,
+    `on_conflict` says what happens.
     Errors: INVALID_ARGUMENT for content outside 1-10,000 characters, a malformed id or an unknown model (MODEL_NOT_FOUND; where the
     list of models is not known yet, or the provider is known, the same reason comes as an `error` event);
-    NOT_FOUND (CONVERSATION_NOT_FOUND); ALREADY_EXISTS (CLIENT_MESSAGE_ID_REUSED); RESOURCE_EXHAUSTED (TOO_MANY_RUNS, TOO_MANY_WATCHERS);
-    UNAVAILABLE while the instance drains (DRAINING) or data is away.
+    NOT_FOUND (CONVERSATION_NOT_FOUND, MESSAGE_NOT_FOUND for a branch's message that is not in the conversation);
+    ALREADY_EXISTS (CLIENT_MESSAGE_ID_REUSED); ABORTED (CONCURRENT_REQUEST, with the active run's id as `run_id`);
+    FAILED_PRECONDITION (MESSAGE_NOT_FINISHED, NOT_INTERRUPTED for a branch that cannot begin there);
+    RESOURCE_EXHAUSTED (TOO_MANY_RUNS, TOO_MANY_WATCHERS, QUEUE_FULL);
+    UNAVAILABLE while the instance drains (DRAINING) or data is away, and in mid-stream (RUN_MOVED) when another instance has taken the
+    run over: go on with WatchRun.
+    """
+    SubmitRun: _grpc.UnaryUnaryMultiCallable[_chat_pb2.SubmitRunRequest, _chat_pb2.SubmitRunResponse]
+    """Stores a run to be answered in the background and returns at once. Any instance takes it from the queue, fairly between users; it is
+    tried three times, with a pause that doubles, and then becomes a dead letter. Watch it with WatchRun or WatchConversation.
+    Errors: as StartRun, but never TOO_MANY_RUNS or TOO_MANY_WATCHERS: a run beyond the limits waits in the queue.
     """
     WatchRun: _grpc.UnaryStreamMultiCallable[_chat_pb2.WatchRunRequest, _chat_pb2.WatchRunResponse]
     """Streams the events of a run after a cursor, then live ones until the run's end.
     Where the old events are no longer there, one `text` event at offset 0 carries the whole text so far.
     Errors: INVALID_ARGUMENT for a malformed id or a negative cursor; NOT_FOUND (RUN_NOT_FOUND); OUT_OF_RANGE (CURSOR_AHEAD) for a cursor
-    past the log's end; RESOURCE_EXHAUSTED (TOO_MANY_WATCHERS); UNAVAILABLE while data is away.
+    past the log's end; RESOURCE_EXHAUSTED (TOO_MANY_WATCHERS); UNAVAILABLE while data is away, and in mid-stream (DRAINING, RUN_MOVED) when
+    the watcher shall go on elsewhere with the last position it saw.
+    """
+    WatchConversation: _grpc.UnaryStreamMultiCallable[_chat_pb2.WatchConversationRequest, _chat_pb2.WatchConversationResponse]
+    """Streams every run of a conversation, whoever started it and wherever it lives: after a cursor the rest of that run and all later runs,
+    without one the runs that are active now and all later ones, each from its first event to its last. Ends by itself only with
+    UNAVAILABLE (DRAINING; WATCH_EXPIRED once the access token it was opened with has ended): open it again with the cursor.
+    Errors: INVALID_ARGUMENT for a malformed id, a negative cursor, or a cursor without its run; NOT_FOUND (CONVERSATION_NOT_FOUND, and
+    RUN_NOT_FOUND for a cursor of another conversation's run); OUT_OF_RANGE (CURSOR_AHEAD); RESOURCE_EXHAUSTED (TOO_MANY_WATCHERS);
+    UNAVAILABLE while data is away: whoever cannot be authorised does not join.
     """
     CancelRun: _grpc.UnaryUnaryMultiCallable[_chat_pb2.CancelRunRequest, _chat_pb2.CancelRunResponse]
-    """Stops a run and keeps what had been written. Returns once the upstream call is cancelled and the run's end is in its log.
-    Stopping an ended run changes nothing.
+    """Stops a run and keeps what had been written, also before it has an owner. The wish is stored: it holds whoever owns the run by then.
+    Returns once the upstream call is cancelled and the run's end is in its log. Stopping an ended run changes nothing.
     Errors: INVALID_ARGUMENT for a malformed id; NOT_FOUND (RUN_NOT_FOUND); UNAVAILABLE while data is away, or when the instance that owns
-    the run does not answer (RUN_NOT_STOPPED).
+    the run has not acknowledged yet (RUN_NOT_STOPPED).
     """
     GetRun: _grpc.UnaryUnaryMultiCallable[_chat_pb2.GetRunRequest, _chat_pb2.GetRunResponse]
     """Returns where a run stands.
     Errors: INVALID_ARGUMENT for a malformed id; NOT_FOUND (RUN_NOT_FOUND); UNAVAILABLE while data is away.
+    """
+    ListDeadLetters: _grpc.UnaryUnaryMultiCallable[_chat_pb2.ListDeadLettersRequest, _chat_pb2.ListDeadLettersResponse]
+    """Lists the background runs of the caller's organization that were given up, the newest first. Needs the permission `run:admin`.
+    Errors: PERMISSION_DENIED; INVALID_ARGUMENT for a page_size outside 0-100 or a page_token that this RPC did not give out.
+    """
+    RetryDeadLetter: _grpc.UnaryUnaryMultiCallable[_chat_pb2.RetryDeadLetterRequest, _chat_pb2.RetryDeadLetterResponse]
+    """Puts a dead letter back into the queue, with all its tries before it. Needs the permission `run:admin`.
+    Errors: PERMISSION_DENIED; INVALID_ARGUMENT for a malformed id; NOT_FOUND (DEAD_LETTER_NOT_FOUND).
+    """
+    DropDeadLetter: _grpc.UnaryUnaryMultiCallable[_chat_pb2.DropDeadLetterRequest, _chat_pb2.DropDeadLetterResponse]
+    """Takes a dead letter off the list; the run stays failed. Needs the permission `run:admin`.
+    Errors: as RetryDeadLetter.
     """
 
 @_typing.type_check_only
@@ -69,27 +100,58 @@ class ChatServiceAsyncStub(ChatServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     StartRun: _aio.UnaryStreamMultiCallable[_chat_pb2.StartRunRequest, _chat_pb2.StartRunResponse]  # type: ignore[assignment]
     """Starts a run and streams its events from the first to the last. A resend with the same client_message_id streams the same run.
-    A failure after the start arrives as an `error` event, not as a status.
+    A failure after the start arrives as an `error` event, not as a status. While another run of the user or of the conversation is active,
+    `on_conflict` says what happens.
     Errors: INVALID_ARGUMENT for content outside 1-10,000 characters, a malformed id or an unknown model (MODEL_NOT_FOUND; where the
     list of models is not known yet, or the provider is known, the same reason comes as an `error` event);
-    NOT_FOUND (CONVERSATION_NOT_FOUND); ALREADY_EXISTS (CLIENT_MESSAGE_ID_REUSED); RESOURCE_EXHAUSTED (TOO_MANY_RUNS, TOO_MANY_WATCHERS);
-    UNAVAILABLE while the instance drains (DRAINING) or data is away.
+    NOT_FOUND (CONVERSATION_NOT_FOUND, MESSAGE_NOT_FOUND for a branch's message that is not in the conversation);
+    ALREADY_EXISTS (CLIENT_MESSAGE_ID_REUSED); ABORTED (CONCURRENT_REQUEST, with the active run's id as `run_id`);
+    FAILED_PRECONDITION (MESSAGE_NOT_FINISHED, NOT_INTERRUPTED for a branch that cannot begin there);
+    RESOURCE_EXHAUSTED (TOO_MANY_RUNS, TOO_MANY_WATCHERS, QUEUE_FULL);
+    UNAVAILABLE while the instance drains (DRAINING) or data is away, and in mid-stream (RUN_MOVED) when another instance has taken the
+    run over: go on with WatchRun.
+    """
+    SubmitRun: _aio.UnaryUnaryMultiCallable[_chat_pb2.SubmitRunRequest, _chat_pb2.SubmitRunResponse]  # type: ignore[assignment]
+    """Stores a run to be answered in the background and returns at once. Any instance takes it from the queue, fairly between users; it is
+    tried three times, with a pause that doubles, and then becomes a dead letter. Watch it with WatchRun or WatchConversation.
+    Errors: as StartRun, but never TOO_MANY_RUNS or TOO_MANY_WATCHERS: a run beyond the limits waits in the queue.
     """
     WatchRun: _aio.UnaryStreamMultiCallable[_chat_pb2.WatchRunRequest, _chat_pb2.WatchRunResponse]  # type: ignore[assignment]
     """Streams the events of a run after a cursor, then live ones until the run's end.
     Where the old events are no longer there, one `text` event at offset 0 carries the whole text so far.
     Errors: INVALID_ARGUMENT for a malformed id or a negative cursor; NOT_FOUND (RUN_NOT_FOUND); OUT_OF_RANGE (CURSOR_AHEAD) for a cursor
-    past the log's end; RESOURCE_EXHAUSTED (TOO_MANY_WATCHERS); UNAVAILABLE while data is away.
+    past the log's end; RESOURCE_EXHAUSTED (TOO_MANY_WATCHERS); UNAVAILABLE while data is away, and in mid-stream (DRAINING, RUN_MOVED) when
+    the watcher shall go on elsewhere with the last position it saw.
+    """
+    WatchConversation: _aio.UnaryStreamMultiCallable[_chat_pb2.WatchConversationRequest, _chat_pb2.WatchConversationResponse]  # type: ignore[assignment]
+    """Streams every run of a conversation, whoever started it and wherever it lives: after a cursor the rest of that run and all later runs,
+    without one the runs that are active now and all later ones, each from its first event to its last. Ends by itself only with
+    UNAVAILABLE (DRAINING; WATCH_EXPIRED once the access token it was opened with has ended): open it again with the cursor.
+    Errors: INVALID_ARGUMENT for a malformed id, a negative cursor, or a cursor without its run; NOT_FOUND (CONVERSATION_NOT_FOUND, and
+    RUN_NOT_FOUND for a cursor of another conversation's run); OUT_OF_RANGE (CURSOR_AHEAD); RESOURCE_EXHAUSTED (TOO_MANY_WATCHERS);
+    UNAVAILABLE while data is away: whoever cannot be authorised does not join.
     """
     CancelRun: _aio.UnaryUnaryMultiCallable[_chat_pb2.CancelRunRequest, _chat_pb2.CancelRunResponse]  # type: ignore[assignment]
-    """Stops a run and keeps what had been written. Returns once the upstream call is cancelled and the run's end is in its log.
-    Stopping an ended run changes nothing.
+    """Stops a run and keeps what had been written, also before it has an owner. The wish is stored: it holds whoever owns the run by then.
+    Returns once the upstream call is cancelled and the run's end is in its log. Stopping an ended run changes nothing.
     Errors: INVALID_ARGUMENT for a malformed id; NOT_FOUND (RUN_NOT_FOUND); UNAVAILABLE while data is away, or when the instance that owns
-    the run does not answer (RUN_NOT_STOPPED).
+    the run has not acknowledged yet (RUN_NOT_STOPPED).
     """
     GetRun: _aio.UnaryUnaryMultiCallable[_chat_pb2.GetRunRequest, _chat_pb2.GetRunResponse]  # type: ignore[assignment]
     """Returns where a run stands.
     Errors: INVALID_ARGUMENT for a malformed id; NOT_FOUND (RUN_NOT_FOUND); UNAVAILABLE while data is away.
+    """
+    ListDeadLetters: _aio.UnaryUnaryMultiCallable[_chat_pb2.ListDeadLettersRequest, _chat_pb2.ListDeadLettersResponse]  # type: ignore[assignment]
+    """Lists the background runs of the caller's organization that were given up, the newest first. Needs the permission `run:admin`.
+    Errors: PERMISSION_DENIED; INVALID_ARGUMENT for a page_size outside 0-100 or a page_token that this RPC did not give out.
+    """
+    RetryDeadLetter: _aio.UnaryUnaryMultiCallable[_chat_pb2.RetryDeadLetterRequest, _chat_pb2.RetryDeadLetterResponse]  # type: ignore[assignment]
+    """Puts a dead letter back into the queue, with all its tries before it. Needs the permission `run:admin`.
+    Errors: PERMISSION_DENIED; INVALID_ARGUMENT for a malformed id; NOT_FOUND (DEAD_LETTER_NOT_FOUND).
+    """
+    DropDeadLetter: _aio.UnaryUnaryMultiCallable[_chat_pb2.DropDeadLetterRequest, _chat_pb2.DropDeadLetterResponse]  # type: ignore[assignment]
+    """Takes a dead letter off the list; the run stays failed. Needs the permission `run:admin`.
+    Errors: as RetryDeadLetter.
     """
 
 class ChatServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -104,11 +166,27 @@ class ChatServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_chat_pb2.StartRunResponse], _abc.AsyncIterator[_chat_pb2.StartRunResponse]]:
         """Starts a run and streams its events from the first to the last. A resend with the same client_message_id streams the same run.
-        A failure after the start arrives as an `error` event, not as a status.
+        A failure after the start arrives as an `error` event, not as a status. While another run of the user or of the conversation is active,
+        `on_conflict` says what happens.
         Errors: INVALID_ARGUMENT for content outside 1-10,000 characters, a malformed id or an unknown model (MODEL_NOT_FOUND; where the
         list of models is not known yet, or the provider is known, the same reason comes as an `error` event);
-        NOT_FOUND (CONVERSATION_NOT_FOUND); ALREADY_EXISTS (CLIENT_MESSAGE_ID_REUSED); RESOURCE_EXHAUSTED (TOO_MANY_RUNS, TOO_MANY_WATCHERS);
-        UNAVAILABLE while the instance drains (DRAINING) or data is away.
+        NOT_FOUND (CONVERSATION_NOT_FOUND, MESSAGE_NOT_FOUND for a branch's message that is not in the conversation);
+        ALREADY_EXISTS (CLIENT_MESSAGE_ID_REUSED); ABORTED (CONCURRENT_REQUEST, with the active run's id as `run_id`);
+        FAILED_PRECONDITION (MESSAGE_NOT_FINISHED, NOT_INTERRUPTED for a branch that cannot begin there);
+        RESOURCE_EXHAUSTED (TOO_MANY_RUNS, TOO_MANY_WATCHERS, QUEUE_FULL);
+        UNAVAILABLE while the instance drains (DRAINING) or data is away, and in mid-stream (RUN_MOVED) when another instance has taken the
+        run over: go on with WatchRun.
+        """
+
+    @_abc_1.abstractmethod
+    def SubmitRun(
+        self,
+        request: _chat_pb2.SubmitRunRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_chat_pb2.SubmitRunResponse, _abc.Awaitable[_chat_pb2.SubmitRunResponse]]:
+        """Stores a run to be answered in the background and returns at once. Any instance takes it from the queue, fairly between users; it is
+        tried three times, with a pause that doubles, and then becomes a dead letter. Watch it with WatchRun or WatchConversation.
+        Errors: as StartRun, but never TOO_MANY_RUNS or TOO_MANY_WATCHERS: a run beyond the limits waits in the queue.
         """
 
     @_abc_1.abstractmethod
@@ -120,7 +198,22 @@ class ChatServiceServicer(metaclass=_abc_1.ABCMeta):
         """Streams the events of a run after a cursor, then live ones until the run's end.
         Where the old events are no longer there, one `text` event at offset 0 carries the whole text so far.
         Errors: INVALID_ARGUMENT for a malformed id or a negative cursor; NOT_FOUND (RUN_NOT_FOUND); OUT_OF_RANGE (CURSOR_AHEAD) for a cursor
-        past the log's end; RESOURCE_EXHAUSTED (TOO_MANY_WATCHERS); UNAVAILABLE while data is away.
+        past the log's end; RESOURCE_EXHAUSTED (TOO_MANY_WATCHERS); UNAVAILABLE while data is away, and in mid-stream (DRAINING, RUN_MOVED) when
+        the watcher shall go on elsewhere with the last position it saw.
+        """
+
+    @_abc_1.abstractmethod
+    def WatchConversation(
+        self,
+        request: _chat_pb2.WatchConversationRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_chat_pb2.WatchConversationResponse], _abc.AsyncIterator[_chat_pb2.WatchConversationResponse]]:
+        """Streams every run of a conversation, whoever started it and wherever it lives: after a cursor the rest of that run and all later runs,
+        without one the runs that are active now and all later ones, each from its first event to its last. Ends by itself only with
+        UNAVAILABLE (DRAINING; WATCH_EXPIRED once the access token it was opened with has ended): open it again with the cursor.
+        Errors: INVALID_ARGUMENT for a malformed id, a negative cursor, or a cursor without its run; NOT_FOUND (CONVERSATION_NOT_FOUND, and
+        RUN_NOT_FOUND for a cursor of another conversation's run); OUT_OF_RANGE (CURSOR_AHEAD); RESOURCE_EXHAUSTED (TOO_MANY_WATCHERS);
+        UNAVAILABLE while data is away: whoever cannot be authorised does not join.
         """
 
     @_abc_1.abstractmethod
@@ -129,10 +222,10 @@ class ChatServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _chat_pb2.CancelRunRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_chat_pb2.CancelRunResponse, _abc.Awaitable[_chat_pb2.CancelRunResponse]]:
-        """Stops a run and keeps what had been written. Returns once the upstream call is cancelled and the run's end is in its log.
-        Stopping an ended run changes nothing.
+        """Stops a run and keeps what had been written, also before it has an owner. The wish is stored: it holds whoever owns the run by then.
+        Returns once the upstream call is cancelled and the run's end is in its log. Stopping an ended run changes nothing.
         Errors: INVALID_ARGUMENT for a malformed id; NOT_FOUND (RUN_NOT_FOUND); UNAVAILABLE while data is away, or when the instance that owns
-        the run does not answer (RUN_NOT_STOPPED).
+        the run has not acknowledged yet (RUN_NOT_STOPPED).
         """
 
     @_abc_1.abstractmethod
@@ -143,6 +236,36 @@ class ChatServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_chat_pb2.GetRunResponse, _abc.Awaitable[_chat_pb2.GetRunResponse]]:
         """Returns where a run stands.
         Errors: INVALID_ARGUMENT for a malformed id; NOT_FOUND (RUN_NOT_FOUND); UNAVAILABLE while data is away.
+        """
+
+    @_abc_1.abstractmethod
+    def ListDeadLetters(
+        self,
+        request: _chat_pb2.ListDeadLettersRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_chat_pb2.ListDeadLettersResponse, _abc.Awaitable[_chat_pb2.ListDeadLettersResponse]]:
+        """Lists the background runs of the caller's organization that were given up, the newest first. Needs the permission `run:admin`.
+        Errors: PERMISSION_DENIED; INVALID_ARGUMENT for a page_size outside 0-100 or a page_token that this RPC did not give out.
+        """
+
+    @_abc_1.abstractmethod
+    def RetryDeadLetter(
+        self,
+        request: _chat_pb2.RetryDeadLetterRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_chat_pb2.RetryDeadLetterResponse, _abc.Awaitable[_chat_pb2.RetryDeadLetterResponse]]:
+        """Puts a dead letter back into the queue, with all its tries before it. Needs the permission `run:admin`.
+        Errors: PERMISSION_DENIED; INVALID_ARGUMENT for a malformed id; NOT_FOUND (DEAD_LETTER_NOT_FOUND).
+        """
+
+    @_abc_1.abstractmethod
+    def DropDeadLetter(
+        self,
+        request: _chat_pb2.DropDeadLetterRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_chat_pb2.DropDeadLetterResponse, _abc.Awaitable[_chat_pb2.DropDeadLetterResponse]]:
+        """Takes a dead letter off the list; the run stays failed. Needs the permission `run:admin`.
+        Errors: as RetryDeadLetter.
         """
 
 def add_ChatServiceServicer_to_server(servicer: ChatServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -98,12 +98,14 @@ class _RunStatusEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_RunStatus.V
     RUN_STATUS_FAILED: _RunStatus.ValueType  # 4
     """Ended by an error."""
     RUN_STATUS_INTERRUPTED: _RunStatus.ValueType  # 5
-    """Cut off by a crash."""
+    """Cut off by a crash, where nobody can know what had happened."""
     RUN_STATUS_LIMITED: _RunStatus.ValueType  # 6
     """Ended at the model's output limit."""
+    RUN_STATUS_QUEUED: _RunStatus.ValueType  # 7
+    """Waits for an instance to claim it."""
 
 class RunStatus(_RunStatus, metaclass=_RunStatusEnumTypeWrapper):
-    """Where a run stands. All but RUNNING are final."""
+    """Where a run stands. All but RUNNING and QUEUED are final."""
 
 RUN_STATUS_UNSPECIFIED: RunStatus.ValueType  # 0
 """Never sent."""
@@ -116,10 +118,40 @@ RUN_STATUS_CANCELLED: RunStatus.ValueType  # 3
 RUN_STATUS_FAILED: RunStatus.ValueType  # 4
 """Ended by an error."""
 RUN_STATUS_INTERRUPTED: RunStatus.ValueType  # 5
-"""Cut off by a crash."""
+"""Cut off by a crash, where nobody can know what had happened."""
 RUN_STATUS_LIMITED: RunStatus.ValueType  # 6
 """Ended at the model's output limit."""
+RUN_STATUS_QUEUED: RunStatus.ValueType  # 7
+"""Waits for an instance to claim it."""
 Global___RunStatus: _TypeAlias = RunStatus  # noqa: Y015
+
+class _OnConflict:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _OnConflictEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_OnConflict.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    ON_CONFLICT_UNSPECIFIED: _OnConflict.ValueType  # 0
+    """As REJECT."""
+    ON_CONFLICT_REJECT: _OnConflict.ValueType  # 1
+    """It is refused."""
+    ON_CONFLICT_ENQUEUE: _OnConflict.ValueType  # 2
+    """It is queued until the others have ended."""
+    ON_CONFLICT_INTERRUPT: _OnConflict.ValueType  # 3
+    """The wish to stop the others is stored, and it is queued until they have ended."""
+
+class OnConflict(_OnConflict, metaclass=_OnConflictEnumTypeWrapper):
+    """What happens to a new run while as many are active as may be."""
+
+ON_CONFLICT_UNSPECIFIED: OnConflict.ValueType  # 0
+"""As REJECT."""
+ON_CONFLICT_REJECT: OnConflict.ValueType  # 1
+"""It is refused."""
+ON_CONFLICT_ENQUEUE: OnConflict.ValueType  # 2
+"""It is queued until the others have ended."""
+ON_CONFLICT_INTERRUPT: OnConflict.ValueType  # 3
+"""The wish to stop the others is stored, and it is queued until they have ended."""
+Global___OnConflict: _TypeAlias = OnConflict  # noqa: Y015
 
 @_typing.final
 class Conversation(_message.Message):
@@ -131,10 +163,13 @@ class Conversation(_message.Message):
     TITLE_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     UPDATE_TIME_FIELD_NUMBER: _builtins.int
+    HEAD_MESSAGE_ID_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """UUID."""
     title: _builtins.str
     """Title, empty until one is given or made."""
+    head_message_id: _builtins.str
+    """UUID of the newest message of the branch it is on; empty while it has none."""
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
         """When it was created."""
@@ -150,14 +185,79 @@ class Conversation(_message.Message):
         title: _builtins.str = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
         update_time: _timestamp_pb2.Timestamp | None = ...,
+        head_message_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "id", b"id", "title", b"title", "update_time", b"update_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "head_message_id", b"head_message_id", "id", b"id", "title", b"title", "update_time", b"update_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Conversation: _TypeAlias = Conversation  # noqa: Y015
+
+@_typing.final
+class ToolUse(_message.Message):
+    """A call of a tool by the model."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TOOL_CALL_ID_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    INPUT_JSON_FIELD_NUMBER: _builtins.int
+    tool_call_id: _builtins.str
+    """Id of the call, unique within the run."""
+    name: _builtins.str
+    """Name of the tool."""
+    input_json: _builtins.str
+    """Its arguments, a JSON object as text."""
+    def __init__(
+        self,
+        *,
+        tool_call_id: _builtins.str = ...,
+        name: _builtins.str = ...,
+        input_json: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["input_json", b"input_json", "name", b"name", "tool_call_id", b"tool_call_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ToolUse: _TypeAlias = ToolUse  # noqa: Y015
+
+@_typing.final
+class ToolResult(_message.Message):
+    """What a tool answered."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TOOL_CALL_ID_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    CONTENT_FIELD_NUMBER: _builtins.int
+    IS_ERROR_FIELD_NUMBER: _builtins.int
+    tool_call_id: _builtins.str
+    """The call it answers."""
+    name: _builtins.str
+    """Name of the tool."""
+    content: _builtins.str
+    """What it said, as the model got it."""
+    is_error: _builtins.bool
+    """It failed, and `content` says why."""
+    def __init__(
+        self,
+        *,
+        tool_call_id: _builtins.str = ...,
+        name: _builtins.str = ...,
+        content: _builtins.str = ...,
+        is_error: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["content", b"content", "is_error", b"is_error", "name", b"name", "tool_call_id", b"tool_call_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ToolResult: _TypeAlias = ToolResult  # noqa: Y015
 
 @_typing.final
 class Part(_message.Message):
@@ -167,21 +267,33 @@ class Part(_message.Message):
 
     TEXT_FIELD_NUMBER: _builtins.int
     REASONING_FIELD_NUMBER: _builtins.int
+    TOOL_USE_FIELD_NUMBER: _builtins.int
+    TOOL_RESULT_FIELD_NUMBER: _builtins.int
     text: _builtins.str
     """Visible text, Markdown."""
     reasoning: _builtins.str
     """What the model thought aloud."""
+    @_builtins.property
+    def tool_use(self) -> Global___ToolUse:
+        """A tool called."""
+
+    @_builtins.property
+    def tool_result(self) -> Global___ToolResult:
+        """Its answer."""
+
     def __init__(
         self,
         *,
         text: _builtins.str = ...,
         reasoning: _builtins.str = ...,
+        tool_use: Global___ToolUse | None = ...,
+        tool_result: Global___ToolResult | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["kind", b"kind", "reasoning", b"reasoning", "text", b"text"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["kind", b"kind", "reasoning", b"reasoning", "text", b"text", "tool_result", b"tool_result", "tool_use", b"tool_use"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["kind", b"kind", "reasoning", b"reasoning", "text", b"text"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["kind", b"kind", "reasoning", b"reasoning", "text", b"text", "tool_result", b"tool_result", "tool_use", b"tool_use"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["text", "reasoning"]  # noqa: Y015
+    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["text", "reasoning", "tool_use", "tool_result"]  # noqa: Y015
     _WhichOneofArgType_kind: _TypeAlias = _typing.Literal["kind", b"kind"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_kind) -> _WhichOneofReturnType_kind | None: ...
 
@@ -247,6 +359,7 @@ class Message(_message.Message):
     MODEL_FIELD_NUMBER: _builtins.int
     USAGE_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
+    SIBLING_IDS_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """UUID."""
     conversation_id: _builtins.str
@@ -273,6 +386,10 @@ class Message(_message.Message):
     def create_time(self) -> _timestamp_pb2.Timestamp:
         """When it was stored first."""
 
+    @_builtins.property
+    def sibling_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """UUIDs of all messages that follow the same one, itself included, oldest first: the branches at this place. Only in lists of messages."""
+
     def __init__(
         self,
         *,
@@ -286,10 +403,11 @@ class Message(_message.Message):
         model: _builtins.str = ...,
         usage: Global___Usage | None = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
+        sibling_ids: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["conversation_id", b"conversation_id", "create_time", b"create_time", "id", b"id", "model", b"model", "parent_id", b"parent_id", "parts", b"parts", "role", b"role", "run_id", b"run_id", "state", b"state", "usage", b"usage"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["conversation_id", b"conversation_id", "create_time", b"create_time", "id", b"id", "model", b"model", "parent_id", b"parent_id", "parts", b"parts", "role", b"role", "run_id", b"run_id", "sibling_ids", b"sibling_ids", "state", b"state", "usage", b"usage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -315,6 +433,11 @@ class Run(_message.Message):
     LEASE_EXPIRE_TIME_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     END_TIME_FIELD_NUMBER: _builtins.int
+    RESPONSE_MODEL_FIELD_NUMBER: _builtins.int
+    CANCEL_REQUESTED_FIELD_NUMBER: _builtins.int
+    TRIES_FIELD_NUMBER: _builtins.int
+    MAX_TRIES_FIELD_NUMBER: _builtins.int
+    TAKEOVERS_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """UUID."""
     conversation_id: _builtins.str
@@ -326,7 +449,7 @@ class Run(_message.Message):
     client_message_id: _builtins.str
     """The caller's own id for the message; may be empty."""
     model: _builtins.str
-    """Model or alias asked for; after the end the model that answered."""
+    """Model or alias asked for; empty: the default."""
     status: Global___RunStatus.ValueType
     """Where it stands."""
     error_reason: _builtins.str
@@ -336,10 +459,20 @@ class Run(_message.Message):
     fence: _builtins.int
     """Generation of the owner; appends and finishing writes must carry it."""
     owner: _builtins.str
-    """Name of the instance that owns it."""
+    """Name of the instance that owns it; empty while it is queued."""
+    response_model: _builtins.str
+    """Model that answered; empty until that is stored."""
+    cancel_requested: _builtins.bool
+    """Somebody wants it stopped."""
+    tries: _builtins.int
+    """How often it has been tried, the try under way included; handing over is no try."""
+    max_tries: _builtins.int
+    """How often it may be tried: more than once for a background run."""
+    takeovers: _builtins.int
+    """How often another instance has taken it over from an owner that had gone silent."""
     @_builtins.property
     def lease_expire_time(self) -> _timestamp_pb2.Timestamp:
-        """When the owner's lease ends unless renewed; absent once the run has ended."""
+        """When the owner's lease ends unless renewed; absent while it is queued and once it has ended."""
 
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
@@ -366,10 +499,15 @@ class Run(_message.Message):
         lease_expire_time: _timestamp_pb2.Timestamp | None = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
         end_time: _timestamp_pb2.Timestamp | None = ...,
+        response_model: _builtins.str = ...,
+        cancel_requested: _builtins.bool = ...,
+        tries: _builtins.int = ...,
+        max_tries: _builtins.int = ...,
+        takeovers: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "end_time", b"end_time", "lease_expire_time", b"lease_expire_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["answer_message_id", b"answer_message_id", "client_message_id", b"client_message_id", "conversation_id", b"conversation_id", "create_time", b"create_time", "end_time", b"end_time", "error_reason", b"error_reason", "fence", b"fence", "id", b"id", "last_seq", b"last_seq", "lease_expire_time", b"lease_expire_time", "model", b"model", "owner", b"owner", "status", b"status", "user_message_id", b"user_message_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answer_message_id", b"answer_message_id", "cancel_requested", b"cancel_requested", "client_message_id", b"client_message_id", "conversation_id", b"conversation_id", "create_time", b"create_time", "end_time", b"end_time", "error_reason", b"error_reason", "fence", b"fence", "id", b"id", "last_seq", b"last_seq", "lease_expire_time", b"lease_expire_time", "max_tries", b"max_tries", "model", b"model", "owner", b"owner", "response_model", b"response_model", "status", b"status", "takeovers", b"takeovers", "tries", b"tries", "user_message_id", b"user_message_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -522,6 +660,146 @@ class ListConversationsResponse(_message.Message):
 Global___ListConversationsResponse: _TypeAlias = ListConversationsResponse  # noqa: Y015
 
 @_typing.final
+class SearchConversationsRequest(_message.Message):
+    """Request of SearchConversations."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    QUERY_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    query: _builtins.str
+    """Words to look for, 1-200 characters."""
+    page_size: _builtins.int
+    """1-100; 0 means 20."""
+    page_token: _builtins.str
+    """`next_page_token` of the page before; empty for the first page."""
+    def __init__(
+        self,
+        *,
+        query: _builtins.str = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_size", b"page_size", "page_token", b"page_token", "query", b"query"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SearchConversationsRequest: _TypeAlias = SearchConversationsRequest  # noqa: Y015
+
+@_typing.final
+class SearchResult(_message.Message):
+    """Something a search has found."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CONVERSATION_FIELD_NUMBER: _builtins.int
+    MESSAGE_ID_FIELD_NUMBER: _builtins.int
+    SNIPPET_FIELD_NUMBER: _builtins.int
+    message_id: _builtins.str
+    """UUID of the best matching message; empty where the title matches."""
+    snippet: _builtins.str
+    """Plain text around the match, at most 200 characters."""
+    @_builtins.property
+    def conversation(self) -> Global___Conversation:
+        """The conversation."""
+
+    def __init__(
+        self,
+        *,
+        conversation: Global___Conversation | None = ...,
+        message_id: _builtins.str = ...,
+        snippet: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["conversation", b"conversation"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["conversation", b"conversation", "message_id", b"message_id", "snippet", b"snippet"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SearchResult: _TypeAlias = SearchResult  # noqa: Y015
+
+@_typing.final
+class SearchConversationsResponse(_message.Message):
+    """Response of SearchConversations."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RESULTS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """Empty on the last page."""
+    @_builtins.property
+    def results(self) -> _containers.RepeatedCompositeFieldContainer[Global___SearchResult]:
+        """One page."""
+
+    def __init__(
+        self,
+        *,
+        results: _abc.Iterable[Global___SearchResult] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["next_page_token", b"next_page_token", "results", b"results"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SearchConversationsResponse: _TypeAlias = SearchConversationsResponse  # noqa: Y015
+
+@_typing.final
+class SelectBranchRequest(_message.Message):
+    """Request of SelectBranch."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CONVERSATION_ID_FIELD_NUMBER: _builtins.int
+    MESSAGE_ID_FIELD_NUMBER: _builtins.int
+    conversation_id: _builtins.str
+    """UUID."""
+    message_id: _builtins.str
+    """UUID of a message of it."""
+    def __init__(
+        self,
+        *,
+        conversation_id: _builtins.str = ...,
+        message_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["conversation_id", b"conversation_id", "message_id", b"message_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SelectBranchRequest: _TypeAlias = SelectBranchRequest  # noqa: Y015
+
+@_typing.final
+class SelectBranchResponse(_message.Message):
+    """Response of SelectBranch."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CONVERSATION_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def conversation(self) -> Global___Conversation:
+        """The conversation as it is now."""
+
+    def __init__(
+        self,
+        *,
+        conversation: Global___Conversation | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["conversation", b"conversation"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["conversation", b"conversation"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SelectBranchResponse: _TypeAlias = SelectBranchResponse  # noqa: Y015
+
+@_typing.final
 class UpdateConversationRequest(_message.Message):
     """Request of UpdateConversation."""
 
@@ -529,19 +807,23 @@ class UpdateConversationRequest(_message.Message):
 
     CONVERSATION_ID_FIELD_NUMBER: _builtins.int
     TITLE_FIELD_NUMBER: _builtins.int
+    IF_UNTITLED_FIELD_NUMBER: _builtins.int
     conversation_id: _builtins.str
     """UUID."""
     title: _builtins.str
     """1-200 characters."""
+    if_untitled: _builtins.bool
+    """Only where there is no title yet; otherwise nothing changes."""
     def __init__(
         self,
         *,
         conversation_id: _builtins.str = ...,
         title: _builtins.str = ...,
+        if_untitled: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["conversation_id", b"conversation_id", "title", b"title"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["conversation_id", b"conversation_id", "if_untitled", b"if_untitled", "title", b"title"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -682,6 +964,13 @@ class BeginRunRequest(_message.Message):
     LEASE_FIELD_NUMBER: _builtins.int
     HISTORY_MAX_MESSAGES_FIELD_NUMBER: _builtins.int
     HISTORY_MAX_TOKENS_FIELD_NUMBER: _builtins.int
+    BACKGROUND_FIELD_NUMBER: _builtins.int
+    MAX_TRIES_FIELD_NUMBER: _builtins.int
+    ON_CONFLICT_FIELD_NUMBER: _builtins.int
+    ACTIVE_LIMITS_FIELD_NUMBER: _builtins.int
+    EDIT_MESSAGE_ID_FIELD_NUMBER: _builtins.int
+    REGENERATE_MESSAGE_ID_FIELD_NUMBER: _builtins.int
+    CONTINUE_MESSAGE_ID_FIELD_NUMBER: _builtins.int
     conversation_id: _builtins.str
     """UUID; empty creates a conversation. With a client_message_id the new conversation's id follows from it, so that a resend finds it."""
     client_message_id: _builtins.str
@@ -696,9 +985,25 @@ class BeginRunRequest(_message.Message):
     """Most messages of history to return, 0-200."""
     history_max_tokens: _builtins.int
     """Most tokens of history to return, estimated at four bytes each."""
+    background: _builtins.bool
+    """Into the queue, whatever else is active: nobody owns it yet."""
+    max_tries: _builtins.int
+    """How often it may be tried, 1-10; 0 means 1."""
+    on_conflict: Global___OnConflict.ValueType
+    """What happens while as many runs are active as may be."""
+    edit_message_id: _builtins.str
+    """UUID of a user's message that `content` stands in for."""
+    regenerate_message_id: _builtins.str
+    """UUID of an answer that is given anew; `content` is empty."""
+    continue_message_id: _builtins.str
+    """UUID of an answer that is gone on with: the new one begins with its parts; `content` is empty."""
     @_builtins.property
     def lease(self) -> _duration_pb2.Duration:
         """How long the owner's lease lasts unless renewed."""
+
+    @_builtins.property
+    def active_limits(self) -> Global___ActiveLimits:
+        """Bounds of active runs."""
 
     def __init__(
         self,
@@ -711,14 +1016,53 @@ class BeginRunRequest(_message.Message):
         lease: _duration_pb2.Duration | None = ...,
         history_max_messages: _builtins.int = ...,
         history_max_tokens: _builtins.int = ...,
+        background: _builtins.bool = ...,
+        max_tries: _builtins.int = ...,
+        on_conflict: Global___OnConflict.ValueType = ...,
+        active_limits: Global___ActiveLimits | None = ...,
+        edit_message_id: _builtins.str = ...,
+        regenerate_message_id: _builtins.str = ...,
+        continue_message_id: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["lease", b"lease"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["active_limits", b"active_limits", "branch", b"branch", "continue_message_id", b"continue_message_id", "edit_message_id", b"edit_message_id", "lease", b"lease", "regenerate_message_id", b"regenerate_message_id"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["client_message_id", b"client_message_id", "content", b"content", "conversation_id", b"conversation_id", "history_max_messages", b"history_max_messages", "history_max_tokens", b"history_max_tokens", "lease", b"lease", "model", b"model", "owner", b"owner"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["active_limits", b"active_limits", "background", b"background", "branch", b"branch", "client_message_id", b"client_message_id", "content", b"content", "continue_message_id", b"continue_message_id", "conversation_id", b"conversation_id", "edit_message_id", b"edit_message_id", "history_max_messages", b"history_max_messages", "history_max_tokens", b"history_max_tokens", "lease", b"lease", "max_tries", b"max_tries", "model", b"model", "on_conflict", b"on_conflict", "owner", b"owner", "regenerate_message_id", b"regenerate_message_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_branch: _TypeAlias = _typing.Literal["edit_message_id", "regenerate_message_id", "continue_message_id"]  # noqa: Y015
+    _WhichOneofArgType_branch: _TypeAlias = _typing.Literal["branch", b"branch"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_branch) -> _WhichOneofReturnType_branch | None: ...
+
+Global___BeginRunRequest: _TypeAlias = BeginRunRequest  # noqa: Y015
+
+@_typing.final
+class ActiveLimits(_message.Message):
+    """How many runs may be active at once; 0: no bound."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PER_USER_FIELD_NUMBER: _builtins.int
+    PER_CONVERSATION_FIELD_NUMBER: _builtins.int
+    QUEUED_PER_USER_FIELD_NUMBER: _builtins.int
+    per_user: _builtins.int
+    """Of one user in one organization."""
+    per_conversation: _builtins.int
+    """Of one conversation."""
+    queued_per_user: _builtins.int
+    """Queued runs of one user."""
+    def __init__(
+        self,
+        *,
+        per_user: _builtins.int = ...,
+        per_conversation: _builtins.int = ...,
+        queued_per_user: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["per_conversation", b"per_conversation", "per_user", b"per_user", "queued_per_user", b"queued_per_user"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___BeginRunRequest: _TypeAlias = BeginRunRequest  # noqa: Y015
+Global___ActiveLimits: _TypeAlias = ActiveLimits  # noqa: Y015
 
 @_typing.final
 class BeginRunResponse(_message.Message):
@@ -731,10 +1075,15 @@ class BeginRunResponse(_message.Message):
     HISTORY_FIELD_NUMBER: _builtins.int
     EXISTING_FIELD_NUMBER: _builtins.int
     CONVERSATION_CREATED_FIELD_NUMBER: _builtins.int
+    ANSWER_FIELD_NUMBER: _builtins.int
+    INTERRUPTED_FIELD_NUMBER: _builtins.int
+    UNTITLED_FIELD_NUMBER: _builtins.int
     existing: _builtins.bool
     """The run was there already: this is a resend, nothing was stored and somebody else may be answering it."""
     conversation_created: _builtins.bool
     """The conversation was created by this call."""
+    untitled: _builtins.bool
+    """The conversation has no title."""
     @_builtins.property
     def run(self) -> Global___Run:
         """The run."""
@@ -747,6 +1096,14 @@ class BeginRunResponse(_message.Message):
     def history(self) -> _containers.RepeatedCompositeFieldContainer[Global___Message]:
         """Earlier messages of the conversation that have text, oldest first, without the new one."""
 
+    @_builtins.property
+    def answer(self) -> Global___Message:
+        """The answer as it is stored: empty, but for a resend and where an answer is gone on with."""
+
+    @_builtins.property
+    def interrupted(self) -> _containers.RepeatedCompositeFieldContainer[Global___Run]:
+        """Runs that were asked to stop, since they were in the way (INTERRUPT)."""
+
     def __init__(
         self,
         *,
@@ -755,14 +1112,238 @@ class BeginRunResponse(_message.Message):
         history: _abc.Iterable[Global___Message] | None = ...,
         existing: _builtins.bool = ...,
         conversation_created: _builtins.bool = ...,
+        answer: Global___Message | None = ...,
+        interrupted: _abc.Iterable[Global___Run] | None = ...,
+        untitled: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["run", b"run", "user_message", b"user_message"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer", "run", b"run", "user_message", b"user_message"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["conversation_created", b"conversation_created", "existing", b"existing", "history", b"history", "run", b"run", "user_message", b"user_message"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer", "conversation_created", b"conversation_created", "existing", b"existing", "history", b"history", "interrupted", b"interrupted", "run", b"run", "untitled", b"untitled", "user_message", b"user_message"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___BeginRunResponse: _TypeAlias = BeginRunResponse  # noqa: Y015
+
+@_typing.final
+class ClaimRunsRequest(_message.Message):
+    """Request of ClaimRuns."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    OWNER_FIELD_NUMBER: _builtins.int
+    LEASE_FIELD_NUMBER: _builtins.int
+    SUSPICION_FIELD_NUMBER: _builtins.int
+    MAX_RUNS_FIELD_NUMBER: _builtins.int
+    ACTIVE_LIMITS_FIELD_NUMBER: _builtins.int
+    owner: _builtins.str
+    """Name of the instance that will own the runs."""
+    max_runs: _builtins.int
+    """Most runs to take, 1-100."""
+    @_builtins.property
+    def lease(self) -> _duration_pb2.Duration:
+        """How long its leases last unless renewed."""
+
+    @_builtins.property
+    def suspicion(self) -> _duration_pb2.Duration:
+        """How long a lapsed lease must have been seen lapsed."""
+
+    @_builtins.property
+    def active_limits(self) -> Global___ActiveLimits:
+        """Bounds of active runs, which queued ones wait for."""
+
+    def __init__(
+        self,
+        *,
+        owner: _builtins.str = ...,
+        lease: _duration_pb2.Duration | None = ...,
+        suspicion: _duration_pb2.Duration | None = ...,
+        max_runs: _builtins.int = ...,
+        active_limits: Global___ActiveLimits | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["active_limits", b"active_limits", "lease", b"lease", "suspicion", b"suspicion"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["active_limits", b"active_limits", "lease", b"lease", "max_runs", b"max_runs", "owner", b"owner", "suspicion", b"suspicion"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ClaimRunsRequest: _TypeAlias = ClaimRunsRequest  # noqa: Y015
+
+@_typing.final
+class Claim(_message.Message):
+    """A run that was claimed."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    class _Kind:
+        ValueType = _typing.NewType("ValueType", _builtins.int)
+        V: _TypeAlias = ValueType  # noqa: Y015
+
+    class _KindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[Claim._Kind.ValueType], _builtins.type):
+        DESCRIPTOR: _descriptor.EnumDescriptor
+        KIND_UNSPECIFIED: Claim._Kind.ValueType  # 0
+        """Never sent."""
+        KIND_QUEUED: Claim._Kind.ValueType  # 1
+        """It was queued and is tried for the first time, or again after a failure."""
+        KIND_RELEASED: Claim._Kind.ValueType  # 2
+        """Its owner gave it back."""
+        KIND_LAPSED: Claim._Kind.ValueType  # 3
+        """Its owner had gone silent."""
+
+    class Kind(_Kind, metaclass=_KindEnumTypeWrapper):
+        """Why it was there to be claimed."""
+
+    KIND_UNSPECIFIED: Claim.Kind.ValueType  # 0
+    """Never sent."""
+    KIND_QUEUED: Claim.Kind.ValueType  # 1
+    """It was queued and is tried for the first time, or again after a failure."""
+    KIND_RELEASED: Claim.Kind.ValueType  # 2
+    """Its owner gave it back."""
+    KIND_LAPSED: Claim.Kind.ValueType  # 3
+    """Its owner had gone silent."""
+
+    RUN_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
+    USER_ID_FIELD_NUMBER: _builtins.int
+    ORG_ID_FIELD_NUMBER: _builtins.int
+    PREVIOUS_OWNER_FIELD_NUMBER: _builtins.int
+    kind: Global___Claim.Kind.ValueType
+    """Why."""
+    user_id: _builtins.str
+    """UUID of its user."""
+    org_id: _builtins.str
+    """UUID of their organization."""
+    previous_owner: _builtins.str
+    """Name of the owner before; empty where there was none."""
+    @_builtins.property
+    def run(self) -> Global___Run:
+        """The run."""
+
+    def __init__(
+        self,
+        *,
+        run: Global___Run | None = ...,
+        kind: Global___Claim.Kind.ValueType = ...,
+        user_id: _builtins.str = ...,
+        org_id: _builtins.str = ...,
+        previous_owner: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["run", b"run"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["kind", b"kind", "org_id", b"org_id", "previous_owner", b"previous_owner", "run", b"run", "user_id", b"user_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Claim: _TypeAlias = Claim  # noqa: Y015
+
+@_typing.final
+class ClaimRunsResponse(_message.Message):
+    """Response of ClaimRuns."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CLAIMS_FIELD_NUMBER: _builtins.int
+    NEXT_DUE_TIME_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def claims(self) -> _containers.RepeatedCompositeFieldContainer[Global___Claim]:
+        """What was claimed; may be empty."""
+
+    @_builtins.property
+    def next_due_time(self) -> _timestamp_pb2.Timestamp:
+        """When a queued run becomes due that is not yet; absent where there is none."""
+
+    def __init__(
+        self,
+        *,
+        claims: _abc.Iterable[Global___Claim] | None = ...,
+        next_due_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["next_due_time", b"next_due_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["claims", b"claims", "next_due_time", b"next_due_time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ClaimRunsResponse: _TypeAlias = ClaimRunsResponse  # noqa: Y015
+
+@_typing.final
+class LoadRunRequest(_message.Message):
+    """Request of LoadRun."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RUN_ID_FIELD_NUMBER: _builtins.int
+    FENCE_FIELD_NUMBER: _builtins.int
+    HISTORY_MAX_MESSAGES_FIELD_NUMBER: _builtins.int
+    HISTORY_MAX_TOKENS_FIELD_NUMBER: _builtins.int
+    run_id: _builtins.str
+    """UUID."""
+    fence: _builtins.int
+    """The owner's generation."""
+    history_max_messages: _builtins.int
+    """Most messages of history to return, 0-200."""
+    history_max_tokens: _builtins.int
+    """Most tokens of history to return, estimated at four bytes each."""
+    def __init__(
+        self,
+        *,
+        run_id: _builtins.str = ...,
+        fence: _builtins.int = ...,
+        history_max_messages: _builtins.int = ...,
+        history_max_tokens: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["fence", b"fence", "history_max_messages", b"history_max_messages", "history_max_tokens", b"history_max_tokens", "run_id", b"run_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LoadRunRequest: _TypeAlias = LoadRunRequest  # noqa: Y015
+
+@_typing.final
+class LoadRunResponse(_message.Message):
+    """Response of LoadRun."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RUN_FIELD_NUMBER: _builtins.int
+    USER_MESSAGE_FIELD_NUMBER: _builtins.int
+    ANSWER_FIELD_NUMBER: _builtins.int
+    HISTORY_FIELD_NUMBER: _builtins.int
+    UNTITLED_FIELD_NUMBER: _builtins.int
+    untitled: _builtins.bool
+    """The conversation has no title."""
+    @_builtins.property
+    def run(self) -> Global___Run:
+        """The run."""
+
+    @_builtins.property
+    def user_message(self) -> Global___Message:
+        """The user's message."""
+
+    @_builtins.property
+    def answer(self) -> Global___Message:
+        """The answer as far as it is stored."""
+
+    @_builtins.property
+    def history(self) -> _containers.RepeatedCompositeFieldContainer[Global___Message]:
+        """As in BeginRunResponse."""
+
+    def __init__(
+        self,
+        *,
+        run: Global___Run | None = ...,
+        user_message: Global___Message | None = ...,
+        answer: Global___Message | None = ...,
+        history: _abc.Iterable[Global___Message] | None = ...,
+        untitled: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer", "run", b"run", "user_message", b"user_message"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer", "history", b"history", "run", b"run", "untitled", b"untitled", "user_message", b"user_message"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LoadRunResponse: _TypeAlias = LoadRunResponse  # noqa: Y015
 
 @_typing.final
 class CheckpointRunRequest(_message.Message):
@@ -812,6 +1393,64 @@ class CheckpointRunResponse(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    CANCEL_REQUESTED_FIELD_NUMBER: _builtins.int
+    cancel_requested: _builtins.bool
+    """Somebody wants the run stopped."""
+    def __init__(
+        self,
+        *,
+        cancel_requested: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cancel_requested", b"cancel_requested"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CheckpointRunResponse: _TypeAlias = CheckpointRunResponse  # noqa: Y015
+
+@_typing.final
+class ReleaseRunRequest(_message.Message):
+    """Request of ReleaseRun."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RUN_ID_FIELD_NUMBER: _builtins.int
+    FENCE_FIELD_NUMBER: _builtins.int
+    PARTS_FIELD_NUMBER: _builtins.int
+    LAST_SEQ_FIELD_NUMBER: _builtins.int
+    run_id: _builtins.str
+    """UUID."""
+    fence: _builtins.int
+    """The owner's generation."""
+    last_seq: _builtins.int
+    """Sequence number of the last event that `parts` holds."""
+    @_builtins.property
+    def parts(self) -> _containers.RepeatedCompositeFieldContainer[Global___Part]:
+        """Everything visible so far."""
+
+    def __init__(
+        self,
+        *,
+        run_id: _builtins.str = ...,
+        fence: _builtins.int = ...,
+        parts: _abc.Iterable[Global___Part] | None = ...,
+        last_seq: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["fence", b"fence", "last_seq", b"last_seq", "parts", b"parts", "run_id", b"run_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReleaseRunRequest: _TypeAlias = ReleaseRunRequest  # noqa: Y015
+
+@_typing.final
+class ReleaseRunResponse(_message.Message):
+    """Response of ReleaseRun."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
     def __init__(
         self,
     ) -> None: ...
@@ -821,7 +1460,360 @@ class CheckpointRunResponse(_message.Message):
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___CheckpointRunResponse: _TypeAlias = CheckpointRunResponse  # noqa: Y015
+Global___ReleaseRunResponse: _TypeAlias = ReleaseRunResponse  # noqa: Y015
+
+@_typing.final
+class RetryRunRequest(_message.Message):
+    """Request of RetryRun."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RUN_ID_FIELD_NUMBER: _builtins.int
+    FENCE_FIELD_NUMBER: _builtins.int
+    ERROR_REASON_FIELD_NUMBER: _builtins.int
+    DELAY_FIELD_NUMBER: _builtins.int
+    PARTS_FIELD_NUMBER: _builtins.int
+    USAGE_FIELD_NUMBER: _builtins.int
+    LAST_SEQ_FIELD_NUMBER: _builtins.int
+    run_id: _builtins.str
+    """UUID."""
+    fence: _builtins.int
+    """The owner's generation."""
+    error_reason: _builtins.str
+    """Why the try failed, UPPER_SNAKE."""
+    last_seq: _builtins.int
+    """Sequence number of the last event; should the run end, its last two numbers follow it."""
+    @_builtins.property
+    def delay(self) -> _duration_pb2.Duration:
+        """How long to wait before the next try."""
+
+    @_builtins.property
+    def parts(self) -> _containers.RepeatedCompositeFieldContainer[Global___Part]:
+        """Everything that still counts of the answer."""
+
+    @_builtins.property
+    def usage(self) -> Global___Usage:
+        """Tokens used so far."""
+
+    def __init__(
+        self,
+        *,
+        run_id: _builtins.str = ...,
+        fence: _builtins.int = ...,
+        error_reason: _builtins.str = ...,
+        delay: _duration_pb2.Duration | None = ...,
+        parts: _abc.Iterable[Global___Part] | None = ...,
+        usage: Global___Usage | None = ...,
+        last_seq: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["delay", b"delay", "usage", b"usage"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["delay", b"delay", "error_reason", b"error_reason", "fence", b"fence", "last_seq", b"last_seq", "parts", b"parts", "run_id", b"run_id", "usage", b"usage"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RetryRunRequest: _TypeAlias = RetryRunRequest  # noqa: Y015
+
+@_typing.final
+class RetryRunResponse(_message.Message):
+    """Response of RetryRun."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RUN_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def run(self) -> Global___Run:
+        """The run: QUEUED, or FAILED after its last try."""
+
+    def __init__(
+        self,
+        *,
+        run: Global___Run | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["run", b"run"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["run", b"run"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RetryRunResponse: _TypeAlias = RetryRunResponse  # noqa: Y015
+
+@_typing.final
+class CancelRunRequest(_message.Message):
+    """Request of CancelRun."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RUN_ID_FIELD_NUMBER: _builtins.int
+    run_id: _builtins.str
+    """UUID."""
+    def __init__(
+        self,
+        *,
+        run_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["run_id", b"run_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CancelRunRequest: _TypeAlias = CancelRunRequest  # noqa: Y015
+
+@_typing.final
+class CancelRunResponse(_message.Message):
+    """Response of CancelRun."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RUN_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def run(self) -> Global___Run:
+        """The run as it is stored: CANCELLED where nobody owned it."""
+
+    def __init__(
+        self,
+        *,
+        run: Global___Run | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["run", b"run"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["run", b"run"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CancelRunResponse: _TypeAlias = CancelRunResponse  # noqa: Y015
+
+@_typing.final
+class ListRunsRequest(_message.Message):
+    """Request of ListRuns."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CONVERSATION_ID_FIELD_NUMBER: _builtins.int
+    AFTER_RUN_ID_FIELD_NUMBER: _builtins.int
+    ACTIVE_ONLY_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    conversation_id: _builtins.str
+    """UUID."""
+    after_run_id: _builtins.str
+    """Only runs that began after this one; empty: all."""
+    active_only: _builtins.bool
+    """Only those that are queued or running."""
+    page_size: _builtins.int
+    """1-100; 0 means 50. The next page is asked for with the last run's id."""
+    def __init__(
+        self,
+        *,
+        conversation_id: _builtins.str = ...,
+        after_run_id: _builtins.str = ...,
+        active_only: _builtins.bool = ...,
+        page_size: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["active_only", b"active_only", "after_run_id", b"after_run_id", "conversation_id", b"conversation_id", "page_size", b"page_size"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListRunsRequest: _TypeAlias = ListRunsRequest  # noqa: Y015
+
+@_typing.final
+class ListRunsResponse(_message.Message):
+    """Response of ListRuns."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RUNS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def runs(self) -> _containers.RepeatedCompositeFieldContainer[Global___Run]:
+        """Oldest first."""
+
+    def __init__(
+        self,
+        *,
+        runs: _abc.Iterable[Global___Run] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["runs", b"runs"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListRunsResponse: _TypeAlias = ListRunsResponse  # noqa: Y015
+
+@_typing.final
+class DeadLetter(_message.Message):
+    """A background run that was given up."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RUN_FIELD_NUMBER: _builtins.int
+    USER_ID_FIELD_NUMBER: _builtins.int
+    CREATE_TIME_FIELD_NUMBER: _builtins.int
+    user_id: _builtins.str
+    """UUID of whose it is."""
+    @_builtins.property
+    def run(self) -> Global___Run:
+        """The run."""
+
+    @_builtins.property
+    def create_time(self) -> _timestamp_pb2.Timestamp:
+        """When it was given up."""
+
+    def __init__(
+        self,
+        *,
+        run: Global___Run | None = ...,
+        user_id: _builtins.str = ...,
+        create_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "run", b"run"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "run", b"run", "user_id", b"user_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DeadLetter: _TypeAlias = DeadLetter  # noqa: Y015
+
+@_typing.final
+class ListDeadLettersRequest(_message.Message):
+    """Request of ListDeadLetters."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    page_size: _builtins.int
+    """1-100; 0 means 50."""
+    page_token: _builtins.str
+    """`next_page_token` of the page before; empty for the first page."""
+    def __init__(
+        self,
+        *,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListDeadLettersRequest: _TypeAlias = ListDeadLettersRequest  # noqa: Y015
+
+@_typing.final
+class ListDeadLettersResponse(_message.Message):
+    """Response of ListDeadLetters."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DEAD_LETTERS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """Empty on the last page."""
+    @_builtins.property
+    def dead_letters(self) -> _containers.RepeatedCompositeFieldContainer[Global___DeadLetter]:
+        """One page."""
+
+    def __init__(
+        self,
+        *,
+        dead_letters: _abc.Iterable[Global___DeadLetter] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dead_letters", b"dead_letters", "next_page_token", b"next_page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListDeadLettersResponse: _TypeAlias = ListDeadLettersResponse  # noqa: Y015
+
+@_typing.final
+class RetryDeadLetterRequest(_message.Message):
+    """Request of RetryDeadLetter."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RUN_ID_FIELD_NUMBER: _builtins.int
+    run_id: _builtins.str
+    """UUID."""
+    def __init__(
+        self,
+        *,
+        run_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["run_id", b"run_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RetryDeadLetterRequest: _TypeAlias = RetryDeadLetterRequest  # noqa: Y015
+
+@_typing.final
+class RetryDeadLetterResponse(_message.Message):
+    """Response of RetryDeadLetter."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RUN_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def run(self) -> Global___Run:
+        """The run, queued."""
+
+    def __init__(
+        self,
+        *,
+        run: Global___Run | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["run", b"run"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["run", b"run"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RetryDeadLetterResponse: _TypeAlias = RetryDeadLetterResponse  # noqa: Y015
+
+@_typing.final
+class DropDeadLetterRequest(_message.Message):
+    """Request of DropDeadLetter."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RUN_ID_FIELD_NUMBER: _builtins.int
+    run_id: _builtins.str
+    """UUID."""
+    def __init__(
+        self,
+        *,
+        run_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["run_id", b"run_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DropDeadLetterRequest: _TypeAlias = DropDeadLetterRequest  # noqa: Y015
+
+@_typing.final
+class DropDeadLetterResponse(_message.Message):
+    """Response of DropDeadLetter."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DropDeadLetterResponse: _TypeAlias = DropDeadLetterResponse  # noqa: Y015
 
 @_typing.final
 class FinishRunRequest(_message.Message):
@@ -846,7 +1838,7 @@ class FinishRunRequest(_message.Message):
     error_reason: _builtins.str
     """Reason of a failure, UPPER_SNAKE; empty unless failed."""
     model: _builtins.str
-    """Model that answered."""
+    """Model that answered; it becomes the answer's."""
     last_seq: _builtins.int
     """Sequence number of the run's last event."""
     @_builtins.property

@@ -51,6 +51,11 @@ class ConversationServiceStub:
                 request_serializer=parley_dot_data_dot_v1_dot_data__pb2.ListConversationsRequest.SerializeToString,
                 response_deserializer=parley_dot_data_dot_v1_dot_data__pb2.ListConversationsResponse.FromString,
                 _registered_method=True)
+        self.SearchConversations = channel.unary_unary(
+                '/parley.data.v1.ConversationService/SearchConversations',
+                request_serializer=parley_dot_data_dot_v1_dot_data__pb2.SearchConversationsRequest.SerializeToString,
+                response_deserializer=parley_dot_data_dot_v1_dot_data__pb2.SearchConversationsResponse.FromString,
+                _registered_method=True)
         self.UpdateConversation = channel.unary_unary(
                 '/parley.data.v1.ConversationService/UpdateConversation',
                 request_serializer=parley_dot_data_dot_v1_dot_data__pb2.UpdateConversationRequest.SerializeToString,
@@ -60,6 +65,11 @@ class ConversationServiceStub:
                 '/parley.data.v1.ConversationService/DeleteConversation',
                 request_serializer=parley_dot_data_dot_v1_dot_data__pb2.DeleteConversationRequest.SerializeToString,
                 response_deserializer=parley_dot_data_dot_v1_dot_data__pb2.DeleteConversationResponse.FromString,
+                _registered_method=True)
+        self.SelectBranch = channel.unary_unary(
+                '/parley.data.v1.ConversationService/SelectBranch',
+                request_serializer=parley_dot_data_dot_v1_dot_data__pb2.SelectBranchRequest.SerializeToString,
+                response_deserializer=parley_dot_data_dot_v1_dot_data__pb2.SelectBranchResponse.FromString,
                 _registered_method=True)
         self.ListMessages = channel.unary_unary(
                 '/parley.data.v1.ConversationService/ListMessages',
@@ -97,6 +107,14 @@ class ConversationServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def SearchConversations(self, request, context):
+        """Searches the titles and the visible text of the caller's conversations, the best match first and each conversation once.
+        Errors: INVALID_ARGUMENT for a query outside 1-200 characters, a page_size outside 0-100 or a page_token that this RPC did not give out.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def UpdateConversation(self, request, context):
         """Renames a conversation.
         Errors: INVALID_ARGUMENT for a title outside 1-200 characters; NOT_FOUND (CONVERSATION_NOT_FOUND).
@@ -113,8 +131,17 @@ class ConversationServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def SelectBranch(self, request, context):
+        """Puts a conversation on the branch that a message is on: the newest one below it, if it has any.
+        Errors: NOT_FOUND (CONVERSATION_NOT_FOUND, MESSAGE_NOT_FOUND).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListMessages(self, request, context):
-        """Lists the messages of a conversation, oldest first; the first page holds the newest ones, the next page those before them.
+        """Lists the messages of the branch a conversation is on, oldest first; the first page holds the newest ones, the next page those before
+        them. A page token stays on the branch it was given out on.
         Errors: INVALID_ARGUMENT as for ListConversations; NOT_FOUND (CONVERSATION_NOT_FOUND).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -139,6 +166,11 @@ def add_ConversationServiceServicer_to_server(servicer, server):
                     request_deserializer=parley_dot_data_dot_v1_dot_data__pb2.ListConversationsRequest.FromString,
                     response_serializer=parley_dot_data_dot_v1_dot_data__pb2.ListConversationsResponse.SerializeToString,
             ),
+            'SearchConversations': grpc.unary_unary_rpc_method_handler(
+                    servicer.SearchConversations,
+                    request_deserializer=parley_dot_data_dot_v1_dot_data__pb2.SearchConversationsRequest.FromString,
+                    response_serializer=parley_dot_data_dot_v1_dot_data__pb2.SearchConversationsResponse.SerializeToString,
+            ),
             'UpdateConversation': grpc.unary_unary_rpc_method_handler(
                     servicer.UpdateConversation,
                     request_deserializer=parley_dot_data_dot_v1_dot_data__pb2.UpdateConversationRequest.FromString,
@@ -148,6 +180,11 @@ def add_ConversationServiceServicer_to_server(servicer, server):
                     servicer.DeleteConversation,
                     request_deserializer=parley_dot_data_dot_v1_dot_data__pb2.DeleteConversationRequest.FromString,
                     response_serializer=parley_dot_data_dot_v1_dot_data__pb2.DeleteConversationResponse.SerializeToString,
+            ),
+            'SelectBranch': grpc.unary_unary_rpc_method_handler(
+                    servicer.SelectBranch,
+                    request_deserializer=parley_dot_data_dot_v1_dot_data__pb2.SelectBranchRequest.FromString,
+                    response_serializer=parley_dot_data_dot_v1_dot_data__pb2.SelectBranchResponse.SerializeToString,
             ),
             'ListMessages': grpc.unary_unary_rpc_method_handler(
                     servicer.ListMessages,
@@ -249,6 +286,33 @@ class ConversationService:
             _registered_method=True)
 
     @staticmethod
+    def SearchConversations(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/parley.data.v1.ConversationService/SearchConversations',
+            parley_dot_data_dot_v1_dot_data__pb2.SearchConversationsRequest.SerializeToString,
+            parley_dot_data_dot_v1_dot_data__pb2.SearchConversationsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def UpdateConversation(request,
             target,
             options=(),
@@ -303,6 +367,33 @@ class ConversationService:
             _registered_method=True)
 
     @staticmethod
+    def SelectBranch(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/parley.data.v1.ConversationService/SelectBranch',
+            parley_dot_data_dot_v1_dot_data__pb2.SelectBranchRequest.SerializeToString,
+            parley_dot_data_dot_v1_dot_data__pb2.SelectBranchResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def ListMessages(request,
             target,
             options=(),
@@ -331,7 +422,11 @@ class ConversationService:
 
 
 class RunServiceStub:
-    """Runs: one user message and what answers it. Called by the chat service, with the user's token or one delegated from it.
+    """Runs: one user message and what answers it. Called by the chat service: with the user's token or one delegated from it, or, where it says
+    so, with the service's own.
+
+    A run is owned by one instance at a time. Its lease and its fence say which: every write of an owner carries the fence, and after another
+    instance has claimed the run the old fence is refused with FAILED_PRECONDITION (STALE_FENCE). Leases are by the database's clock.
     """
 
     def __init__(self, channel):
@@ -345,33 +440,103 @@ class RunServiceStub:
                 request_serializer=parley_dot_data_dot_v1_dot_data__pb2.BeginRunRequest.SerializeToString,
                 response_deserializer=parley_dot_data_dot_v1_dot_data__pb2.BeginRunResponse.FromString,
                 _registered_method=True)
+        self.ClaimRuns = channel.unary_unary(
+                '/parley.data.v1.RunService/ClaimRuns',
+                request_serializer=parley_dot_data_dot_v1_dot_data__pb2.ClaimRunsRequest.SerializeToString,
+                response_deserializer=parley_dot_data_dot_v1_dot_data__pb2.ClaimRunsResponse.FromString,
+                _registered_method=True)
+        self.LoadRun = channel.unary_unary(
+                '/parley.data.v1.RunService/LoadRun',
+                request_serializer=parley_dot_data_dot_v1_dot_data__pb2.LoadRunRequest.SerializeToString,
+                response_deserializer=parley_dot_data_dot_v1_dot_data__pb2.LoadRunResponse.FromString,
+                _registered_method=True)
         self.CheckpointRun = channel.unary_unary(
                 '/parley.data.v1.RunService/CheckpointRun',
                 request_serializer=parley_dot_data_dot_v1_dot_data__pb2.CheckpointRunRequest.SerializeToString,
                 response_deserializer=parley_dot_data_dot_v1_dot_data__pb2.CheckpointRunResponse.FromString,
+                _registered_method=True)
+        self.ReleaseRun = channel.unary_unary(
+                '/parley.data.v1.RunService/ReleaseRun',
+                request_serializer=parley_dot_data_dot_v1_dot_data__pb2.ReleaseRunRequest.SerializeToString,
+                response_deserializer=parley_dot_data_dot_v1_dot_data__pb2.ReleaseRunResponse.FromString,
+                _registered_method=True)
+        self.RetryRun = channel.unary_unary(
+                '/parley.data.v1.RunService/RetryRun',
+                request_serializer=parley_dot_data_dot_v1_dot_data__pb2.RetryRunRequest.SerializeToString,
+                response_deserializer=parley_dot_data_dot_v1_dot_data__pb2.RetryRunResponse.FromString,
                 _registered_method=True)
         self.FinishRun = channel.unary_unary(
                 '/parley.data.v1.RunService/FinishRun',
                 request_serializer=parley_dot_data_dot_v1_dot_data__pb2.FinishRunRequest.SerializeToString,
                 response_deserializer=parley_dot_data_dot_v1_dot_data__pb2.FinishRunResponse.FromString,
                 _registered_method=True)
+        self.CancelRun = channel.unary_unary(
+                '/parley.data.v1.RunService/CancelRun',
+                request_serializer=parley_dot_data_dot_v1_dot_data__pb2.CancelRunRequest.SerializeToString,
+                response_deserializer=parley_dot_data_dot_v1_dot_data__pb2.CancelRunResponse.FromString,
+                _registered_method=True)
         self.GetRun = channel.unary_unary(
                 '/parley.data.v1.RunService/GetRun',
                 request_serializer=parley_dot_data_dot_v1_dot_data__pb2.GetRunRequest.SerializeToString,
                 response_deserializer=parley_dot_data_dot_v1_dot_data__pb2.GetRunResponse.FromString,
                 _registered_method=True)
+        self.ListRuns = channel.unary_unary(
+                '/parley.data.v1.RunService/ListRuns',
+                request_serializer=parley_dot_data_dot_v1_dot_data__pb2.ListRunsRequest.SerializeToString,
+                response_deserializer=parley_dot_data_dot_v1_dot_data__pb2.ListRunsResponse.FromString,
+                _registered_method=True)
+        self.ListDeadLetters = channel.unary_unary(
+                '/parley.data.v1.RunService/ListDeadLetters',
+                request_serializer=parley_dot_data_dot_v1_dot_data__pb2.ListDeadLettersRequest.SerializeToString,
+                response_deserializer=parley_dot_data_dot_v1_dot_data__pb2.ListDeadLettersResponse.FromString,
+                _registered_method=True)
+        self.RetryDeadLetter = channel.unary_unary(
+                '/parley.data.v1.RunService/RetryDeadLetter',
+                request_serializer=parley_dot_data_dot_v1_dot_data__pb2.RetryDeadLetterRequest.SerializeToString,
+                response_deserializer=parley_dot_data_dot_v1_dot_data__pb2.RetryDeadLetterResponse.FromString,
+                _registered_method=True)
+        self.DropDeadLetter = channel.unary_unary(
+                '/parley.data.v1.RunService/DropDeadLetter',
+                request_serializer=parley_dot_data_dot_v1_dot_data__pb2.DropDeadLetterRequest.SerializeToString,
+                response_deserializer=parley_dot_data_dot_v1_dot_data__pb2.DropDeadLetterResponse.FromString,
+                _registered_method=True)
 
 
 class RunServiceServicer:
-    """Runs: one user message and what answers it. Called by the chat service, with the user's token or one delegated from it.
+    """Runs: one user message and what answers it. Called by the chat service: with the user's token or one delegated from it, or, where it says
+    so, with the service's own.
+
+    A run is owned by one instance at a time. Its lease and its fence say which: every write of an owner carries the fence, and after another
+    instance has claimed the run the old fence is refused with FAILED_PRECONDITION (STALE_FENCE). Leases are by the database's clock.
     """
 
     def BeginRun(self, request, context):
-        """Starts a run in one transaction: checks that the conversation is the caller's (or creates one where none is named), stores the user's
-        message, an empty answer and the run, and returns the newest history that fits. A resend with the same client_message_id and the same
-        content returns the same run, with `existing` set, and stores nothing.
-        Errors: INVALID_ARGUMENT for content outside the message limits; NOT_FOUND (CONVERSATION_NOT_FOUND);
-        ALREADY_EXISTS (CLIENT_MESSAGE_ID_REUSED) when the id came with other content.
+        """Starts a run in one transaction: checks that the conversation is the caller's (or creates one where none is named), that no more runs
+        are active than may be, stores the user's message, an empty answer and the run, and returns the newest history of the branch that fits.
+        A resend with the same client_message_id and the same content returns the same run, with `existing` set, and stores nothing.
+        Errors: INVALID_ARGUMENT for content outside the message limits; NOT_FOUND (CONVERSATION_NOT_FOUND, MESSAGE_NOT_FOUND);
+        ALREADY_EXISTS (CLIENT_MESSAGE_ID_REUSED) when the id came with other content; ABORTED (CONCURRENT_REQUEST, with `run_id` of the run
+        in the way); RESOURCE_EXHAUSTED (QUEUE_FULL) when the user has as many queued runs as may be;
+        FAILED_PRECONDITION (MESSAGE_NOT_FINISHED for a branch at a message that is being written, NOT_INTERRUPTED for one that is whole and
+        cannot be continued).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ClaimRuns(self, request, context):
+        """Takes runs that nobody owns: first those whose owner has been silent, then those in the queue, fairly between users. The same run is
+        never given to two callers. A lapsed lease counts only once it has been seen lapsed for `suspicion`, so that an owner who was cut off
+        together with everybody else comes first when the database is back. Needs the permission `run:claim`, which only services have.
+        Errors: PERMISSION_DENIED; INVALID_ARGUMENT.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def LoadRun(self, request, context):
+        """Returns a claimed run with what is stored of it and the history that fits, as BeginRun does.
+        Errors: NOT_FOUND (RUN_NOT_FOUND); FAILED_PRECONDITION (STALE_FENCE, RUN_ENDED).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -385,10 +550,35 @@ class RunServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ReleaseRun(self, request, context):
+        """Stores what is visible and gives the run back, to be claimed at once: the owner is going away. Does not count as a crash.
+        Errors: as CheckpointRun.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RetryRun(self, request, context):
+        """Puts a failed try back into the queue, to be claimed after `delay`; after the last try ends the run as failed and makes it a dead letter.
+        Errors: as CheckpointRun.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def FinishRun(self, request, context):
         """Ends a run: stores the answer, its usage and the final status. Finishing an ended run again with the same fence changes nothing and
-        returns what is stored.
+        returns what is stored. A background run that fails or is interrupted becomes a dead letter.
         Errors: NOT_FOUND (RUN_NOT_FOUND); FAILED_PRECONDITION (STALE_FENCE).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CancelRun(self, request, context):
+        """Stores the wish to stop a run. One that nobody owns yet ends at once; the owner of any other learns it from its next checkpoint if not
+        sooner. On an ended run it changes nothing.
+        Errors: NOT_FOUND (RUN_NOT_FOUND).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -402,6 +592,38 @@ class RunServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListRuns(self, request, context):
+        """Lists the runs of a conversation in the order in which they began.
+        Errors: INVALID_ARGUMENT for a page_size outside 0-100; NOT_FOUND (CONVERSATION_NOT_FOUND; RUN_NOT_FOUND for `after_run_id`).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListDeadLetters(self, request, context):
+        """Lists the background runs of the caller's organization that were given up, the newest first. Needs the permission `run:admin`.
+        Errors: PERMISSION_DENIED; INVALID_ARGUMENT for a page_size outside 0-100 or a page_token that this RPC did not give out.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RetryDeadLetter(self, request, context):
+        """Puts a dead letter back into the queue with all its tries before it. Needs the permission `run:admin`.
+        Errors: PERMISSION_DENIED; NOT_FOUND (DEAD_LETTER_NOT_FOUND).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DropDeadLetter(self, request, context):
+        """Takes a dead letter off the list; the run stays failed. Needs the permission `run:admin`.
+        Errors: PERMISSION_DENIED; NOT_FOUND (DEAD_LETTER_NOT_FOUND).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_RunServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -410,20 +632,65 @@ def add_RunServiceServicer_to_server(servicer, server):
                     request_deserializer=parley_dot_data_dot_v1_dot_data__pb2.BeginRunRequest.FromString,
                     response_serializer=parley_dot_data_dot_v1_dot_data__pb2.BeginRunResponse.SerializeToString,
             ),
+            'ClaimRuns': grpc.unary_unary_rpc_method_handler(
+                    servicer.ClaimRuns,
+                    request_deserializer=parley_dot_data_dot_v1_dot_data__pb2.ClaimRunsRequest.FromString,
+                    response_serializer=parley_dot_data_dot_v1_dot_data__pb2.ClaimRunsResponse.SerializeToString,
+            ),
+            'LoadRun': grpc.unary_unary_rpc_method_handler(
+                    servicer.LoadRun,
+                    request_deserializer=parley_dot_data_dot_v1_dot_data__pb2.LoadRunRequest.FromString,
+                    response_serializer=parley_dot_data_dot_v1_dot_data__pb2.LoadRunResponse.SerializeToString,
+            ),
             'CheckpointRun': grpc.unary_unary_rpc_method_handler(
                     servicer.CheckpointRun,
                     request_deserializer=parley_dot_data_dot_v1_dot_data__pb2.CheckpointRunRequest.FromString,
                     response_serializer=parley_dot_data_dot_v1_dot_data__pb2.CheckpointRunResponse.SerializeToString,
+            ),
+            'ReleaseRun': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReleaseRun,
+                    request_deserializer=parley_dot_data_dot_v1_dot_data__pb2.ReleaseRunRequest.FromString,
+                    response_serializer=parley_dot_data_dot_v1_dot_data__pb2.ReleaseRunResponse.SerializeToString,
+            ),
+            'RetryRun': grpc.unary_unary_rpc_method_handler(
+                    servicer.RetryRun,
+                    request_deserializer=parley_dot_data_dot_v1_dot_data__pb2.RetryRunRequest.FromString,
+                    response_serializer=parley_dot_data_dot_v1_dot_data__pb2.RetryRunResponse.SerializeToString,
             ),
             'FinishRun': grpc.unary_unary_rpc_method_handler(
                     servicer.FinishRun,
                     request_deserializer=parley_dot_data_dot_v1_dot_data__pb2.FinishRunRequest.FromString,
                     response_serializer=parley_dot_data_dot_v1_dot_data__pb2.FinishRunResponse.SerializeToString,
             ),
+            'CancelRun': grpc.unary_unary_rpc_method_handler(
+                    servicer.CancelRun,
+                    request_deserializer=parley_dot_data_dot_v1_dot_data__pb2.CancelRunRequest.FromString,
+                    response_serializer=parley_dot_data_dot_v1_dot_data__pb2.CancelRunResponse.SerializeToString,
+            ),
             'GetRun': grpc.unary_unary_rpc_method_handler(
                     servicer.GetRun,
                     request_deserializer=parley_dot_data_dot_v1_dot_data__pb2.GetRunRequest.FromString,
                     response_serializer=parley_dot_data_dot_v1_dot_data__pb2.GetRunResponse.SerializeToString,
+            ),
+            'ListRuns': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListRuns,
+                    request_deserializer=parley_dot_data_dot_v1_dot_data__pb2.ListRunsRequest.FromString,
+                    response_serializer=parley_dot_data_dot_v1_dot_data__pb2.ListRunsResponse.SerializeToString,
+            ),
+            'ListDeadLetters': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListDeadLetters,
+                    request_deserializer=parley_dot_data_dot_v1_dot_data__pb2.ListDeadLettersRequest.FromString,
+                    response_serializer=parley_dot_data_dot_v1_dot_data__pb2.ListDeadLettersResponse.SerializeToString,
+            ),
+            'RetryDeadLetter': grpc.unary_unary_rpc_method_handler(
+                    servicer.RetryDeadLetter,
+                    request_deserializer=parley_dot_data_dot_v1_dot_data__pb2.RetryDeadLetterRequest.FromString,
+                    response_serializer=parley_dot_data_dot_v1_dot_data__pb2.RetryDeadLetterResponse.SerializeToString,
+            ),
+            'DropDeadLetter': grpc.unary_unary_rpc_method_handler(
+                    servicer.DropDeadLetter,
+                    request_deserializer=parley_dot_data_dot_v1_dot_data__pb2.DropDeadLetterRequest.FromString,
+                    response_serializer=parley_dot_data_dot_v1_dot_data__pb2.DropDeadLetterResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -434,7 +701,11 @@ def add_RunServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class RunService:
-    """Runs: one user message and what answers it. Called by the chat service, with the user's token or one delegated from it.
+    """Runs: one user message and what answers it. Called by the chat service: with the user's token or one delegated from it, or, where it says
+    so, with the service's own.
+
+    A run is owned by one instance at a time. Its lease and its fence say which: every write of an owner carries the fence, and after another
+    instance has claimed the run the old fence is refused with FAILED_PRECONDITION (STALE_FENCE). Leases are by the database's clock.
     """
 
     @staticmethod
@@ -454,6 +725,60 @@ class RunService:
             '/parley.data.v1.RunService/BeginRun',
             parley_dot_data_dot_v1_dot_data__pb2.BeginRunRequest.SerializeToString,
             parley_dot_data_dot_v1_dot_data__pb2.BeginRunResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ClaimRuns(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/parley.data.v1.RunService/ClaimRuns',
+            parley_dot_data_dot_v1_dot_data__pb2.ClaimRunsRequest.SerializeToString,
+            parley_dot_data_dot_v1_dot_data__pb2.ClaimRunsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def LoadRun(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/parley.data.v1.RunService/LoadRun',
+            parley_dot_data_dot_v1_dot_data__pb2.LoadRunRequest.SerializeToString,
+            parley_dot_data_dot_v1_dot_data__pb2.LoadRunResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -492,6 +817,60 @@ class RunService:
             _registered_method=True)
 
     @staticmethod
+    def ReleaseRun(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/parley.data.v1.RunService/ReleaseRun',
+            parley_dot_data_dot_v1_dot_data__pb2.ReleaseRunRequest.SerializeToString,
+            parley_dot_data_dot_v1_dot_data__pb2.ReleaseRunResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RetryRun(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/parley.data.v1.RunService/RetryRun',
+            parley_dot_data_dot_v1_dot_data__pb2.RetryRunRequest.SerializeToString,
+            parley_dot_data_dot_v1_dot_data__pb2.RetryRunResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def FinishRun(request,
             target,
             options=(),
@@ -519,6 +898,33 @@ class RunService:
             _registered_method=True)
 
     @staticmethod
+    def CancelRun(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/parley.data.v1.RunService/CancelRun',
+            parley_dot_data_dot_v1_dot_data__pb2.CancelRunRequest.SerializeToString,
+            parley_dot_data_dot_v1_dot_data__pb2.CancelRunResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def GetRun(request,
             target,
             options=(),
@@ -535,6 +941,114 @@ class RunService:
             '/parley.data.v1.RunService/GetRun',
             parley_dot_data_dot_v1_dot_data__pb2.GetRunRequest.SerializeToString,
             parley_dot_data_dot_v1_dot_data__pb2.GetRunResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListRuns(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/parley.data.v1.RunService/ListRuns',
+            parley_dot_data_dot_v1_dot_data__pb2.ListRunsRequest.SerializeToString,
+            parley_dot_data_dot_v1_dot_data__pb2.ListRunsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListDeadLetters(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/parley.data.v1.RunService/ListDeadLetters',
+            parley_dot_data_dot_v1_dot_data__pb2.ListDeadLettersRequest.SerializeToString,
+            parley_dot_data_dot_v1_dot_data__pb2.ListDeadLettersResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RetryDeadLetter(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/parley.data.v1.RunService/RetryDeadLetter',
+            parley_dot_data_dot_v1_dot_data__pb2.RetryDeadLetterRequest.SerializeToString,
+            parley_dot_data_dot_v1_dot_data__pb2.RetryDeadLetterResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DropDeadLetter(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/parley.data.v1.RunService/DropDeadLetter',
+            parley_dot_data_dot_v1_dot_data__pb2.DropDeadLetterRequest.SerializeToString,
+            parley_dot_data_dot_v1_dot_data__pb2.DropDeadLetterResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -47,6 +47,10 @@ class ConversationServiceStub:
     """Lists the caller's conversations, the most recently active first.
     Errors: INVALID_ARGUMENT for a page_size outside 0-100 or a page_token that this RPC did not give out.
     """
+    SearchConversations: _grpc.UnaryUnaryMultiCallable[_data_pb2.SearchConversationsRequest, _data_pb2.SearchConversationsResponse]
+    """Searches the titles and the visible text of the caller's conversations, the best match first and each conversation once.
+    Errors: INVALID_ARGUMENT for a query outside 1-200 characters, a page_size outside 0-100 or a page_token that this RPC did not give out.
+    """
     UpdateConversation: _grpc.UnaryUnaryMultiCallable[_data_pb2.UpdateConversationRequest, _data_pb2.UpdateConversationResponse]
     """Renames a conversation.
     Errors: INVALID_ARGUMENT for a title outside 1-200 characters; NOT_FOUND (CONVERSATION_NOT_FOUND).
@@ -55,8 +59,13 @@ class ConversationServiceStub:
     """Deletes a conversation with its messages and runs.
     Errors: NOT_FOUND (CONVERSATION_NOT_FOUND).
     """
+    SelectBranch: _grpc.UnaryUnaryMultiCallable[_data_pb2.SelectBranchRequest, _data_pb2.SelectBranchResponse]
+    """Puts a conversation on the branch that a message is on: the newest one below it, if it has any.
+    Errors: NOT_FOUND (CONVERSATION_NOT_FOUND, MESSAGE_NOT_FOUND).
+    """
     ListMessages: _grpc.UnaryUnaryMultiCallable[_data_pb2.ListMessagesRequest, _data_pb2.ListMessagesResponse]
-    """Lists the messages of a conversation, oldest first; the first page holds the newest ones, the next page those before them.
+    """Lists the messages of the branch a conversation is on, oldest first; the first page holds the newest ones, the next page those before
+    them. A page token stays on the branch it was given out on.
     Errors: INVALID_ARGUMENT as for ListConversations; NOT_FOUND (CONVERSATION_NOT_FOUND).
     """
 
@@ -79,6 +88,10 @@ class ConversationServiceAsyncStub(ConversationServiceStub):
     """Lists the caller's conversations, the most recently active first.
     Errors: INVALID_ARGUMENT for a page_size outside 0-100 or a page_token that this RPC did not give out.
     """
+    SearchConversations: _aio.UnaryUnaryMultiCallable[_data_pb2.SearchConversationsRequest, _data_pb2.SearchConversationsResponse]  # type: ignore[assignment]
+    """Searches the titles and the visible text of the caller's conversations, the best match first and each conversation once.
+    Errors: INVALID_ARGUMENT for a query outside 1-200 characters, a page_size outside 0-100 or a page_token that this RPC did not give out.
+    """
     UpdateConversation: _aio.UnaryUnaryMultiCallable[_data_pb2.UpdateConversationRequest, _data_pb2.UpdateConversationResponse]  # type: ignore[assignment]
     """Renames a conversation.
     Errors: INVALID_ARGUMENT for a title outside 1-200 characters; NOT_FOUND (CONVERSATION_NOT_FOUND).
@@ -87,8 +100,13 @@ class ConversationServiceAsyncStub(ConversationServiceStub):
     """Deletes a conversation with its messages and runs.
     Errors: NOT_FOUND (CONVERSATION_NOT_FOUND).
     """
+    SelectBranch: _aio.UnaryUnaryMultiCallable[_data_pb2.SelectBranchRequest, _data_pb2.SelectBranchResponse]  # type: ignore[assignment]
+    """Puts a conversation on the branch that a message is on: the newest one below it, if it has any.
+    Errors: NOT_FOUND (CONVERSATION_NOT_FOUND, MESSAGE_NOT_FOUND).
+    """
     ListMessages: _aio.UnaryUnaryMultiCallable[_data_pb2.ListMessagesRequest, _data_pb2.ListMessagesResponse]  # type: ignore[assignment]
-    """Lists the messages of a conversation, oldest first; the first page holds the newest ones, the next page those before them.
+    """Lists the messages of the branch a conversation is on, oldest first; the first page holds the newest ones, the next page those before
+    them. A page token stays on the branch it was given out on.
     Errors: INVALID_ARGUMENT as for ListConversations; NOT_FOUND (CONVERSATION_NOT_FOUND).
     """
 
@@ -128,6 +146,16 @@ class ConversationServiceServicer(metaclass=_abc_1.ABCMeta):
         """
 
     @_abc_1.abstractmethod
+    def SearchConversations(
+        self,
+        request: _data_pb2.SearchConversationsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_data_pb2.SearchConversationsResponse, _abc.Awaitable[_data_pb2.SearchConversationsResponse]]:
+        """Searches the titles and the visible text of the caller's conversations, the best match first and each conversation once.
+        Errors: INVALID_ARGUMENT for a query outside 1-200 characters, a page_size outside 0-100 or a page_token that this RPC did not give out.
+        """
+
+    @_abc_1.abstractmethod
     def UpdateConversation(
         self,
         request: _data_pb2.UpdateConversationRequest,
@@ -148,73 +176,183 @@ class ConversationServiceServicer(metaclass=_abc_1.ABCMeta):
         """
 
     @_abc_1.abstractmethod
+    def SelectBranch(
+        self,
+        request: _data_pb2.SelectBranchRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_data_pb2.SelectBranchResponse, _abc.Awaitable[_data_pb2.SelectBranchResponse]]:
+        """Puts a conversation on the branch that a message is on: the newest one below it, if it has any.
+        Errors: NOT_FOUND (CONVERSATION_NOT_FOUND, MESSAGE_NOT_FOUND).
+        """
+
+    @_abc_1.abstractmethod
     def ListMessages(
         self,
         request: _data_pb2.ListMessagesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_data_pb2.ListMessagesResponse, _abc.Awaitable[_data_pb2.ListMessagesResponse]]:
-        """Lists the messages of a conversation, oldest first; the first page holds the newest ones, the next page those before them.
+        """Lists the messages of the branch a conversation is on, oldest first; the first page holds the newest ones, the next page those before
+        them. A page token stays on the branch it was given out on.
         Errors: INVALID_ARGUMENT as for ListConversations; NOT_FOUND (CONVERSATION_NOT_FOUND).
         """
 
 def add_ConversationServiceServicer_to_server(servicer: ConversationServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
 
 class RunServiceStub:
-    """Runs: one user message and what answers it. Called by the chat service, with the user's token or one delegated from it."""
+    """Runs: one user message and what answers it. Called by the chat service: with the user's token or one delegated from it, or, where it says
+    so, with the service's own.
+
+    A run is owned by one instance at a time. Its lease and its fence say which: every write of an owner carries the fence, and after another
+    instance has claimed the run the old fence is refused with FAILED_PRECONDITION (STALE_FENCE). Leases are by the database's clock.
+    """
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> RunServiceAsyncStub: ...
     BeginRun: _grpc.UnaryUnaryMultiCallable[_data_pb2.BeginRunRequest, _data_pb2.BeginRunResponse]
-    """Starts a run in one transaction: checks that the conversation is the caller's (or creates one where none is named), stores the user's
-    message, an empty answer and the run, and returns the newest history that fits. A resend with the same client_message_id and the same
-    content returns the same run, with `existing` set, and stores nothing.
-    Errors: INVALID_ARGUMENT for content outside the message limits; NOT_FOUND (CONVERSATION_NOT_FOUND);
-    ALREADY_EXISTS (CLIENT_MESSAGE_ID_REUSED) when the id came with other content.
+    """Starts a run in one transaction: checks that the conversation is the caller's (or creates one where none is named), that no more runs
+    are active than may be, stores the user's message, an empty answer and the run, and returns the newest history of the branch that fits.
+    A resend with the same client_message_id and the same content returns the same run, with `existing` set, and stores nothing.
+    Errors: INVALID_ARGUMENT for content outside the message limits; NOT_FOUND (CONVERSATION_NOT_FOUND, MESSAGE_NOT_FOUND);
+    ALREADY_EXISTS (CLIENT_MESSAGE_ID_REUSED) when the id came with other content; ABORTED (CONCURRENT_REQUEST, with `run_id` of the run
+    in the way); RESOURCE_EXHAUSTED (QUEUE_FULL) when the user has as many queued runs as may be;
+    FAILED_PRECONDITION (MESSAGE_NOT_FINISHED for a branch at a message that is being written, NOT_INTERRUPTED for one that is whole and
+    cannot be continued).
+    """
+    ClaimRuns: _grpc.UnaryUnaryMultiCallable[_data_pb2.ClaimRunsRequest, _data_pb2.ClaimRunsResponse]
+    """Takes runs that nobody owns: first those whose owner has been silent, then those in the queue, fairly between users. The same run is
+    never given to two callers. A lapsed lease counts only once it has been seen lapsed for `suspicion`, so that an owner who was cut off
+    together with everybody else comes first when the database is back. Needs the permission `run:claim`, which only services have.
+    Errors: PERMISSION_DENIED; INVALID_ARGUMENT.
+    """
+    LoadRun: _grpc.UnaryUnaryMultiCallable[_data_pb2.LoadRunRequest, _data_pb2.LoadRunResponse]
+    """Returns a claimed run with what is stored of it and the history that fits, as BeginRun does.
+    Errors: NOT_FOUND (RUN_NOT_FOUND); FAILED_PRECONDITION (STALE_FENCE, RUN_ENDED).
     """
     CheckpointRun: _grpc.UnaryUnaryMultiCallable[_data_pb2.CheckpointRunRequest, _data_pb2.CheckpointRunResponse]
     """Stores what is visible of a running answer and renews the owner's lease.
     Errors: NOT_FOUND (RUN_NOT_FOUND); FAILED_PRECONDITION (STALE_FENCE) when another owner has the run, (RUN_ENDED) when it has ended.
     """
+    ReleaseRun: _grpc.UnaryUnaryMultiCallable[_data_pb2.ReleaseRunRequest, _data_pb2.ReleaseRunResponse]
+    """Stores what is visible and gives the run back, to be claimed at once: the owner is going away. Does not count as a crash.
+    Errors: as CheckpointRun.
+    """
+    RetryRun: _grpc.UnaryUnaryMultiCallable[_data_pb2.RetryRunRequest, _data_pb2.RetryRunResponse]
+    """Puts a failed try back into the queue, to be claimed after `delay`; after the last try ends the run as failed and makes it a dead letter.
+    Errors: as CheckpointRun.
+    """
     FinishRun: _grpc.UnaryUnaryMultiCallable[_data_pb2.FinishRunRequest, _data_pb2.FinishRunResponse]
     """Ends a run: stores the answer, its usage and the final status. Finishing an ended run again with the same fence changes nothing and
-    returns what is stored.
+    returns what is stored. A background run that fails or is interrupted becomes a dead letter.
     Errors: NOT_FOUND (RUN_NOT_FOUND); FAILED_PRECONDITION (STALE_FENCE).
+    """
+    CancelRun: _grpc.UnaryUnaryMultiCallable[_data_pb2.CancelRunRequest, _data_pb2.CancelRunResponse]
+    """Stores the wish to stop a run. One that nobody owns yet ends at once; the owner of any other learns it from its next checkpoint if not
+    sooner. On an ended run it changes nothing.
+    Errors: NOT_FOUND (RUN_NOT_FOUND).
     """
     GetRun: _grpc.UnaryUnaryMultiCallable[_data_pb2.GetRunRequest, _data_pb2.GetRunResponse]
     """Returns a run with its user message and its answer as far as they are stored.
     Errors: NOT_FOUND (RUN_NOT_FOUND).
     """
+    ListRuns: _grpc.UnaryUnaryMultiCallable[_data_pb2.ListRunsRequest, _data_pb2.ListRunsResponse]
+    """Lists the runs of a conversation in the order in which they began.
+    Errors: INVALID_ARGUMENT for a page_size outside 0-100; NOT_FOUND (CONVERSATION_NOT_FOUND; RUN_NOT_FOUND for `after_run_id`).
+    """
+    ListDeadLetters: _grpc.UnaryUnaryMultiCallable[_data_pb2.ListDeadLettersRequest, _data_pb2.ListDeadLettersResponse]
+    """Lists the background runs of the caller's organization that were given up, the newest first. Needs the permission `run:admin`.
+    Errors: PERMISSION_DENIED; INVALID_ARGUMENT for a page_size outside 0-100 or a page_token that this RPC did not give out.
+    """
+    RetryDeadLetter: _grpc.UnaryUnaryMultiCallable[_data_pb2.RetryDeadLetterRequest, _data_pb2.RetryDeadLetterResponse]
+    """Puts a dead letter back into the queue with all its tries before it. Needs the permission `run:admin`.
+    Errors: PERMISSION_DENIED; NOT_FOUND (DEAD_LETTER_NOT_FOUND).
+    """
+    DropDeadLetter: _grpc.UnaryUnaryMultiCallable[_data_pb2.DropDeadLetterRequest, _data_pb2.DropDeadLetterResponse]
+    """Takes a dead letter off the list; the run stays failed. Needs the permission `run:admin`.
+    Errors: PERMISSION_DENIED; NOT_FOUND (DEAD_LETTER_NOT_FOUND).
+    """
 
 @_typing.type_check_only
 class RunServiceAsyncStub(RunServiceStub):
-    """Runs: one user message and what answers it. Called by the chat service, with the user's token or one delegated from it."""
+    """Runs: one user message and what answers it. Called by the chat service: with the user's token or one delegated from it, or, where it says
+    so, with the service's own.
+
+    A run is owned by one instance at a time. Its lease and its fence say which: every write of an owner carries the fence, and after another
+    instance has claimed the run the old fence is refused with FAILED_PRECONDITION (STALE_FENCE). Leases are by the database's clock.
+    """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     BeginRun: _aio.UnaryUnaryMultiCallable[_data_pb2.BeginRunRequest, _data_pb2.BeginRunResponse]  # type: ignore[assignment]
-    """Starts a run in one transaction: checks that the conversation is the caller's (or creates one where none is named), stores the user's
-    message, an empty answer and the run, and returns the newest history that fits. A resend with the same client_message_id and the same
-    content returns the same run, with `existing` set, and stores nothing.
-    Errors: INVALID_ARGUMENT for content outside the message limits; NOT_FOUND (CONVERSATION_NOT_FOUND);
-    ALREADY_EXISTS (CLIENT_MESSAGE_ID_REUSED) when the id came with other content.
+    """Starts a run in one transaction: checks that the conversation is the caller's (or creates one where none is named), that no more runs
+    are active than may be, stores the user's message, an empty answer and the run, and returns the newest history of the branch that fits.
+    A resend with the same client_message_id and the same content returns the same run, with `existing` set, and stores nothing.
+    Errors: INVALID_ARGUMENT for content outside the message limits; NOT_FOUND (CONVERSATION_NOT_FOUND, MESSAGE_NOT_FOUND);
+    ALREADY_EXISTS (CLIENT_MESSAGE_ID_REUSED) when the id came with other content; ABORTED (CONCURRENT_REQUEST, with `run_id` of the run
+    in the way); RESOURCE_EXHAUSTED (QUEUE_FULL) when the user has as many queued runs as may be;
+    FAILED_PRECONDITION (MESSAGE_NOT_FINISHED for a branch at a message that is being written, NOT_INTERRUPTED for one that is whole and
+    cannot be continued).
+    """
+    ClaimRuns: _aio.UnaryUnaryMultiCallable[_data_pb2.ClaimRunsRequest, _data_pb2.ClaimRunsResponse]  # type: ignore[assignment]
+    """Takes runs that nobody owns: first those whose owner has been silent, then those in the queue, fairly between users. The same run is
+    never given to two callers. A lapsed lease counts only once it has been seen lapsed for `suspicion`, so that an owner who was cut off
+    together with everybody else comes first when the database is back. Needs the permission `run:claim`, which only services have.
+    Errors: PERMISSION_DENIED; INVALID_ARGUMENT.
+    """
+    LoadRun: _aio.UnaryUnaryMultiCallable[_data_pb2.LoadRunRequest, _data_pb2.LoadRunResponse]  # type: ignore[assignment]
+    """Returns a claimed run with what is stored of it and the history that fits, as BeginRun does.
+    Errors: NOT_FOUND (RUN_NOT_FOUND); FAILED_PRECONDITION (STALE_FENCE, RUN_ENDED).
     """
     CheckpointRun: _aio.UnaryUnaryMultiCallable[_data_pb2.CheckpointRunRequest, _data_pb2.CheckpointRunResponse]  # type: ignore[assignment]
     """Stores what is visible of a running answer and renews the owner's lease.
     Errors: NOT_FOUND (RUN_NOT_FOUND); FAILED_PRECONDITION (STALE_FENCE) when another owner has the run, (RUN_ENDED) when it has ended.
     """
+    ReleaseRun: _aio.UnaryUnaryMultiCallable[_data_pb2.ReleaseRunRequest, _data_pb2.ReleaseRunResponse]  # type: ignore[assignment]
+    """Stores what is visible and gives the run back, to be claimed at once: the owner is going away. Does not count as a crash.
+    Errors: as CheckpointRun.
+    """
+    RetryRun: _aio.UnaryUnaryMultiCallable[_data_pb2.RetryRunRequest, _data_pb2.RetryRunResponse]  # type: ignore[assignment]
+    """Puts a failed try back into the queue, to be claimed after `delay`; after the last try ends the run as failed and makes it a dead letter.
+    Errors: as CheckpointRun.
+    """
     FinishRun: _aio.UnaryUnaryMultiCallable[_data_pb2.FinishRunRequest, _data_pb2.FinishRunResponse]  # type: ignore[assignment]
     """Ends a run: stores the answer, its usage and the final status. Finishing an ended run again with the same fence changes nothing and
-    returns what is stored.
+    returns what is stored. A background run that fails or is interrupted becomes a dead letter.
     Errors: NOT_FOUND (RUN_NOT_FOUND); FAILED_PRECONDITION (STALE_FENCE).
+    """
+    CancelRun: _aio.UnaryUnaryMultiCallable[_data_pb2.CancelRunRequest, _data_pb2.CancelRunResponse]  # type: ignore[assignment]
+    """Stores the wish to stop a run. One that nobody owns yet ends at once; the owner of any other learns it from its next checkpoint if not
+    sooner. On an ended run it changes nothing.
+    Errors: NOT_FOUND (RUN_NOT_FOUND).
     """
     GetRun: _aio.UnaryUnaryMultiCallable[_data_pb2.GetRunRequest, _data_pb2.GetRunResponse]  # type: ignore[assignment]
     """Returns a run with its user message and its answer as far as they are stored.
     Errors: NOT_FOUND (RUN_NOT_FOUND).
     """
+    ListRuns: _aio.UnaryUnaryMultiCallable[_data_pb2.ListRunsRequest, _data_pb2.ListRunsResponse]  # type: ignore[assignment]
+    """Lists the runs of a conversation in the order in which they began.
+    Errors: INVALID_ARGUMENT for a page_size outside 0-100; NOT_FOUND (CONVERSATION_NOT_FOUND; RUN_NOT_FOUND for `after_run_id`).
+    """
+    ListDeadLetters: _aio.UnaryUnaryMultiCallable[_data_pb2.ListDeadLettersRequest, _data_pb2.ListDeadLettersResponse]  # type: ignore[assignment]
+    """Lists the background runs of the caller's organization that were given up, the newest first. Needs the permission `run:admin`.
+    Errors: PERMISSION_DENIED; INVALID_ARGUMENT for a page_size outside 0-100 or a page_token that this RPC did not give out.
+    """
+    RetryDeadLetter: _aio.UnaryUnaryMultiCallable[_data_pb2.RetryDeadLetterRequest, _data_pb2.RetryDeadLetterResponse]  # type: ignore[assignment]
+    """Puts a dead letter back into the queue with all its tries before it. Needs the permission `run:admin`.
+    Errors: PERMISSION_DENIED; NOT_FOUND (DEAD_LETTER_NOT_FOUND).
+    """
+    DropDeadLetter: _aio.UnaryUnaryMultiCallable[_data_pb2.DropDeadLetterRequest, _data_pb2.DropDeadLetterResponse]  # type: ignore[assignment]
+    """Takes a dead letter off the list; the run stays failed. Needs the permission `run:admin`.
+    Errors: PERMISSION_DENIED; NOT_FOUND (DEAD_LETTER_NOT_FOUND).
+    """
 
 class RunServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Runs: one user message and what answers it. Called by the chat service, with the user's token or one delegated from it."""
+    """Runs: one user message and what answers it. Called by the chat service: with the user's token or one delegated from it, or, where it says
+    so, with the service's own.
+
+    A run is owned by one instance at a time. Its lease and its fence say which: every write of an owner carries the fence, and after another
+    instance has claimed the run the old fence is refused with FAILED_PRECONDITION (STALE_FENCE). Leases are by the database's clock.
+    """
 
     @_abc_1.abstractmethod
     def BeginRun(
@@ -222,11 +360,36 @@ class RunServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _data_pb2.BeginRunRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_data_pb2.BeginRunResponse, _abc.Awaitable[_data_pb2.BeginRunResponse]]:
-        """Starts a run in one transaction: checks that the conversation is the caller's (or creates one where none is named), stores the user's
-        message, an empty answer and the run, and returns the newest history that fits. A resend with the same client_message_id and the same
-        content returns the same run, with `existing` set, and stores nothing.
-        Errors: INVALID_ARGUMENT for content outside the message limits; NOT_FOUND (CONVERSATION_NOT_FOUND);
-        ALREADY_EXISTS (CLIENT_MESSAGE_ID_REUSED) when the id came with other content.
+        """Starts a run in one transaction: checks that the conversation is the caller's (or creates one where none is named), that no more runs
+        are active than may be, stores the user's message, an empty answer and the run, and returns the newest history of the branch that fits.
+        A resend with the same client_message_id and the same content returns the same run, with `existing` set, and stores nothing.
+        Errors: INVALID_ARGUMENT for content outside the message limits; NOT_FOUND (CONVERSATION_NOT_FOUND, MESSAGE_NOT_FOUND);
+        ALREADY_EXISTS (CLIENT_MESSAGE_ID_REUSED) when the id came with other content; ABORTED (CONCURRENT_REQUEST, with `run_id` of the run
+        in the way); RESOURCE_EXHAUSTED (QUEUE_FULL) when the user has as many queued runs as may be;
+        FAILED_PRECONDITION (MESSAGE_NOT_FINISHED for a branch at a message that is being written, NOT_INTERRUPTED for one that is whole and
+        cannot be continued).
+        """
+
+    @_abc_1.abstractmethod
+    def ClaimRuns(
+        self,
+        request: _data_pb2.ClaimRunsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_data_pb2.ClaimRunsResponse, _abc.Awaitable[_data_pb2.ClaimRunsResponse]]:
+        """Takes runs that nobody owns: first those whose owner has been silent, then those in the queue, fairly between users. The same run is
+        never given to two callers. A lapsed lease counts only once it has been seen lapsed for `suspicion`, so that an owner who was cut off
+        together with everybody else comes first when the database is back. Needs the permission `run:claim`, which only services have.
+        Errors: PERMISSION_DENIED; INVALID_ARGUMENT.
+        """
+
+    @_abc_1.abstractmethod
+    def LoadRun(
+        self,
+        request: _data_pb2.LoadRunRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_data_pb2.LoadRunResponse, _abc.Awaitable[_data_pb2.LoadRunResponse]]:
+        """Returns a claimed run with what is stored of it and the history that fits, as BeginRun does.
+        Errors: NOT_FOUND (RUN_NOT_FOUND); FAILED_PRECONDITION (STALE_FENCE, RUN_ENDED).
         """
 
     @_abc_1.abstractmethod
@@ -240,14 +403,45 @@ class RunServiceServicer(metaclass=_abc_1.ABCMeta):
         """
 
     @_abc_1.abstractmethod
+    def ReleaseRun(
+        self,
+        request: _data_pb2.ReleaseRunRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_data_pb2.ReleaseRunResponse, _abc.Awaitable[_data_pb2.ReleaseRunResponse]]:
+        """Stores what is visible and gives the run back, to be claimed at once: the owner is going away. Does not count as a crash.
+        Errors: as CheckpointRun.
+        """
+
+    @_abc_1.abstractmethod
+    def RetryRun(
+        self,
+        request: _data_pb2.RetryRunRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_data_pb2.RetryRunResponse, _abc.Awaitable[_data_pb2.RetryRunResponse]]:
+        """Puts a failed try back into the queue, to be claimed after `delay`; after the last try ends the run as failed and makes it a dead letter.
+        Errors: as CheckpointRun.
+        """
+
+    @_abc_1.abstractmethod
     def FinishRun(
         self,
         request: _data_pb2.FinishRunRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_data_pb2.FinishRunResponse, _abc.Awaitable[_data_pb2.FinishRunResponse]]:
         """Ends a run: stores the answer, its usage and the final status. Finishing an ended run again with the same fence changes nothing and
-        returns what is stored.
+        returns what is stored. A background run that fails or is interrupted becomes a dead letter.
         Errors: NOT_FOUND (RUN_NOT_FOUND); FAILED_PRECONDITION (STALE_FENCE).
+        """
+
+    @_abc_1.abstractmethod
+    def CancelRun(
+        self,
+        request: _data_pb2.CancelRunRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_data_pb2.CancelRunResponse, _abc.Awaitable[_data_pb2.CancelRunResponse]]:
+        """Stores the wish to stop a run. One that nobody owns yet ends at once; the owner of any other learns it from its next checkpoint if not
+        sooner. On an ended run it changes nothing.
+        Errors: NOT_FOUND (RUN_NOT_FOUND).
         """
 
     @_abc_1.abstractmethod
@@ -258,6 +452,46 @@ class RunServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_data_pb2.GetRunResponse, _abc.Awaitable[_data_pb2.GetRunResponse]]:
         """Returns a run with its user message and its answer as far as they are stored.
         Errors: NOT_FOUND (RUN_NOT_FOUND).
+        """
+
+    @_abc_1.abstractmethod
+    def ListRuns(
+        self,
+        request: _data_pb2.ListRunsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_data_pb2.ListRunsResponse, _abc.Awaitable[_data_pb2.ListRunsResponse]]:
+        """Lists the runs of a conversation in the order in which they began.
+        Errors: INVALID_ARGUMENT for a page_size outside 0-100; NOT_FOUND (CONVERSATION_NOT_FOUND; RUN_NOT_FOUND for `after_run_id`).
+        """
+
+    @_abc_1.abstractmethod
+    def ListDeadLetters(
+        self,
+        request: _data_pb2.ListDeadLettersRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_data_pb2.ListDeadLettersResponse, _abc.Awaitable[_data_pb2.ListDeadLettersResponse]]:
+        """Lists the background runs of the caller's organization that were given up, the newest first. Needs the permission `run:admin`.
+        Errors: PERMISSION_DENIED; INVALID_ARGUMENT for a page_size outside 0-100 or a page_token that this RPC did not give out.
+        """
+
+    @_abc_1.abstractmethod
+    def RetryDeadLetter(
+        self,
+        request: _data_pb2.RetryDeadLetterRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_data_pb2.RetryDeadLetterResponse, _abc.Awaitable[_data_pb2.RetryDeadLetterResponse]]:
+        """Puts a dead letter back into the queue with all its tries before it. Needs the permission `run:admin`.
+        Errors: PERMISSION_DENIED; NOT_FOUND (DEAD_LETTER_NOT_FOUND).
+        """
+
+    @_abc_1.abstractmethod
+    def DropDeadLetter(
+        self,
+        request: _data_pb2.DropDeadLetterRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_data_pb2.DropDeadLetterResponse, _abc.Awaitable[_data_pb2.DropDeadLetterResponse]]:
+        """Takes a dead letter off the list; the run stays failed. Needs the permission `run:admin`.
+        Errors: PERMISSION_DENIED; NOT_FOUND (DEAD_LETTER_NOT_FOUND).
         """
 
 def add_RunServiceServicer_to_server(servicer: RunServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -508,6 +508,7 @@ class Model(_message.Message):
     DEFAULT_FIELD_NUMBER: _builtins.int
     CONTEXT_WINDOW_TOKENS_FIELD_NUMBER: _builtins.int
     MAX_OUTPUT_TOKENS_FIELD_NUMBER: _builtins.int
+    TOOLS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """What a call says."""
     provider: _builtins.str
@@ -522,6 +523,8 @@ class Model(_message.Message):
     """Tokens that prompt and answer may take together."""
     max_output_tokens: _builtins.int
     """Most tokens an answer may take."""
+    tools: _builtins.bool
+    """It can call tools."""
     def __init__(
         self,
         *,
@@ -532,10 +535,11 @@ class Model(_message.Message):
         default: _builtins.bool = ...,
         context_window_tokens: _builtins.int = ...,
         max_output_tokens: _builtins.int = ...,
+        tools: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["alias", b"alias", "context_window_tokens", b"context_window_tokens", "default", b"default", "max_output_tokens", b"max_output_tokens", "name", b"name", "provider", b"provider", "provider_model", b"provider_model"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alias", b"alias", "context_window_tokens", b"context_window_tokens", "default", b"default", "max_output_tokens", b"max_output_tokens", "name", b"name", "provider", b"provider", "provider_model", b"provider_model", "tools", b"tools"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
