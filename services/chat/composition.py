@@ -22,7 +22,9 @@ from runtime.errors import ParleyError
 from runtime.identity import Verifier
 from runtime.server import Server, Servicer
 from services.chat import background
-from services.chat.clients import AuthClient, DataClient, GatewayClient
+from services.chat.auth_client import AuthClient
+from services.chat.data_client import DataClient
+from services.chat.gateway_client import GatewayClient
 from services.chat.runs import Runs
 from services.chat.servicer import ChatServicer
 from services.chat.signals import RedisSignals

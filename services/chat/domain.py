@@ -77,9 +77,19 @@ class NotStopped(Unavailable):
         super().__init__("The run could not be stopped just now; try again.", retry_after_s=1)
 
 
-class RunStatus(StrEnum):
-    """Where a run stands; all but RUNNING are final."""
+class RunMoved(Unavailable):
+    """Another instance has taken the run over."""
 
+    reason = "RUN_MOVED"
+
+    def __init__(self) -> None:
+        super().__init__("The answer goes on elsewhere; watch it from where you are.", retry_after_s=0.2)
+
+
+class RunStatus(StrEnum):
+    """Where a run stands; all but QUEUED and RUNNING are final."""
+
+    QUEUED = "queued"
     RUNNING = "running"
     COMPLETED = "completed"
     CANCELLED = "cancelled"
@@ -112,8 +122,43 @@ class Thinking:
     """The model has been asked; always the third event."""
 
 
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """What the run is doing, in words for the user; the first one of a step opens it."""
+
+    step: int
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class ToolUse:
+    """The model calls a tool; `input_json` is a JSON object as text."""
+
+    tool_call_id: str
+    name: str
+    input_json: str
+
+
+@dataclass(frozen=True, slots=True)
+class ToolResult:
+    """A tool has answered, or `is_error`: it has not, and `content` says why."""
+
+    tool_call_id: str
+    name: str
+    content: str
+    is_error: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Reset:
+    """A step is done again: of the text only the first `offset` code points count, and nothing else that the step had written."""
+
+    step: int
+    offset: int
+
+
 class Text(NamedTuple):
-    """More of the answer, which begins at `offset` in it, in code points."""
+    """More of the answer, which begins at `offset` in it, in code points, and takes the place of whatever stood from there on."""
 
     delta: str
     offset: int
@@ -143,6 +188,7 @@ class Done:
 
     status: RunStatus
     message_id: str
+    model: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,11 +201,11 @@ class Failed:
     retry_after_s: float | None = None
 
 
-Kind = RunStarted | UserMessage | Thinking | Text | Reasoning | Usage | Done | Failed
+Kind = RunStarted | UserMessage | Thinking | Progress | Text | Reasoning | ToolUse | ToolResult | Reset | Usage | Done | Failed
 
 
 class Event(NamedTuple):
-    """One entry of a run's log; `seq` counts from 1 without gaps."""
+    """One entry of a run's log; `seq` counts from 1, without gaps but where a lost log was made anew from what is stored."""
 
     seq: int
     kind: Kind
@@ -170,18 +216,23 @@ class PartKind(StrEnum):
 
     TEXT = "text"
     REASONING = "reasoning"
+    TOOL_USE = "tool_use"
+    TOOL_RESULT = "tool_result"
 
 
 class Part(NamedTuple):
-    """One piece of an answer."""
+    """One piece of an answer; of a tool's call `text` is the arguments' JSON, of its result what it said."""
 
     kind: PartKind
     text: str
+    tool_call_id: str = ""
+    name: str = ""
+    is_error: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """A run as it stands; `ended_at` is None while it runs."""
+    """A run as it stands; `ended_at` is None while it runs, `response_model` empty until it is known who answered."""
 
     id: str
     conversation_id: str
@@ -192,6 +243,7 @@ class Run:
     error_reason: str
     created_at: datetime
     ended_at: datetime | None
+    response_model: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,7 +259,11 @@ class Stored:
         last_seq: Of the last event that is stored: that `parts` hold while it runs, the run's last one after its end.
         fence: Generation of the owner.
         owner: Name of the instance that owns it.
-        lease_expires_at: Seconds since the epoch; None after the end.
+        lease_expires_at: Seconds since the epoch; None while it is queued and after the end.
+        tries: How often it has been tried.
+        max_tries: How often it may be.
+        takeovers: How often it has been taken over from an owner that had gone silent.
+        cancel_requested: Somebody wants it stopped.
     """
 
     run: Run
@@ -219,3 +275,7 @@ class Stored:
     fence: int
     owner: str
     lease_expires_at: float | None
+    tries: int = 1
+    max_tries: int = 1
+    takeovers: int = 0
+    cancel_requested: bool = False

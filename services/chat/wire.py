@@ -11,11 +11,15 @@ from services.chat.domain import (
     Done,
     Event,
     Failed,
+    Progress,
     Reasoning,
+    Reset,
     RunStarted,
     RunStatus,
     Text,
     Thinking,
+    ToolResult,
+    ToolUse,
     Usage,
     UserMessage,
 )
@@ -26,6 +30,7 @@ if TYPE_CHECKING:
     from services.chat.domain import Kind, Run
 
 _STATUSES = {
+    RunStatus.QUEUED: chat_pb2.RUN_STATUS_QUEUED,
     RunStatus.RUNNING: chat_pb2.RUN_STATUS_RUNNING,
     RunStatus.COMPLETED: chat_pb2.RUN_STATUS_COMPLETED,
     RunStatus.CANCELLED: chat_pb2.RUN_STATUS_CANCELLED,
@@ -63,6 +68,7 @@ def run_pb(run: Run) -> chat_pb2.Run:
         error_reason=run.error_reason,
         create_time=timestamp(run.created_at),
         end_time=None if run.ended_at is None else timestamp(run.ended_at),
+        response_model=run.response_model,
     )
 
 
@@ -111,6 +117,24 @@ def _message_of(message: chat_pb2.UserMessage) -> UserMessage:
     return UserMessage(message.message_id, message.content, message.create_time.ToDatetime(UTC))
 
 
+def _tool_use_pb(kind: ToolUse) -> chat_pb2.ToolUse:
+    return chat_pb2.ToolUse(tool_call_id=kind.tool_call_id, name=kind.name, input_json=kind.input_json)
+
+
+def _tool_result_pb(kind: ToolResult) -> chat_pb2.ToolResult:
+    return chat_pb2.ToolResult(
+        tool_call_id=kind.tool_call_id, name=kind.name, content=kind.content, is_error=kind.is_error
+    )
+
+
+def _tool_result_of(result: chat_pb2.ToolResult) -> ToolResult:
+    return ToolResult(result.tool_call_id, result.name, result.content, result.is_error)
+
+
+def _done_pb(kind: Done) -> chat_pb2.Done:
+    return chat_pb2.Done(status=_STATUSES[kind.status], message_id=kind.message_id, model=kind.model)
+
+
 def _failed_pb(kind: Failed) -> chat_pb2.Error:
     return chat_pb2.Error(
         reason=kind.reason, message=kind.message, request_id=kind.request_id, retry_after_s=kind.retry_after_s
@@ -126,9 +150,13 @@ _TO_PB: dict[type[Kind], tuple[str, Callable[[Any], Any]]] = {
     RunStarted: ("run", _started_pb),
     UserMessage: ("user_message", _message_pb),
     Thinking: ("thinking", lambda _: chat_pb2.Thinking()),
+    Progress: ("progress", lambda kind: chat_pb2.Progress(step=kind.step, message=kind.message)),
     Reasoning: ("reasoning", lambda kind: chat_pb2.Reasoning(delta=kind.delta)),
+    ToolUse: ("tool_use", _tool_use_pb),
+    ToolResult: ("tool_result", _tool_result_pb),
+    Reset: ("reset", lambda kind: chat_pb2.Reset(step=kind.step, offset=kind.offset)),
     Usage: ("usage", _usage_pb),
-    Done: ("done", lambda kind: chat_pb2.Done(status=_STATUSES[kind.status], message_id=kind.message_id)),
+    Done: ("done", _done_pb),
     Failed: ("error", _failed_pb),
 }
 
@@ -137,8 +165,12 @@ _FROM_PB: dict[str, Callable[[Any], Kind]] = {
     "user_message": _message_of,
     "thinking": lambda _: Thinking(),
     "text": lambda text: Text(text.delta, text.offset),
+    "progress": lambda progress: Progress(progress.step, progress.message),
     "reasoning": lambda reasoning: Reasoning(reasoning.delta),
+    "tool_use": lambda use: ToolUse(use.tool_call_id, use.name, use.input_json),
+    "tool_result": _tool_result_of,
+    "reset": lambda reset: Reset(reset.step, reset.offset),
     "usage": _usage_of,
-    "done": lambda done: Done(_STATUS_OF[done.status], done.message_id),
+    "done": lambda done: Done(_STATUS_OF[done.status], done.message_id, done.model),
     "error": _failed_of,
 }
