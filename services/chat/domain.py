@@ -201,7 +201,20 @@ class Failed:
     retry_after_s: float | None = None
 
 
-Kind = RunStarted | UserMessage | Thinking | Progress | Text | Reasoning | ToolUse | ToolResult | Reset | Usage | Done | Failed
+Kind = (
+    RunStarted
+    | UserMessage
+    | Thinking
+    | Progress
+    | Text
+    | Reasoning
+    | ToolUse
+    | ToolResult
+    | Reset
+    | Usage
+    | Done
+    | Failed
+)
 
 
 class Event(NamedTuple):

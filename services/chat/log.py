@@ -3,21 +3,33 @@
 from __future__ import annotations
 
 import asyncio
-from array import array
 from bisect import bisect_right
 from typing import TYPE_CHECKING
 
-from services.chat.domain import Done, Event, Failed, Part, PartKind, Reasoning, Text
+from services.chat.answer import Answer
+from services.chat.domain import (
+    Done,
+    Event,
+    Failed,
+    PartKind,
+    Progress,
+    Reasoning,
+    Reset,
+    RunMoved,
+    Text,
+    ToolResult,
+    ToolUse,
+)
+from services.chat.stretch import Stretch
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Iterator
+    from collections.abc import AsyncGenerator, Iterable
 
-    from services.chat.domain import Kind
+    from services.chat.domain import Kind, Part
 
 BATCH_MAX_EVENTS = 5_000
 BATCH_MAX_CHARS = 500_000
 """A batch must fit into a message that any gRPC client takes (4 MiB)."""
-_LOOSE_PIECES = 256
 
 
 class RunLog:
@@ -27,41 +39,89 @@ class RunLog:
     that is slow finds more at its next turn and costs nobody else anything. Neighbouring deltas are kept as one text and the places
     where they end, so that memory grows with the answer and not with the number of events, and still every event is given back as it was.
 
+    While the log is held, watchers are shown only what the tail has confirmed: an owner that may have lost its run must not show what
+    the next one cannot know of. Once it has moved, they are sent to where it goes on.
+
     Attributes:
         last_seq: Number of the newest event; 0: there is none.
         ended: The newest event is the run's last.
+        answer: What of the events counts.
     """
 
-    __slots__ = ("_blocks", "_firsts", "_text_chars", "_waiting", "ended", "last_seq")
+    __slots__ = (
+        "_blocks",
+        "_confirmed",
+        "_firsts",
+        "_held",
+        "_moved",
+        "_stretch",
+        "_text_chars",
+        "_waiting",
+        "answer",
+        "ended",
+        "last_seq",
+    )
 
     def __init__(self) -> None:
         self.last_seq = 0
         self.ended = False
-        self._blocks: list[_Stretch | Event] = []
+        self.answer = Answer()
+        self._blocks: list[Stretch | Event] = []
         self._firsts: list[int] = []
+        self._stretch: Stretch | None = None
         self._text_chars = 0
         self._waiting: list[asyncio.Future[None]] = []
+        self._confirmed = 0
+        self._held = False
+        self._moved = False
 
     def append(self, kind: Kind) -> None:
-        """Appends an event; the offset of a text is made here."""
+        """Appends an event. A text whose offset is not where the text ends takes the place of what stood from there on."""
         if isinstance(kind, Text):
+            if kind.offset != self._text_chars:
+                self.answer.cut(kind.offset)
+                self._text_chars = kind.offset
+                self._stretch = None
             self.write(kind.delta)
         elif isinstance(kind, Reasoning):
             self.think(kind.delta)
         else:
             self.last_seq += 1
+            self._stretch = None
             self._firsts.append(self.last_seq)
             self._blocks.append(Event(self.last_seq, kind))
             self.ended = isinstance(kind, Done | Failed)
+            self._note(kind)
 
     def write(self, delta: str) -> None:
-        """Appends a text event."""
-        self._stretch(PartKind.TEXT, self._text_chars).add(delta)
+        """Appends a text event; its offset is where the text ends."""
+        stretch = self._stretch
+        if stretch is None or stretch.kind is not PartKind.TEXT:
+            stretch = self._begin(PartKind.TEXT)
+        self.last_seq += 1
+        stretch.add(delta)
         self._text_chars += len(delta)
 
     def think(self, delta: str) -> None:
         """Appends a reasoning event."""
-        self._stretch(PartKind.REASONING, 0).add(delta)
+        stretch = self._stretch
+        if stretch is None or stretch.kind is not PartKind.REASONING:
+            stretch = self._begin(PartKind.REASONING)
+        self.last_seq += 1
+        stretch.add(delta)
+
+    def load(self, events: Iterable[Event]) -> None:
+        """Appends events with the numbers they have; between them, and only here, there may be gaps.
+
+        Raises: ValueError: the numbers do not grow.
+        """
+        for seq, kind in events:
+            if seq <= self.last_seq:
+                raise ValueError(f"event {seq} after event {self.last_seq}")
+            if seq != self.last_seq + 1:
+                self.last_seq = seq - 1
+                self._stretch = None
+            self.append(kind)
 
     def announce(self) -> None:
         """Wakes the watchers."""
@@ -70,15 +130,42 @@ class RunLog:
             if not future.done():
                 future.set_result(None)
 
+    def hold(self) -> None:
+        """From now on shows only what has been confirmed."""
+        self._held = True
+
+    def confirm(self, seq: int) -> None:
+        """Takes note that the tail holds everything up to a position."""
+        if seq > self._confirmed:
+            self._confirmed = seq
+            if self._held:
+                self.announce()
+
+    def release(self) -> None:
+        """Shows everything again."""
+        if self._held:
+            self._held = False
+            self.announce()
+
+    def move(self) -> None:
+        """Sends the watchers elsewhere once they have seen what is shown here."""
+        self._moved = True
+        self.announce()
+
     def after(self, seq: int) -> list[Event]:
-        """Returns the events after a position, in order; fewer than all where they are more than one batch may hold."""
+        """Returns the events after a position that may be shown, in order; fewer than all where they are more than one batch may hold."""
+        events = self.unsent(seq)
+        return [event for event in events if event.seq <= self._confirmed] if self._held else events
+
+    def unsent(self, seq: int) -> list[Event]:
+        """Returns the events after a position, whether they may be shown or not: for the tail. Otherwise as `after`."""
         if seq >= self.last_seq:
             return []
         events: list[Event] = []
         chars = 0
         first = max(bisect_right(self._firsts, seq + 1) - 1, 0)
         for block in self._blocks[first:]:
-            for event in block.events(seq) if isinstance(block, _Stretch) else (block,):
+            for event in block.events(seq) if isinstance(block, Stretch) else (block,) if block.seq > seq else ():
                 events.append(event)
                 chars += len(event.kind.delta) if isinstance(event.kind, Text | Reasoning) else 0
                 if len(events) >= BATCH_MAX_EVENTS or chars >= BATCH_MAX_CHARS:
@@ -99,67 +186,46 @@ class RunLog:
         """Replays the events after a position, then follows the log to its end.
 
         Yields: at least one event, in order.
+        Raises: RunMoved: another instance goes on with it.
         """
         while True:
             events = self.after(seq)
             if events:
                 yield events
                 seq = events[-1].seq
-            elif self.ended:
+            elif self.ended and seq >= self.last_seq:
                 return
+            elif self._moved:
+                raise RunMoved
             else:
                 await self.changed()
 
     def parts(self) -> tuple[Part, ...]:
-        """Returns what has been written so far, in order."""
-        return tuple(Part(block.kind, block.text()) for block in self._blocks if isinstance(block, _Stretch))
+        """Returns what has been written so far and still counts, in order."""
+        return self.answer.parts()
 
     @property
     def text_chars(self) -> int:
         """Length of the visible text in code points."""
         return self._text_chars
 
-    def _stretch(self, kind: PartKind, offset: int) -> _Stretch:
-        self.last_seq += 1
-        block = self._blocks[-1] if self._blocks else None
-        if isinstance(block, _Stretch) and block.kind is kind:
-            return block
-        stretch = _Stretch(kind, self.last_seq, offset)
-        self._firsts.append(self.last_seq)
+    def _begin(self, kind: PartKind) -> Stretch:
+        first_seq = self.last_seq + 1
+        stretch = Stretch(kind, first_seq, self._text_chars)
+        self._firsts.append(first_seq)
         self._blocks.append(stretch)
+        self._stretch = stretch
+        self.answer.begin(stretch)
         return stretch
 
-
-class _Stretch:
-    """Neighbouring deltas of one kind; the newest ones loose, the older ones joined."""
-
-    __slots__ = ("_ends", "_first_seq", "_joined", "_loose", "_offset", "kind")
-
-    def __init__(self, kind: PartKind, first_seq: int, offset: int) -> None:
-        self.kind = kind
-        self._first_seq = first_seq
-        self._offset = offset
-        self._ends = array("I")
-        self._joined = ""
-        self._loose: list[str] = []
-
-    def add(self, delta: str) -> None:
-        self._ends.append((self._ends[-1] if self._ends else 0) + len(delta))
-        self._loose.append(delta)
-        if len(self._loose) >= _LOOSE_PIECES:
-            self.text()
-
-    def text(self) -> str:
-        if self._loose:
-            self._joined += "".join(self._loose)
-            self._loose.clear()
-        return self._joined
-
-    def events(self, seq: int) -> Iterator[Event]:
-        """Yields the events after a position."""
-        joined = len(self._ends) - len(self._loose)
-        for index in range(max(seq + 1 - self._first_seq, 0), len(self._ends)):
-            start = self._ends[index - 1] if index else 0
-            delta = self._joined[start : self._ends[index]] if index < joined else self._loose[index - joined]
-            kind = Text(delta, self._offset + start) if self.kind is PartKind.TEXT else Reasoning(delta)
-            yield Event(self._first_seq + index, kind)
+    def _note(self, kind: Kind) -> None:
+        """Tells the answer of an event that changes it otherwise than by a delta."""
+        if isinstance(kind, ToolUse):
+            self.answer.use(kind)
+        elif isinstance(kind, ToolResult):
+            self.answer.result(kind, self._text_chars)
+        elif isinstance(kind, Progress):
+            self.answer.progress(kind, self._text_chars)
+        elif isinstance(kind, Reset):
+            self.answer.reset(kind.offset)
+            self._text_chars = min(self._text_chars, kind.offset)

@@ -1,0 +1,61 @@
+"""Neighbouring deltas of one kind, kept as one text and the places where they end."""
+
+from __future__ import annotations
+
+from array import array
+from typing import TYPE_CHECKING
+
+from services.chat.domain import Event, PartKind, Reasoning, Text
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_LOOSE_PIECES = 256
+
+
+class Stretch:
+    """Deltas with consecutive numbers; the newest ones loose, the older ones joined.
+
+    Args:
+        kind: TEXT or REASONING.
+        first_seq: Number of the first delta.
+        offset: Where a text begins in the answer, in code points.
+    """
+
+    __slots__ = ("_ends", "_joined", "_loose", "_offset", "first_seq", "kind")
+
+    def __init__(self, kind: PartKind, first_seq: int, offset: int) -> None:
+        self.kind = kind
+        self.first_seq = first_seq
+        self._offset = offset
+        self._ends = array("I")
+        self._joined = ""
+        self._loose: list[str] = []
+
+    def add(self, delta: str) -> None:
+        """Appends a delta."""
+        self._ends.append((self._ends[-1] if self._ends else 0) + len(delta))
+        self._loose.append(delta)
+        if len(self._loose) >= _LOOSE_PIECES:
+            self.text()
+
+    def text(self) -> str:
+        """Returns the deltas joined."""
+        if self._loose:
+            self._joined += "".join(self._loose)
+            self._loose.clear()
+        return self._joined
+
+    @property
+    def chars(self) -> int:
+        """Length of the joined text in code points."""
+        return self._ends[-1] if self._ends else 0
+
+    def events(self, seq: int) -> Iterator[Event]:
+        """Yields the events after a position."""
+        joined = len(self._ends) - len(self._loose)
+        for index in range(max(seq + 1 - self.first_seq, 0), len(self._ends)):
+            start = self._ends[index - 1] if index else 0
+            delta = self._joined[start : self._ends[index]] if index < joined else self._loose[index - joined]
+            kind = Text(delta, self._offset + start) if self.kind is PartKind.TEXT else Reasoning(delta)
+            yield Event(self.first_seq + index, kind)
