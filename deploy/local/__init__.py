@@ -4,6 +4,7 @@ run            `make run`: up, the one URL, down on a signal
 trace          `make trace`: the last turn's waterfall
 settings       what the environment tells the launcher
 stack          all parts under one supervisor: start by health, stop in order
+addresses      who listens where, with one instance of each service or several
 topology       the table of processes: command, environment, who waits for whom
 unit           kinds of parts: service, store, migration
 member         keeps one part alive, with a growing pause

@@ -16,8 +16,9 @@ if TYPE_CHECKING:
 
     from deploy.local.unit import Unit
 
+LONGEST_PAUSE_S = 30.0
+"""Most seconds between a part's end and its next start, however often it has ended."""
 _FIRST_PAUSE_S = 1.0
-_LONGEST_PAUSE_S = 30.0
 _FORGIVEN_AFTER_S = 60.0
 _FIRST_ATTEMPTS = 2
 
@@ -49,6 +50,7 @@ class Member:
         unit: Unit,
         on_change: Callable[[Member], None],
         *,
+        longest_pause_s: float = LONGEST_PAUSE_S,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
@@ -57,6 +59,7 @@ class Member:
         Args:
             unit: The part.
             on_change: Called with this after each change of state.
+            longest_pause_s: Most seconds between its end and its next start.
             clock: Seconds, monotonic.
             sleep: Waits for seconds.
         """
@@ -65,6 +68,7 @@ class Member:
         self.detail = ""
         self.took_s = 0.0
         self._on_change = on_change
+        self._longest_pause_s = longest_pause_s
         self._clock = clock
         self._sleep = sleep
         self._watch: asyncio.Task[None] | None = None
@@ -119,17 +123,18 @@ class Member:
         self._to(State.READY)
 
     async def _keep_alive(self) -> None:
-        pause_s = _FIRST_PAUSE_S
+        first_pause_s = min(_FIRST_PAUSE_S, self._longest_pause_s)
+        pause_s = first_pause_s
         fault = ""
         while (process := self.unit.process) is not None:
             since = self._clock()
             status = await process.wait()
             if self._clock() - since > _FORGIVEN_AFTER_S:
-                pause_s = _FIRST_PAUSE_S
+                pause_s = first_pause_s
             self._to(State.RESTARTING, f"{fault or f'ended with status {status}'}; starts again in {pause_s:.0f} s")
             fault = ""
             await self._sleep(pause_s)
-            pause_s = min(pause_s * 2, _LONGEST_PAUSE_S)
+            pause_s = min(pause_s * 2, self._longest_pause_s)
             try:
                 await self._start_once()
             except StartError:

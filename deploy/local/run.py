@@ -67,9 +67,11 @@ async def _announce(stack: Stack, progress: Progress) -> None:
     """Says the one URL a person needs, and where else to look."""
     progress.say()
     progress.say(f"Parley is ready: {stack.edge_url}", "bold green")
+    for another in stack.edge_urls[1:]:
+        progress.say(f"  also    {another}")
     progress.say(f"  traces  {stack.traces_url or 'sent to ' + _traces_elsewhere(os.environ)}")
     progress.say(f"  logs    {stack.home.logs}")
-    providers = _providers(stack.home.log("gateway"))
+    providers = _providers(stack.home.log(stack.instances("gateway")[0]))
     if providers == ["demo"]:
         progress.say("  models  no provider was found: a demo answers, which is not a language model.", "yellow")
         progress.say("          Set OPENAI_API_KEY, ANTHROPIC_API_KEY or another provider's key to use one.", "yellow")

@@ -25,6 +25,8 @@ class Settings:
     """Address the edge listens on; everything else listens on loopback."""
     port: int = at_least(0, default=8080)
     """Port of the edge; 0 takes a free one."""
+    replicas: int = at_least(1, default=1)
+    """How many instances of each service run; the second edge takes the next free port."""
     database_url: Secret | None = None
     """URL of a real Postgres, as the owner of its database, instead of the embedded one."""
     redis_url: Secret | None = None

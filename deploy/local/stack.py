@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import datetime as dt
+import itertools
 import os
 from typing import TYPE_CHECKING, Any, Self
 
 from deploy.local import topology
+from deploy.local.addresses import SERVICES, Addresses, instances, service_of
 from deploy.local.home import Home
-from deploy.local.member import Member, State
+from deploy.local.member import LONGEST_PAUSE_S, Member, State
 from deploy.local.ports import is_free
 from deploy.local.postgres import EmbeddedPostgres
 from deploy.local.redis import EmbeddedRedis
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from deploy.local.settings import Settings
-    from deploy.local.unit import Unit
+    from deploy.local.unit import ProcessSpec, Unit
 
 
 class Stack:
@@ -31,10 +33,13 @@ class Stack:
             await stack.kill("chat")
             await stack.ready("chat")
 
+    With `Settings(replicas=2)` there are two instances of each service, named `chat-1` and `chat-2`.
+
     Attributes:
         home: Where its files are.
         members: Its parts by name, in the order in which they depend on one another.
-        edge_url: The one URL a person needs.
+        edge_url: The one URL a person needs: the first edge's.
+        edge_urls: The URL of each edge.
         traces_url: The trace viewer's page; None where the user sends traces elsewhere.
         demo_provider_url: Base URL of the demo provider, `…/v1`.
     """
@@ -46,6 +51,8 @@ class Stack:
         ephemeral: bool = False,
         environ: Mapping[str, str] = os.environ,
         on_change: Callable[[Member], None] = lambda _: None,
+        amend: Callable[[ProcessSpec], ProcessSpec] = lambda spec: spec,
+        longest_pause_s: float = LONGEST_PAUSE_S,
     ) -> None:
         """Describes the stack, without starting it.
 
@@ -54,6 +61,8 @@ class Stack:
             ephemeral: For tests: databases are thrown away at the end and nothing waits for the disk.
             environ: The user's environment, of which each process sees its part.
             on_change: Called when a part changes its state.
+            amend: For tests: changes a row of the table of processes before anything starts.
+            longest_pause_s: Most seconds between a part's end and its next start, however often it ends.
         """
         self.home = Home(settings.home)
         self.members: dict[str, Member] = {}
@@ -61,10 +70,13 @@ class Stack:
         self._ephemeral = ephemeral
         self._environ = dict(environ)
         self._on_change = on_change
+        self._amend = amend
+        self._longest_pause_s = longest_pause_s
         self._embedded: list[EmbeddedPostgres | EmbeddedRedis] = []
         self._complete = False
         self._started_at = ""
         self.edge_url = ""
+        self.edge_urls: tuple[str, ...] = ()
         self.traces_url: str | None = None
         self.demo_provider_url = ""
 
@@ -86,7 +98,7 @@ class Stack:
         self.home.take()
         try:
             _check_free(host, port)
-            self._lay_out(topology.Addresses.choose(host, port))
+            self._lay_out(Addresses.choose(host, port, self._settings.replicas))
             await self._start_members()
         except BaseException:
             await self.stop(hurry=True)  # nobody has been served yet
@@ -96,14 +108,18 @@ class Stack:
         self.home.write_run(self.describe())
 
     async def stop(self, *, hurry: bool = False) -> None:
-        """Stops everything, callers before those they call, stores last.
+        """Stops everything, callers before those they call, stores last; a service's instances together.
 
         Args:
             hurry: Calls under way get no grace.
         """
         self._complete = False
-        for member in reversed(self.members.values()):
-            await member.stop(hurry=hurry)
+        for _, members in itertools.groupby(
+            reversed(self.members.values()), lambda member: service_of(member.unit.name)
+        ):
+            async with asyncio.TaskGroup() as group:
+                for member in members:
+                    group.create_task(member.stop(hurry=hurry))
         for server in self._embedded:
             await server.stop()
         self.home.remove_run()
@@ -113,6 +129,11 @@ class Stack:
         """Stops one part in order, starts it again and returns when it is healthy."""
         await self.halt(name)
         await self.resume(name)
+
+    async def roll(self, service: str) -> None:
+        """Restarts a service's instances one after the other, each once the one before is healthy, as a rolling deploy does."""
+        for name in self.instances(service):
+            await self.restart(name)
 
     async def halt(self, name: str) -> None:
         """Stops one part in order and leaves it so."""
@@ -129,6 +150,10 @@ class Stack:
     async def ready(self, name: str) -> None:
         """Returns when the part is healthy."""
         await self.members[name].ready()
+
+    def instances(self, service: str) -> tuple[str, ...]:
+        """Returns the names of a service's instances."""
+        return instances(service, self._settings.replicas)
 
     def pid(self, name: str) -> int | None:
         """Returns the pid of a part's process, None where it has none."""
@@ -149,8 +174,9 @@ class Stack:
         """Returns what runs, as run.json says it."""
         return {
             "edge_url": self.edge_url,
+            "edge_urls": self.edge_urls,
             "traces_url": self.traces_url,
-            "services": {name: self._describe(name) for name in topology.SERVICES},
+            "services": {name: self._describe(name) for name in self.members if service_of(name) in SERVICES},
             "helpers": {name: self._describe(name) for name in topology.HELPERS if name in self.members},
             "database_url": self.database_url,
             "redis_url": self.redis_url,
@@ -164,14 +190,15 @@ class Stack:
         described = {"pid": self.pid(name), "address": unit.address}
         return described | ({"metrics_address": unit.spec.metrics_address} if isinstance(unit, Service) else {})
 
-    def _lay_out(self, addresses: topology.Addresses) -> None:
-        self.edge_url = f"http://{addresses.edge_local}"
+    def _lay_out(self, addresses: Addresses) -> None:
+        self.edge_urls = tuple(f"http://{address}" for address in addresses.of("edge"))
+        self.edge_url = self.edge_urls[0]
         self.demo_provider_url = f"http://{addresses.demo_provider}/v1"
         if not topology.sends_traces_elsewhere(self._environ):
             self.traces_url = f"http://{addresses.trace_viewer}"
         for unit in [*self._stores(), *self._processes(addresses)]:
             self.home.rotate(unit.name)
-            self.members[unit.name] = Member(unit, self._changed)
+            self.members[unit.name] = Member(unit, self._changed, longest_pause_s=self._longest_pause_s)
 
     def _stores(self) -> list[Unit]:
         owner_url_file, redis_url_file = self.home.secrets / "owner_database_url", self.home.secrets / "redis_url"
@@ -190,7 +217,7 @@ class Stack:
             units.append(Store("redis", redis, redis_url_file))
         return units
 
-    def _processes(self, addresses: topology.Addresses) -> list[Unit]:
+    def _processes(self, addresses: Addresses) -> list[Unit]:
         owner_url_file = self.home.secrets / "owner_database_url"
         return [
             *(Service(spec, self.home.log(spec.name)) for spec in topology.helpers(addresses, self._environ)),
@@ -205,7 +232,7 @@ class Stack:
                 for spec in topology.migrations(self.home, self._environ)
             ),
             *(
-                Service(spec, self.home.log(spec.name))
+                Service(self._amend(spec), self.home.log(spec.name))
                 for spec in topology.services(self.home, addresses, self._environ)
             ),
         ]

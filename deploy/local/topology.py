@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from deploy.local import health, secret_files
-from deploy.local.ports import free_port
+from deploy.local.addresses import SERVICES, instances, service_of, target
 from deploy.local.settings import ROOT
 from deploy.local.unit import ProcessSpec
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from deploy.local.addresses import Addresses
     from deploy.local.home import Home
 
-SERVICES = ("auth", "data", "gateway", "chat", "edge")
 HELPERS = ("postgres", "redis", "demo_provider", "trace_viewer")
 
 # What a process is allowed to see of the user's environment. A list of the good, not of the bad: the names under which
@@ -28,38 +28,28 @@ _LAUNCHER_ONLY = {"PARLEY_DATABASE_URL", "PARLEY_DATABASE_URL_FILE", "PARLEY_RED
 _DRAIN_S = 10
 _AFTER_DRAIN_S = 5
 
-
-@dataclass(frozen=True)
-class Addresses:
-    """Where everything listens, settled before anything starts."""
-
-    edge: str
-    auth: str
-    data: str
-    gateway: str
-    chat: str
-    demo_provider: str
-    trace_viewer: str
-    trace_receiver: str
-    metrics: Mapping[str, str]
-
-    @classmethod
-    def choose(cls, host: str, port: int) -> Addresses:
-        """Takes free ports for all but the edge, which gets `host:port` (0: a free one too)."""
-        names = ("auth", "data", "gateway", "chat", "demo_provider", "trace_viewer", "trace_receiver")
-        ports: set[int] = set()
-        while len(ports) < len(names) + len(SERVICES) + 1:
-            ports.add(free_port())
-        loopback = (f"127.0.0.1:{number}" for number in ports)
-        own = {name: next(loopback) for name in names}
-        metrics = {service: next(loopback) for service in SERVICES}
-        return cls(edge=f"{host}:{port or next(loopback).rpartition(':')[2]}", metrics=metrics, **own)
-
-    @property
-    def edge_local(self) -> str:
-        """Returns the edge's address as this machine reaches it."""
-        host, _, port = self.edge.rpartition(":")
-        return f"{'127.0.0.1' if host in {'0.0.0.0', ''} else host}:{port}"
+_CALLS = {
+    "auth": (),
+    "data": ("auth",),
+    "gateway": ("auth",),
+    "chat": ("auth", "data", "gateway"),
+    "edge": ("auth", "data", "chat"),
+}
+_OWN = {
+    "auth": {"ENCRYPTION_KEY_FILE": "auth_encryption_key", "CHAT_KEY_FILE": "chat_actor_key"},
+    "data": {},
+    "gateway": {},
+    "chat": {"REDIS_URL_FILE": "redis_url", "ACTOR_KEY_FILE": "chat_actor_key"},
+    "edge": {},
+}
+# The gateway's imports take longer than all the rest together: it waits for nobody but whom it asks for models.
+_AFTER = {
+    "auth": ("migrate-auth",),
+    "data": ("migrate-data", "auth"),
+    "gateway": ("demo_provider",),
+    "chat": ("auth", "data", "redis"),
+    "edge": ("auth",),
+}
 
 
 def is_migrated(service: str) -> bool:
@@ -85,64 +75,41 @@ def migrations(home: Home, environ: Mapping[str, str]) -> list[ProcessSpec]:
 
 
 def services(home: Home, addresses: Addresses, environ: Mapping[str, str]) -> list[ProcessSpec]:
-    """Returns the five services in the order in which they depend on one another; they are stopped in the reverse."""
+    """Returns the instances of the five services in the order in which they depend on one another; they are stopped in the reverse."""
     for name, make in (("auth_encryption_key", secret_files.key_32), ("chat_actor_key", secret_files.password)):
         secret_files.read_or_make(home.secrets / name, make)
-    own: dict[str, dict[str, str]] = {
-        "auth": {"ENCRYPTION_KEY_FILE": "auth_encryption_key", "CHAT_KEY_FILE": "chat_actor_key"},
-        "data": {"AUTH_ADDRESS": addresses.auth},
-        "gateway": {"AUTH_ADDRESS": addresses.auth, "DEMO_BASE_URL": f"http://{addresses.demo_provider}/v1"},
-        "chat": {
-            "AUTH_ADDRESS": addresses.auth,
-            "DATA_ADDRESS": addresses.data,
-            "GATEWAY_ADDRESS": addresses.gateway,
-            "REDIS_URL_FILE": "redis_url",
-            "ACTOR_KEY_FILE": "chat_actor_key",
-        },
-        "edge": {
-            "AUTH_ADDRESS": addresses.auth,
-            "DATA_ADDRESS": addresses.data,
-            "CHAT_ADDRESS": addresses.chat,
-        },
+    return [_service(name, home, addresses, environ) for name in addresses.listen]
+
+
+def _service(name: str, home: Home, addresses: Addresses, environ: Mapping[str, str]) -> ProcessSpec:
+    service = service_of(name)
+    prefix = f"PARLEY_{service.upper()}_"
+    own = _OWN[service] | {f"{callee.upper()}_ADDRESS": target(addresses.of(callee)) for callee in _CALLS[service]}
+    if is_migrated(service):
+        own["DATABASE_URL_FILE"] = f"parley_{service}_url"
+    if service == "gateway":
+        own["DEMO_BASE_URL"] = f"http://{addresses.demo_provider}/v1"
+    env = {
+        f"{prefix}DRAIN_GRACE_S": str(_DRAIN_S),
+        "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://{addresses.trace_receiver}",
+        **_environment(service, environ),
+        f"{prefix}LISTEN": addresses.listen[name],
+        f"{prefix}METRICS_LISTEN": addresses.metrics[name],
+        **{prefix + key: str(home.secrets / value) if key.endswith("_FILE") else value for key, value in own.items()},
     }
-    # The gateway's imports take longer than all the rest together: it waits for nobody but whom it asks for models.
-    after = {
-        "auth": ("migrate-auth",),
-        "data": ("migrate-data", "auth"),
-        "gateway": ("demo_provider",),
-        "chat": ("auth", "data", "redis"),
-        "edge": ("auth",),
-    }
-    table = []
-    for service in SERVICES:
-        prefix = f"PARLEY_{service.upper()}_"
-        address = getattr(addresses, service)
-        if is_migrated(service):
-            own[service]["DATABASE_URL_FILE"] = f"parley_{service}_url"
-        env = {
-            f"{prefix}DRAIN_GRACE_S": str(_DRAIN_S),
-            "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://{addresses.trace_receiver}",
-            **_environment(service, environ),
-            f"{prefix}LISTEN": address,
-            f"{prefix}METRICS_LISTEN": addresses.metrics[service],
-            **{
-                prefix + name: str(home.secrets / value) if name.endswith("_FILE") else value
-                for name, value in own[service].items()
-            },
-        }
-        table.append(
-            ProcessSpec(
-                name=service,
-                argv=(sys.executable, "-m", f"services.{service}"),
-                env=env,
-                address=addresses.edge_local if service == "edge" else address,
-                metrics_address=addresses.metrics[service],
-                check=health.edge_ready if service == "edge" else health.grpc_serving,
-                after=after[service],
-                drain_s=float(env[f"{prefix}DRAIN_GRACE_S"]) + _AFTER_DRAIN_S,
-            )
-        )
-    return table
+    replicas = len(addresses.of(service))
+    return ProcessSpec(
+        name=name,
+        argv=(sys.executable, "-m", f"services.{service}"),
+        env=env,
+        address=addresses.local(name),
+        metrics_address=addresses.metrics[name],
+        check=health.edge_ready if service == "edge" else health.grpc_serving,
+        after=tuple(
+            one for first in _AFTER[service] for one in (instances(first, replicas) if first in SERVICES else (first,))
+        ),
+        drain_s=float(env[f"{prefix}DRAIN_GRACE_S"]) + _AFTER_DRAIN_S,
+    )
 
 
 def helpers(addresses: Addresses, environ: Mapping[str, str]) -> list[ProcessSpec]:

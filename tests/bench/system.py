@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any, Self
 from urllib.parse import urlsplit
 
+from deploy.local.addresses import SERVICES
 from deploy.local.settings import Settings
 from deploy.local.stack import Stack
-from deploy.local.topology import SERVICES
 from deploy.local.unit import Service
 from tests.bench import wire
 from tests.bench.http_client import HttpClient, request

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from deploy.local.addresses import SERVICES
 from deploy.local.settings import Settings
 from deploy.local.stack import Stack
-from deploy.local.topology import SERVICES
 from tests.e2e.person import Person
 from tests.e2e.spans import Spans
 from tests.e2e.system import ALLOWED_ORIGIN, PROVIDER_KEY, System

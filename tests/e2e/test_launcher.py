@@ -22,9 +22,9 @@ import pytest
 from redis.asyncio import Redis
 
 from deploy.local import health
+from deploy.local.addresses import SERVICES
 from deploy.local.ports import free_port
 from deploy.local.process import Process
-from deploy.local.topology import SERVICES
 
 ROOT = Path(__file__).resolve().parents[2]
 KEPT = ("PATH", "LANG", "SSL_CERT_FILE", "SSL_CERT_DIR")
@@ -205,6 +205,29 @@ async def test_two_run_side_by_side_and_a_stop_leaves_the_data_and_nothing_else(
         await again.process.wait()
         while [pid for pid in pids(run) if lives(pid)]:  # noqa: ASYNC110 - not children of ours
             await asyncio.sleep(0.05)
+
+
+async def test_two_instances_of_each_service_run_side_by_side_and_each_comes_back_alone(tmp_path: Path) -> None:
+    async with launched(tmp_path / "home", PARLEY_REPLICAS="2") as launcher:
+        run = await launcher.ready()
+        assert set(run["services"]) == {f"{service}-{number}" for service in SERVICES for number in (1, 2)}
+        assert run["edge_url"] == run["edge_urls"][0]
+        for url in run["edge_urls"]:
+            assert await health.http_status(url.removeprefix("http://"), "/readyz") == 200
+            assert url in launcher.output.read_text()
+        pid = run["services"]["chat-2"]["pid"]
+        os.kill(pid, signal.SIGKILL)
+        after = await until_changed(launcher, "services", "chat-2", pid)
+        changed = {name for name in run["services"] if run["services"][name]["pid"] != after["services"][name]["pid"]}
+        assert changed == {"chat-2"}
+        assert await launcher.end() == 0
+    assert not [pid for pid in pids(after) if lives(pid)]
+
+
+async def test_no_instances_at_all_is_refused(tmp_path: Path) -> None:
+    async with launched(tmp_path / "home", PARLEY_REPLICAS="0") as launcher:
+        assert await launcher.process.wait() == 2
+        assert "PARLEY_REPLICAS" in launcher.output.read_text()
 
 
 async def test_ctrl_c_while_it_comes_up_stops_what_is_up(tmp_path: Path) -> None:

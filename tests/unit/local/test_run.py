@@ -36,7 +36,13 @@ async def test_it_names_the_place_that_traces_are_sent_to(
     home.log("gateway").parent.mkdir(parents=True, exist_ok=True)
     home.log("gateway").write_text("")
     lines: list[str] = []
-    stack: Any = SimpleNamespace(traces_url=None, edge_url="http://127.0.0.1:8080", home=home)
+    stack: Any = SimpleNamespace(
+        traces_url=None,
+        edge_url="http://127.0.0.1:8080",
+        edge_urls=("http://127.0.0.1:8080",),
+        home=home,
+        instances=lambda service: (service,),
+    )
     progress: Any = SimpleNamespace(say=lambda line="", _style="": lines.append(line))
     await _announce(stack, progress)
     assert f"  traces  sent to {place}" in lines
