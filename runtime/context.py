@@ -16,11 +16,11 @@ class Identity:
     """A verified caller.
 
     Attributes:
-        user_id: UUID of the user.
+        user_id: UUID of the user; the nil UUID for a service that speaks for itself.
         org_id: UUID of the organization the session acts in.
-        role: Role in it: `owner`, `admin` or `member`.
-        session_id: UUID of the session.
-        actor: Name of the service that acts for the user; None when it is the user itself.
+        role: Role in it: `owner`, `admin` or `member`; `service` for a service that speaks for itself.
+        session_id: UUID of the session; the nil UUID where there is none.
+        actor: Name of the service that acts for the user, or speaks for itself; None when it is the user itself.
         claims: All claims of the token, as they were signed.
         expires_at: When the token ends, seconds since the epoch.
     """

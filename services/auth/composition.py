@@ -12,6 +12,7 @@ from parley.auth.v1 import auth_pb2_grpc
 from runtime.identity import USER_AUDIENCE, Verifier
 from runtime.server import Server, Servicer
 from services.auth import passwords, throttle
+from services.auth.delegation import Delegation
 from services.auth.domain import Sessions
 from services.auth.servicer import OPEN_METHODS, AuthServicer
 from services.auth.signing import KeyRing, Seal
@@ -38,19 +39,20 @@ def build(
         iterations=config.hash_iterations,
     )
     stack.callback(hashes.close)
+    store, audit = PostgresStore(database), structlog.stdlib.get_logger().info
     sessions = Sessions(
-        store=PostgresStore(database),
+        store=store,
         throttle=throttle.Throttle(PostgresAttempts(database), config.throttle_rules()),
         passwords=hashes,
         signer=keys,
         user_audience=USER_AUDIENCE,
-        actor_keys=config.actor_keys(),
-        audit=structlog.stdlib.get_logger().info,
+        audit=audit,
         clock=clock,
     )
+    delegation = Delegation(users=store, signer=keys, actor_keys=config.actor_keys(), audit=audit, clock=clock)
     servicer = Servicer(
         auth_pb2_grpc.add_AuthServiceServicer_to_server,
-        AuthServicer(sessions, keys),
+        AuthServicer(sessions, delegation, keys),
         "parley.auth.v1.AuthService",
         OPEN_METHODS,
     )

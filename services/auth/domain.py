@@ -1,10 +1,9 @@
-"""Users, sessions and delegated tokens: types, rules and use cases."""
+"""Users and sessions: types, rules and use cases."""
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
-import hmac
 import re
 import secrets
 import unicodedata
@@ -13,11 +12,11 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Protocol
 
 from runtime import validation
-from runtime.errors import AlreadyExists, NotFound, PermissionDenied, ResourceExhausted, Unauthenticated
+from runtime.errors import AlreadyExists, NotFound, ResourceExhausted, Unauthenticated
 from runtime.ids import uuid7
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Mapping
     from contextlib import AbstractAsyncContextManager
 
     from runtime.context import Identity
@@ -30,8 +29,6 @@ ACCESS_TOKEN_LIFE = timedelta(minutes=15)
 REFRESH_TOKEN_LIFE = timedelta(days=30)
 REFRESH_GRACE = timedelta(seconds=10)
 """How long a spent refresh token is honoured again: two tabs that wake together both send the same one."""
-DELEGATED_LIFE_MAX = timedelta(hours=1)
-DELEGATED_AUDIENCES = frozenset({"data", "gateway"})
 
 _EMAIL = re.compile(r"[^@\s]+@[^@\s.]+(\.[^@\s.]+)+")
 _REFRESH_TOKEN_PREFIX = "prt_"  # noqa: S105 - lets secret scanners recognize one
@@ -57,22 +54,10 @@ class InvalidRefreshToken(Unauthenticated):
     reason = "INVALID_REFRESH_TOKEN"
 
 
-class SessionEnded(Unauthenticated):
-    """The session of the access token was revoked."""
-
-    reason = "SESSION_ENDED"
-
-
 class UserNotFound(NotFound):
-    """The user was deleted since."""
+    """There is no such user, or they are no member of the organization."""
 
     reason = "USER_NOT_FOUND"
-
-
-class ActorRefused(PermissionDenied):
-    """The service that wants to act has not proved itself, or must not act with this token."""
-
-    reason = "ACTOR_REFUSED"
 
 
 class Busy(ResourceExhausted):
@@ -172,9 +157,6 @@ class Store(Protocol):
     async def find_user(self, user_id: str, org_id: str) -> User | None:
         """Returns the user as a member of the organization."""
 
-    async def find_open_session(self, session_id: str, user_id: str) -> User | None:
-        """Returns whose session it is; None: revoked or gone."""
-
 
 class Passwords(Protocol):
     """Hashes passwords, bounded in how many at once."""
@@ -212,7 +194,6 @@ class Sessions:
         passwords: Hashes.
         signer: Signs access tokens.
         user_audience: Audience of a user's own token.
-        actor_keys: Keys of the services that may act for a user, by name.
         audit: Where events go.
         clock: Seconds since the epoch.
     """
@@ -225,7 +206,6 @@ class Sessions:
         passwords: Passwords,
         signer: Signer,
         user_audience: str,
-        actor_keys: Mapping[str, str],
         audit: Audit,
         clock: Callable[[], float],
     ) -> None:
@@ -234,7 +214,6 @@ class Sessions:
         self._passwords = passwords
         self._signer = signer
         self._user_audience = user_audience
-        self._actor_keys = actor_keys
         self._audit = audit
         self._clock = clock
 
@@ -326,41 +305,9 @@ class Sessions:
             raise UserNotFound("There is no such user any more.")
         return user
 
-    async def exchange(
-        self, caller: Identity, actor: str, actor_key: str, audiences: Sequence[str], ttl_s: float
-    ) -> tuple[str, datetime]:
-        """Returns a token with which a service acts for the caller, and when it ends.
-
-        Args:
-            caller: The user; not a service that acts for one already.
-            actor: Name of the service.
-            actor_key: What proves it.
-            audiences: Services that shall accept the token.
-            ttl_s: Wanted life, from one second up to `DELEGATED_LIFE_MAX`.
-
-        Raises: ActorRefused; InvalidArgument; SessionEnded.
-        """
-        if caller.actor is not None:
-            raise ActorRefused("A delegated token cannot be exchanged again.")
-        # Compared as hashes: equal lengths, whatever was sent. An unknown actor is compared with a key nobody has.
-        expected = self._actor_keys.get(actor) or secrets.token_hex(32)
-        if not hmac.compare_digest(_sha256(expected), _sha256(actor_key)):
-            raise ActorRefused("The actor has not proved itself.")
-        if not audiences or len(set(audiences)) != len(audiences) or not set(audiences) <= DELEGATED_AUDIENCES:
-            raise validation.invalid("audiences", f"must be one or more of {', '.join(sorted(DELEGATED_AUDIENCES))}.")
-        if not 1 <= ttl_s <= DELEGATED_LIFE_MAX.total_seconds():
-            raise validation.invalid("ttl", "must be between one second and one hour.")
-        user = await self._store.find_open_session(caller.session_id, caller.user_id)
-        if user is None:
-            raise SessionEnded("The session has ended; sign in again.")
-        now = self._now()
-        claims = {**_claims(user, caller.session_id), "aud": list(audiences), "act": {"sub": actor}}
-        expires_at = now + timedelta(seconds=ttl_s)
-        return await self._signer.sign(claims, issued_at=now, expires_at=expires_at), expires_at
-
     async def _credentials(self, user: User, session_id: str, refresh_token: str, now: datetime) -> Credentials:
         expires_at = now + ACCESS_TOKEN_LIFE
-        claims = {**_claims(user, session_id), "aud": self._user_audience, "email": user.email}
+        claims = {**claims_of(user, session_id), "aud": self._user_audience, "email": user.email}
         access_token = await self._signer.sign(claims, issued_at=now, expires_at=expires_at)
         return Credentials(access_token, expires_at, refresh_token, user)
 
@@ -380,7 +327,8 @@ def normal_email(email: str) -> str:
     return normal
 
 
-def _claims(user: User, session_id: str) -> dict[str, Any]:
+def claims_of(user: User, session_id: str) -> dict[str, Any]:
+    """Returns what every token of a user says: who, where, as what, in which session."""
     return {"sub": user.id, "org": user.org_id, "role": user.role, "session_id": session_id}
 
 

@@ -9,13 +9,16 @@ from urllib.parse import unquote
 from parley.auth.v1 import auth_pb2, auth_pb2_grpc
 from runtime.context import current_identity
 from runtime.wellknown import seconds, timestamp
+from services.auth.delegation import Wanted
 from services.auth.domain import ACCESS_TOKEN_LIFE
 
 if TYPE_CHECKING:
+    from services.auth.delegation import Delegation
     from services.auth.domain import Credentials, Sessions, User
     from services.auth.signing import KeyRing
 
-OPEN_METHODS = ("SignUp", "SignIn", "RefreshSession", "GetJwks")
+OPEN_METHODS = ("SignUp", "SignIn", "RefreshSession", "GetJwks", "DelegateToken", "IssueServiceToken")
+"""Methods without an access token; the last two are proved by the actor's key."""
 _PEER = re.compile(r"ipv[46]:\[?(?P<address>[^\]]+?)\]?:\d+")
 _THIS_MACHINE = "127.0.0.1"
 
@@ -23,8 +26,9 @@ _THIS_MACHINE = "127.0.0.1"
 class AuthServicer(auth_pb2_grpc.AuthServiceServicer):
     """`parley.auth.v1.AuthService`."""
 
-    def __init__(self, sessions: Sessions, keys: KeyRing) -> None:
+    def __init__(self, sessions: Sessions, delegation: Delegation, keys: KeyRing) -> None:
         self._sessions = sessions
+        self._delegation = delegation
         self._keys = keys
 
     async def SignUp(self, request: auth_pb2.SignUpRequest, context: Any) -> auth_pb2.SignUpResponse:
@@ -59,17 +63,32 @@ class AuthServicer(auth_pb2_grpc.AuthServiceServicer):
     async def ExchangeToken(
         self, request: auth_pb2.ExchangeTokenRequest, _context: Any
     ) -> auth_pb2.ExchangeTokenResponse:
-        ttl_s = seconds("ttl", request.ttl)
-        access_token, expires_at = await self._sessions.exchange(
-            current_identity(), request.actor, request.actor_key, request.audiences, ttl_s
-        )
+        access_token, expires_at = await self._delegation.exchange(current_identity(), _wanted(request))
         return auth_pb2.ExchangeTokenResponse(access_token=access_token, expire_time=timestamp(expires_at))
+
+    async def DelegateToken(
+        self, request: auth_pb2.DelegateTokenRequest, _context: Any
+    ) -> auth_pb2.DelegateTokenResponse:
+        access_token, expires_at = await self._delegation.delegate(request.user_id, request.org_id, _wanted(request))
+        return auth_pb2.DelegateTokenResponse(access_token=access_token, expire_time=timestamp(expires_at))
+
+    async def IssueServiceToken(
+        self, request: auth_pb2.IssueServiceTokenRequest, _context: Any
+    ) -> auth_pb2.IssueServiceTokenResponse:
+        access_token, expires_at = await self._delegation.issue(_wanted(request))
+        return auth_pb2.IssueServiceTokenResponse(access_token=access_token, expire_time=timestamp(expires_at))
 
 
 def peer_address(peer: str) -> str:
     """Returns the network address in gRPC's name of a peer, such as `ipv6:[::1]:5000`; a local socket is this machine."""
     match = _PEER.fullmatch(unquote(peer))
     return match["address"] if match else _THIS_MACHINE
+
+
+def _wanted(
+    request: auth_pb2.ExchangeTokenRequest | auth_pb2.DelegateTokenRequest | auth_pb2.IssueServiceTokenRequest,
+) -> Wanted:
+    return Wanted(request.actor, request.actor_key, tuple(request.audiences), seconds("ttl", request.ttl))
 
 
 def _session(credentials: Credentials) -> auth_pb2.Session:

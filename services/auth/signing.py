@@ -19,7 +19,7 @@ from runtime.config import ConfigError
 from runtime.errors import ParleyError
 from runtime.identity import ALGORITHM, ISSUER
 from runtime.ids import uuid7
-from services.auth.domain import DELEGATED_LIFE_MAX
+from services.auth.delegation import DELEGATED_LIFE_MAX
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

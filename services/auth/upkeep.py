@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Protocol
 import structlog
 
 from runtime.errors import ParleyError
-from services.auth.domain import DELEGATED_LIFE_MAX, REFRESH_TOKEN_LIFE
+from services.auth.delegation import DELEGATED_LIFE_MAX
+from services.auth.domain import REFRESH_TOKEN_LIFE
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
