@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from parley.gateway.v1 import gateway_pb2
 
 STATUSES = {
+    RunStatus.QUEUED: data_pb2.RUN_STATUS_QUEUED,
+    RunStatus.QUEUED: data_pb2.RUN_STATUS_QUEUED,
     RunStatus.RUNNING: data_pb2.RUN_STATUS_RUNNING,
     RunStatus.COMPLETED: data_pb2.RUN_STATUS_COMPLETED,
     RunStatus.CANCELLED: data_pb2.RUN_STATUS_CANCELLED,
@@ -39,6 +41,7 @@ def run_of(run: data_pb2.Run) -> Run:
         error_reason=run.error_reason,
         created_at=moment(run.create_time),
         ended_at=moment(run.end_time) if run.HasField("end_time") else None,
+        response_model=run.response_model,
     )
 
 
@@ -54,20 +57,51 @@ def usage_of(usage: data_pb2.Usage | gateway_pb2.Usage) -> Usage:
     )
 
 
+def usage_pb(usage: Usage) -> data_pb2.Usage:
+    """Returns usage as data takes it."""
+    return data_pb2.Usage(
+        input_tokens=usage.input_tokens,
+        output_tokens=usage.output_tokens,
+        cached_tokens=usage.cached_tokens,
+        reasoning_tokens=usage.reasoning_tokens,
+        cost_usd=usage.cost_usd,
+        estimated=usage.estimated,
+    )
+
+
 def parts_of(message: data_pb2.Message) -> Iterator[Part]:
-    """Yields the parts of a stored message."""
+    """Yields the parts of a stored message, without those of a kind that this release does not know."""
     for part in message.parts:
-        kind = part.WhichOneof("kind")
-        if kind in _PART_KINDS:
-            yield Part(_PART_KINDS[kind], getattr(part, kind))
-
-
-_PART_KINDS = {"text": PartKind.TEXT, "reasoning": PartKind.REASONING}
+        match part.WhichOneof("kind"):
+            case "text":
+                yield Part(PartKind.TEXT, part.text)
+            case "reasoning":
+                yield Part(PartKind.REASONING, part.reasoning)
+            case "tool_use":
+                use = part.tool_use
+                yield Part(PartKind.TOOL_USE, use.input_json, use.tool_call_id, use.name)
+            case "tool_result":
+                result = part.tool_result
+                yield Part(PartKind.TOOL_RESULT, result.content, result.tool_call_id, result.name, result.is_error)
 
 
 def part_pb(part: Part) -> data_pb2.Part:
     """Returns a part as data takes it."""
-    return data_pb2.Part(text=part.text) if part.kind is PartKind.TEXT else data_pb2.Part(reasoning=part.text)
+    match part.kind:
+        case PartKind.TEXT:
+            return data_pb2.Part(text=part.text)
+        case PartKind.REASONING:
+            return data_pb2.Part(reasoning=part.text)
+        case PartKind.TOOL_USE:
+            return data_pb2.Part(
+                tool_use=data_pb2.ToolUse(tool_call_id=part.tool_call_id, name=part.name, input_json=part.text)
+            )
+        case PartKind.TOOL_RESULT:
+            return data_pb2.Part(
+                tool_result=data_pb2.ToolResult(
+                    tool_call_id=part.tool_call_id, name=part.name, content=part.text, is_error=part.is_error
+                )
+            )
 
 
 def text_of(message: data_pb2.Message) -> str:

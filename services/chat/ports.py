@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-from services.chat.domain import Part, Run, RunStatus, Stored, Usage
+from services.chat.domain import Event, Part, Run, RunStatus, Stored, Usage
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Sequence
+    from collections.abc import AsyncGenerator, Callable
     from contextlib import AbstractAsyncContextManager
 
     from services.chat.log import RunLog
@@ -22,18 +23,70 @@ class Role(StrEnum):
     SYSTEM = "system"
     USER = "user"
     ASSISTANT = "assistant"
+    TOOL = "tool"
+
+
+class ToolCall(NamedTuple):
+    """A model's call of a tool; `arguments_json` is what the model wrote and may be no JSON at all."""
+
+    id: str
+    name: str
+    arguments_json: str
+
+
+class ToolOffer(NamedTuple):
+    """A tool as a model is told of it; `parameters_json` is a JSON schema as text."""
+
+    name: str
+    description: str
+    parameters_json: str
 
 
 class PromptMessage(NamedTuple):
-    """One message of a prompt."""
+    """One message of a prompt: an assistant's may call tools, a tool's answers one of these calls."""
 
     role: Role
     text: str
+    parts: tuple[Part, ...] = ()
+    tool_calls: tuple[ToolCall, ...] = ()
+    tool_call_id: str = ""
+
+
+class OnConflict(StrEnum):
+    """What happens to a new run while as many are active as may be."""
+
+    REJECT = "reject"
+    ENQUEUE = "enqueue"
+    INTERRUPT = "interrupt"
+
+
+class BranchKind(StrEnum):
+    """How a run leaves the newest message of its conversation."""
+
+    EDIT = "edit"
+    REGENERATE = "regenerate"
+    CONTINUE = "continue"
+
+
+class Branch(NamedTuple):
+    """Where in the tree of messages a run goes: `message_id` is stood in for, answered anew, or gone on with."""
+
+    kind: BranchKind
+    message_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class ActiveLimits:
+    """How many runs may be active at once; 0: no bound."""
+
+    per_user: int = 0
+    per_conversation: int = 0
+    queued_per_user: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class NewRun:
-    """What a run begins with; empty texts where nothing was given."""
+    """What a run begins with; empty texts where nothing was given, no branch: after the newest message."""
 
     conversation_id: str
     client_message_id: str
@@ -43,11 +96,43 @@ class NewRun:
     lease_s: float
     history_max_messages: int
     history_max_tokens: int
+    background: bool = False
+    max_tries: int = 1
+    on_conflict: OnConflict = OnConflict.REJECT
+    limits: ActiveLimits = ActiveLimits()
+    branch: Branch | None = None
+
+
+class ClaimKind(StrEnum):
+    """Why a run was there to be claimed."""
+
+    QUEUED = "queued"
+    RELEASED = "released"
+    LAPSED = "lapsed"
 
 
 @dataclass(frozen=True, slots=True)
 class Begun:
-    """A run that has begun; `existing` when an earlier call began it."""
+    """A run that has begun, or that this instance has claimed.
+
+    Attributes:
+        run: The run.
+        fence: Generation of its owner.
+        content: The user's message.
+        asked_at: When that was stored.
+        history: Earlier messages, oldest first.
+        existing: An earlier call began it.
+        answer: What is stored of the answer: empty but for a claimed run, or one that goes on with another's answer.
+        last_seq: Number of the last event that `answer` holds.
+        claim: Why it could be claimed; None: it has just begun.
+        tries: How often it has been tried, the try under way included.
+        max_tries: How often it may be.
+        takeovers: How often it has been taken over from an owner that had gone silent.
+        cancel_requested: Somebody wants it stopped.
+        unseen_events: How many events its owner before may have shown that no log holds; 0: none.
+        untitled: The conversation has no title.
+        interrupted: Runs in its way that were asked to stop: their ids by the name of their owner.
+    """
 
     run: Run
     fence: int
@@ -55,6 +140,46 @@ class Begun:
     asked_at: datetime
     history: tuple[PromptMessage, ...]
     existing: bool
+    answer: tuple[Part, ...] = ()
+    last_seq: int = 0
+    claim: ClaimKind | None = None
+    tries: int = 1
+    max_tries: int = 1
+    takeovers: int = 0
+    cancel_requested: bool = False
+    unseen_events: int = 0
+    untitled: bool = False
+    interrupted: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A run that this instance has claimed, of which nothing is known yet but whose it is."""
+
+    run_id: str
+    fence: int
+    kind: ClaimKind
+    user_id: str
+    org_id: str
+    previous_owner: str
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """What was to be had; `next_due_at`, in seconds since the epoch, is None where nothing in the queue waits for its time."""
+
+    claims: tuple[Claim, ...]
+    next_due_at: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """A background run that was given up."""
+
+    run: Run
+    user_id: str
+    tries: int
+    given_up_at: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +196,19 @@ class Ending:
     last_seq: int
 
 
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A try that failed: why, how long to wait before the next one, and what is left of the answer."""
+
+    run_id: str
+    fence: int
+    error_reason: str
+    delay_s: float
+    parts: tuple[Part, ...]
+    usage: Usage
+    last_seq: int
+
+
 class Data(Protocol):
     """Keeps what was said. Every method works with the rights of an access token and raises Unavailable while data is away."""
 
@@ -80,11 +218,38 @@ class Data(Protocol):
         Raises: ConversationNotFound and ClientMessageIdReused as data raises them; InvalidArgument.
         """
 
+    async def claim_runs(
+        self, owner: str, *, lease_s: float, suspicion_s: float, max_runs: int, limits: ActiveLimits, token: str
+    ) -> Claimed:
+        """Takes runs that nobody owns; needs the service's own token.
+
+        Raises: PermissionDenied.
+        """
+
+    async def load_run(self, claim: Claim, *, history_max_messages: int, history_max_tokens: int, token: str) -> Begun:
+        """Returns a claimed run with what is stored of it and the history that fits.
+
+        Raises: RunNotFound; FailedPrecondition: it has another owner by now, or has ended.
+        """
+
     async def checkpoint_run(
         self, run_id: str, *, fence: int, parts: Sequence[Part], last_seq: int, lease_s: float, token: str
-    ) -> None:
-        """Stores the answer so far and renews the lease.
+    ) -> bool:
+        """Stores the answer so far and renews the lease; says whether somebody wants the run stopped.
 
+        Raises: RunNotFound; FailedPrecondition: the run has another owner or has ended.
+        """
+
+    async def release_run(self, run_id: str, *, fence: int, parts: Sequence[Part], last_seq: int, token: str) -> None:
+        """Stores the answer so far and gives the run back, to be claimed at once.
+
+        Raises: RunNotFound; FailedPrecondition: the run has another owner or has ended.
+        """
+
+    async def retry_run(self, failed: Ending, *, delay_s: float, token: str) -> Run:
+        """Puts a failed try back into the queue; after the last one the run ends. `failed.last_seq` is that of the last event so far.
+
+        Returns: the run, queued or failed.
         Raises: RunNotFound; FailedPrecondition: the run has another owner or has ended.
         """
 
@@ -94,10 +259,51 @@ class Data(Protocol):
         Raises: RunNotFound; FailedPrecondition: the run has another owner.
         """
 
+    async def cancel_run(self, run_id: str, *, token: str) -> tuple[Run, str]:
+        """Stores the wish to stop a run. One that nobody owns ends at once.
+
+        Returns: the run as it is stored, and the name of its owner; empty where it has none.
+        Raises: RunNotFound.
+        """
+
     async def get_run(self, run_id: str, *, token: str) -> Stored:
         """Returns what is stored of a run.
 
         Raises: RunNotFound.
+        """
+
+    async def list_runs(
+        self, conversation_id: str, *, after_run_id: str = "", active_only: bool = False, token: str
+    ) -> Sequence[Run]:
+        """Returns the runs of a conversation in the order in which they began: all of them, or those after one.
+
+        Raises: NotFound: there is no such conversation, or no such run in it.
+        """
+
+    async def check_conversation(self, conversation_id: str, *, token: str) -> None:
+        """Returns where there is such a conversation and the caller may see it.
+
+        Raises: NotFound.
+        """
+
+    async def list_dead_letters(
+        self, *, page_size: int, page_token: str, token: str
+    ) -> tuple[Sequence[DeadLetter], str]:
+        """Returns one page of dead letters, the newest first, and the token of the next one.
+
+        Raises: PermissionDenied; InvalidArgument.
+        """
+
+    async def retry_dead_letter(self, run_id: str, *, token: str) -> Run:
+        """Puts a dead letter back into the queue.
+
+        Raises: PermissionDenied; NotFound.
+        """
+
+    async def drop_dead_letter(self, run_id: str, *, token: str) -> None:
+        """Takes a dead letter off the list.
+
+        Raises: PermissionDenied; NotFound.
         """
 
 
@@ -132,10 +338,11 @@ class ReasoningDelta(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class ModelFinished:
-    """The model has stopped."""
+    """The model has stopped; `calls` are the tools it wants called, in order."""
 
     reason: FinishReason
     usage: Usage
+    calls: tuple[ToolCall, ...] = ()
 
 
 ModelDelta = ModelStarted | TextDelta | ReasoningDelta | ModelFinished
@@ -152,6 +359,7 @@ class Model:
         default: Used when a run names none.
         context_window_tokens: Prompt and answer together; 0: not known.
         max_output_tokens: 0: not known.
+        tools: It can call tools.
     """
 
     name: str
@@ -160,14 +368,34 @@ class Model:
     default: bool
     context_window_tokens: int
     max_output_tokens: int
+    tools: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ModelCall:
+    """What a model is asked.
+
+    Attributes:
+        model: Model or alias; empty: the default.
+        messages: The prompt.
+        tools: On offer.
+        conversation_id: For traces; may be empty.
+        total_s: Longest wait for the whole answer; 0: the gateway's own.
+        max_output_tokens: 0: the gateway's own.
+    """
+
+    model: str
+    messages: Sequence[PromptMessage]
+    tools: tuple[ToolOffer, ...] = ()
+    conversation_id: str = ""
+    total_s: float = 0
+    max_output_tokens: int = 0
 
 
 class Gateway(Protocol):
     """Talks to models."""
 
-    def chat(
-        self, model: str, messages: Sequence[PromptMessage], *, conversation_id: str, token: str
-    ) -> AsyncGenerator[list[ModelDelta], None]:
+    def chat(self, call: ModelCall, *, token: str) -> AsyncGenerator[list[ModelDelta], None]:
         """Asks a model; closing the generator closes the upstream connection.
 
         Yields: deltas that arrived together, at least one; neighbours of one kind joined.
@@ -187,22 +415,79 @@ class Auth(Protocol):
         Raises: Unavailable; Unauthenticated and PermissionDenied: there is none to be had.
         """
 
+    async def delegate_for(self, user_id: str, org_id: str) -> str:
+        """Returns a token with which this service acts for a user who is not there, for up to an hour.
+
+        Raises: Unavailable; PermissionDenied; NotFound: there is no such user any more.
+        """
+
+    async def service_token(self) -> str:
+        """Returns a token with which this service speaks for itself.
+
+        Raises: Unavailable; PermissionDenied.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class TakenTail:
+    """What a new owner finds of a run's log: its events, none where the log is lost, and the furthest position a watcher has come with."""
+
+    events: tuple[Event, ...]
+    seen: int
+
 
 class Tail(Protocol):
     """The logs of live runs, where other instances can read them. It may be away: then it takes nothing, says nothing and fails nothing."""
 
-    def keep(self, org_id: str, run_id: str, log: RunLog, *, fence: int) -> None:
-        """Sends what is and will be in the log, beside its owner."""
+    def keep(
+        self, org_id: str, run_id: str, log: RunLog, *, fence: int, conversation_id: str, superseded: Callable[[], None]
+    ) -> None:
+        """Sends what is and will be in the log, beside its owner.
+
+        Calls `superseded` once where another owner is found to write the log.
+        """
+
+    def let_go(self, run_id: str) -> None:
+        """Sends no more of a log."""
+
+    async def flush(self, run_id: str) -> None:
+        """Returns once what is in the log has been sent, or cannot be."""
+
+    async def take(self, org_id: str, run_id: str, *, fence: int) -> TakenTail:
+        """Shuts all earlier owners out of a run's log and returns what is in it."""
+
+    async def note_seen(self, org_id: str, run_id: str, seq: int) -> None:
+        """Takes note of a position a watcher has come with that is past the log's end."""
 
     def replica(self, org_id: str, run_id: str) -> AbstractAsyncContextManager[RunLog]:
         """Gives a copy of another instance's log that grows for the length of the block, from the first event; empty while there is none."""
 
 
 class Signals(Protocol):
-    """Carries a word to the instance that owns a run."""
+    """Carries words between instances. A word may be lost; whoever waits for one also looks at what is stored."""
 
     async def ask_to_cancel(self, owner: str, run_id: str) -> None:
         """Asks once; nothing tells whether it was heard.
 
         Raises: Unavailable.
         """
+
+    async def tell_queued(self) -> None:
+        """Tells every instance that there is something to claim."""
+
+    async def tell_begun(self, org_id: str, conversation_id: str, run_id: str) -> None:
+        """Tells the watchers of a conversation of a new run."""
+
+    def begun(self, org_id: str, conversation_id: str) -> AbstractAsyncContextManager[Announcements]:
+        """Gives the runs of a conversation that are told of during the block."""
+
+
+class Announcements(Protocol):
+    """Runs of a conversation, as they begin."""
+
+    async def next(self, timeout_s: float) -> str | None:
+        """Returns the id of the next run told of; None where none was within the time."""
+
+    @property
+    def reliable(self) -> bool:
+        """Whether a word is likely to arrive just now."""
