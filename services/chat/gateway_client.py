@@ -13,10 +13,10 @@ from services.chat.ports import (
     Model,
     ModelFinished,
     ModelStarted,
-    PromptMessage,
     ReasoningDelta,
     Role,
     TextDelta,
+    ToolCall,
 )
 
 if TYPE_CHECKING:
@@ -24,12 +24,13 @@ if TYPE_CHECKING:
 
     import grpc
 
-    from services.chat.ports import ModelDelta
+    from services.chat.ports import ModelCall, ModelDelta, PromptMessage
 
 _PROMPT_ROLES = {
     Role.SYSTEM: gateway_pb2.ROLE_SYSTEM,
     Role.USER: gateway_pb2.ROLE_USER,
     Role.ASSISTANT: gateway_pb2.ROLE_ASSISTANT,
+    Role.TOOL: gateway_pb2.ROLE_TOOL,
 }
 _FINISH_REASONS = {
     gateway_pb2.FINISH_REASON_LENGTH: FinishReason.LENGTH,
@@ -50,20 +51,24 @@ class GatewayClient:
         self._stub = gateway_pb2_grpc.GatewayServiceStub(channel)
         self._timeout_s = timeout_s
 
-    async def chat(
-        self, model: str, messages: Sequence[PromptMessage], *, conversation_id: str, token: str
-    ) -> AsyncGenerator[list[ModelDelta], None]:
-        """Asks a model; closing the generator closes the upstream connection. The gateway's own deadlines hold."""
+    async def chat(self, call: ModelCall, *, token: str) -> AsyncGenerator[list[ModelDelta], None]:
+        """Asks a model; closing the generator closes the upstream connection."""
         request = gateway_pb2.ChatRequest(
-            model=model,
-            messages=[
-                gateway_pb2.PromptMessage(role=_PROMPT_ROLES[message.role], text=message.text) for message in messages
+            model=call.model,
+            messages=map(_message_pb, call.messages),
+            tools=[
+                gateway_pb2.Tool(name=name, description=description, parameters_json=parameters)
+                for name, description, parameters in call.tools
             ],
-            conversation_id=conversation_id,
+            max_output_tokens=call.max_output_tokens,
+            conversation_id=call.conversation_id,
         )
+        if call.total_s:
+            request.timeouts.total.FromMilliseconds(int(call.total_s * 1000))
+        calls = _Calls()
         async with contextlib.aclosing(stream(self._stub.Chat, request, token=token)) as responses:
             async for response in responses:
-                if deltas := _joined(response.deltas):
+                if deltas := _joined(response.deltas, calls):
                     yield deltas
 
     async def list_models(self, *, token: str) -> Sequence[Model]:
@@ -78,13 +83,44 @@ class GatewayClient:
                 default=model.default,
                 context_window_tokens=model.context_window_tokens,
                 max_output_tokens=model.max_output_tokens,
+                tools=model.tools,
             )
             for model in response.models
         ]
 
 
-def _joined(deltas: Sequence[gateway_pb2.ChatDelta]) -> list[ModelDelta]:
-    """Returns deltas that arrived together, neighbours of one kind as one."""
+def _message_pb(message: PromptMessage) -> gateway_pb2.PromptMessage:
+    return gateway_pb2.PromptMessage(
+        role=_PROMPT_ROLES[message.role],
+        text=message.text,
+        tool_calls=[
+            gateway_pb2.ToolCall(id=call_id, name=name, arguments_json=arguments)
+            for call_id, name, arguments in message.tool_calls
+        ],
+        tool_call_id=message.tool_call_id,
+    )
+
+
+class _Calls:
+    """The tools' calls of one answer, put together from their pieces."""
+
+    def __init__(self) -> None:
+        self._pieces: dict[int, tuple[str, str, list[str]]] = {}
+
+    def add(self, piece: gateway_pb2.ToolCallDelta) -> None:
+        call_id, name, arguments = self._pieces.get(piece.index, ("", "", []))
+        arguments.append(piece.arguments_delta)
+        self._pieces[piece.index] = (call_id or piece.id, name or piece.name, arguments)
+
+    def whole(self) -> tuple[ToolCall, ...]:
+        return tuple(
+            ToolCall(call_id, name, "".join(arguments))
+            for _, (call_id, name, arguments) in sorted(self._pieces.items())
+        )
+
+
+def _joined(deltas: Sequence[gateway_pb2.ChatDelta], calls: _Calls) -> list[ModelDelta]:
+    """Returns deltas that arrived together, neighbours of one kind as one; pieces of tools' calls are put by until the end."""
     joined: list[ModelDelta] = []
     kind, texts = "", [""]
     for delta in deltas:
@@ -101,7 +137,9 @@ def _joined(deltas: Sequence[gateway_pb2.ChatDelta]) -> list[ModelDelta]:
         elif which == "finished":
             finished = delta.finished
             reason = _FINISH_REASONS.get(finished.reason, FinishReason.STOP)
-            joined.append(ModelFinished(reason, usage_of(finished.usage)))
+            joined.append(ModelFinished(reason, usage_of(finished.usage), calls.whole()))
+        elif which == "tool_call":
+            calls.add(delta.tool_call)
     _close(joined, kind, texts)
     return joined
 

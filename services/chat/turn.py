@@ -17,7 +17,7 @@ from runtime.errors import FailedPrecondition, Internal, InvalidArgument, NotFou
 from services.chat import failures, metrics
 from services.chat.domain import Done, Failed, PartKind, RunStarted, RunStatus, Thinking, Usage, UserMessage
 from services.chat.log import RunLog
-from services.chat.ports import Ending, FinishReason, ModelStarted, ReasoningDelta, TextDelta
+from services.chat.ports import Ending, FinishReason, ModelCall, ModelStarted, ReasoningDelta, TextDelta
 from services.chat.prompt import estimate_tokens
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from services.chat.domain import Run
     from services.chat.ports import Begun, Data, Gateway, ModelDelta
     from services.chat.prompt import Prompt
+    from services.chat.tools.registry import Toolbox
 
 log = structlog.stdlib.get_logger()
 
@@ -88,6 +89,8 @@ class Turn:
         request_id: Of the request that started it.
         started_at: When that came, by `time.perf_counter`.
         span: The run's span, for its milestones.
+        tools: What the model may call; None: nothing.
+        log: What an earlier owner has told; None: nothing yet.
     """
 
     def __init__(
@@ -104,9 +107,12 @@ class Turn:
         request_id: str,
         started_at: float,
         span: Span,
+        tools: Toolbox | None = None,
+        log: RunLog | None = None,
     ) -> None:
         self.run: Run = begun.run
-        self.log = RunLog()
+        self.log = log or RunLog()
+        self._tools = tools
         self.fence = begun.fence
         self.caller = caller
         self._begun = begun
@@ -155,6 +161,17 @@ class Turn:
             self._stop = status
             self._answering.cancel()
 
+    async def hand_over(self) -> None:
+        """Gives the run back for another instance to go on with: closes the upstream, stores what there is, sends the watchers elsewhere."""
+        self.stop(RunStatus.INTERRUPTED)
+        await self.over()
+
+    def supersede(self) -> None:
+        """Lets go of a run that another instance has claimed: closes the upstream, stores nothing, sends the watchers elsewhere."""
+        self.log.hold()
+        self.log.move()
+        self.stop(RunStatus.INTERRUPTED)
+
     async def over(self) -> None:
         """Returns when the run has ended: its last event is in the log."""
         await self._over.wait()
@@ -180,12 +197,8 @@ class Turn:
 
     async def _ask(self, prompt: Prompt) -> _Outcome:
         finish: FinishReason | None = None
-        batches = self._gateway.chat(
-            self.run.model,
-            prompt.messages(),
-            conversation_id=self.run.conversation_id,
-            token=self._credential.token,
-        )
+        call = ModelCall(self.run.model, prompt.messages(), conversation_id=self.run.conversation_id)
+        batches = self._gateway.chat(call, token=self._credential.token)
         async with contextlib.aclosing(batches):
             async for batch in batches:
                 for delta in batch:

@@ -11,7 +11,7 @@ from runtime.errors import Unavailable
 from runtime.testing import Clock
 from services.chat.domain import UnknownModel
 from services.chat.models import Models
-from services.chat.ports import Model, ModelDelta, PromptMessage
+from services.chat.ports import Model, ModelCall, ModelDelta
 
 FAST = Model("fast", "openai", "mini", default=True, context_window_tokens=1, max_output_tokens=1)
 
@@ -30,9 +30,7 @@ class Listing:
             raise Unavailable("away")
         return list(self.models)
 
-    def chat(
-        self, model: str, messages: Sequence[PromptMessage], *, conversation_id: str, token: str
-    ) -> AsyncGenerator[list[ModelDelta], None]:
+    def chat(self, call: ModelCall, *, token: str) -> AsyncGenerator[list[ModelDelta], None]:
         raise NotImplementedError
 
 

@@ -20,10 +20,10 @@ from services.chat.ports import (
     Ending,
     FinishReason,
     Model,
+    ModelCall,
     ModelDelta,
     ModelFinished,
     NewRun,
-    PromptMessage,
     TextDelta,
 )
 from services.chat.prompt import Prompt
@@ -35,9 +35,7 @@ RUN = Run("r", "c", "u", "m", "fast", RunStatus.RUNNING, "", datetime.now(UTC), 
 class Saying:
     """A gateway, and an auth that is not needed."""
 
-    async def chat(
-        self, model: str, messages: Sequence[PromptMessage], *, conversation_id: str, token: str
-    ) -> AsyncGenerator[list[ModelDelta], None]:
+    async def chat(self, call: ModelCall, *, token: str) -> AsyncGenerator[list[ModelDelta], None]:
         yield [TextDelta("Hello"), ModelFinished(FinishReason.STOP, Usage(1, 1))]
 
     async def list_models(self, *, token: str) -> Sequence[Model]:
