@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from parley.data.v1 import data_pb2, data_pb2_grpc
 from runtime.channel import unary
 from runtime.errors import NotFound
+from services.chat.asking import Earlier, Role
 from services.chat.conversions import STATUSES, moment, part_pb, parts_of, run_of, text_of, usage_of, usage_pb
 from services.chat.domain import Part, Run, RunNotFound, Stored
 from services.chat.ports import (
@@ -19,8 +20,6 @@ from services.chat.ports import (
     ClaimKind,
     DeadLetter,
     OnConflict,
-    PromptMessage,
-    Role,
 )
 
 if TYPE_CHECKING:
@@ -244,6 +243,11 @@ class DataClient:
         request = data_pb2.GetConversationRequest(conversation_id=conversation_id)
         await unary(self._conversations.GetConversation, request, timeout_s=self._timeout_s, token=token)
 
+    async def entitle(self, conversation_id: str, title: str, *, token: str) -> None:
+        """Gives a title to a conversation that has none."""
+        request = data_pb2.UpdateConversationRequest(conversation_id=conversation_id, title=title, if_untitled=True)
+        await unary(self._conversations.UpdateConversation, request, timeout_s=self._timeout_s, token=token)
+
     async def list_dead_letters(
         self, *, page_size: int, page_token: str, token: str
     ) -> tuple[Sequence[DeadLetter], str]:
@@ -285,5 +289,5 @@ def _limits_pb(limits: ActiveLimits) -> data_pb2.ActiveLimits:
     )
 
 
-def _earlier(message: data_pb2.Message) -> PromptMessage:
-    return PromptMessage(_HISTORY_ROLES[message.role], text_of(message), tuple(parts_of(message)))
+def _earlier(message: data_pb2.Message) -> Earlier:
+    return Earlier(_HISTORY_ROLES[message.role], tuple(parts_of(message)))

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 
 from parley.gateway.v1 import gateway_pb2, gateway_pb2_grpc
 from runtime.channel import stream, unary
-from services.chat.conversions import usage_of
-from services.chat.ports import (
+from services.chat.asking import (
     FinishReason,
     Model,
     ModelFinished,
@@ -18,13 +17,14 @@ from services.chat.ports import (
     TextDelta,
     ToolCall,
 )
+from services.chat.conversions import usage_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Sequence
 
     import grpc
 
-    from services.chat.ports import ModelCall, ModelDelta, PromptMessage
+    from services.chat.asking import ModelCall, ModelDelta, PromptMessage
 
 _PROMPT_ROLES = {
     Role.SYSTEM: gateway_pb2.ROLE_SYSTEM,

@@ -13,7 +13,7 @@ from services.chat.domain import UnknownModel
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from services.chat.ports import Gateway, Model
+    from services.chat.asking import Gateway, Model
 
 log = structlog.stdlib.get_logger()
 

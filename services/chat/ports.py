@@ -1,55 +1,20 @@
-"""What this service needs of others: to keep what was said, to ask models, to get tokens, to be heard by other instances."""
+"""What this service needs of others: to keep what was said, to get tokens, to be heard by other instances."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
+from services.chat.asking import Earlier
 from services.chat.domain import Event, Part, Run, RunStatus, Stored, Usage
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable
+    from collections.abc import Callable, Sequence
     from contextlib import AbstractAsyncContextManager
 
     from services.chat.log import RunLog
-
-
-class Role(StrEnum):
-    """Who speaks to or as the model."""
-
-    SYSTEM = "system"
-    USER = "user"
-    ASSISTANT = "assistant"
-    TOOL = "tool"
-
-
-class ToolCall(NamedTuple):
-    """A model's call of a tool; `arguments_json` is what the model wrote and may be no JSON at all."""
-
-    id: str
-    name: str
-    arguments_json: str
-
-
-class ToolOffer(NamedTuple):
-    """A tool as a model is told of it; `parameters_json` is a JSON schema as text."""
-
-    name: str
-    description: str
-    parameters_json: str
-
-
-class PromptMessage(NamedTuple):
-    """One message of a prompt: an assistant's may call tools, a tool's answers one of these calls."""
-
-    role: Role
-    text: str
-    parts: tuple[Part, ...] = ()
-    tool_calls: tuple[ToolCall, ...] = ()
-    tool_call_id: str = ""
 
 
 class OnConflict(StrEnum):
@@ -138,7 +103,7 @@ class Begun:
     fence: int
     content: str
     asked_at: datetime
-    history: tuple[PromptMessage, ...]
+    history: tuple[Earlier, ...]
     existing: bool
     answer: tuple[Part, ...] = ()
     last_seq: int = 0
@@ -193,19 +158,6 @@ class Ending:
     parts: tuple[Part, ...]
     usage: Usage
     model: str
-    last_seq: int
-
-
-@dataclass(frozen=True, slots=True)
-class Failure:
-    """A try that failed: why, how long to wait before the next one, and what is left of the answer."""
-
-    run_id: str
-    fence: int
-    error_reason: str
-    delay_s: float
-    parts: tuple[Part, ...]
-    usage: Usage
     last_seq: int
 
 
@@ -286,6 +238,12 @@ class Data(Protocol):
         Raises: NotFound.
         """
 
+    async def entitle(self, conversation_id: str, title: str, *, token: str) -> None:
+        """Gives a title to a conversation that has none.
+
+        Raises: NotFound: there is no such conversation.
+        """
+
     async def list_dead_letters(
         self, *, page_size: int, page_token: str, token: str
     ) -> tuple[Sequence[DeadLetter], str]:
@@ -305,105 +263,6 @@ class Data(Protocol):
 
         Raises: PermissionDenied; NotFound.
         """
-
-
-class FinishReason(StrEnum):
-    """Why a model stopped."""
-
-    STOP = "stop"
-    LENGTH = "length"
-    TOOL_CALLS = "tool_calls"
-    CONTENT_FILTER = "content_filter"
-
-
-@dataclass(frozen=True, slots=True)
-class ModelStarted:
-    """A provider has begun to answer."""
-
-    provider: str
-    model: str
-
-
-class TextDelta(NamedTuple):
-    """More visible text."""
-
-    text: str
-
-
-class ReasoningDelta(NamedTuple):
-    """More thinking aloud."""
-
-    text: str
-
-
-@dataclass(frozen=True, slots=True)
-class ModelFinished:
-    """The model has stopped; `calls` are the tools it wants called, in order."""
-
-    reason: FinishReason
-    usage: Usage
-    calls: tuple[ToolCall, ...] = ()
-
-
-ModelDelta = ModelStarted | TextDelta | ReasoningDelta | ModelFinished
-
-
-@dataclass(frozen=True, slots=True)
-class Model:
-    """A model or alias that a run may name.
-
-    Attributes:
-        name: What a run says.
-        provider: Who has it.
-        provider_model: The provider's name of it.
-        default: Used when a run names none.
-        context_window_tokens: Prompt and answer together; 0: not known.
-        max_output_tokens: 0: not known.
-        tools: It can call tools.
-    """
-
-    name: str
-    provider: str
-    provider_model: str
-    default: bool
-    context_window_tokens: int
-    max_output_tokens: int
-    tools: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class ModelCall:
-    """What a model is asked.
-
-    Attributes:
-        model: Model or alias; empty: the default.
-        messages: The prompt.
-        tools: On offer.
-        conversation_id: For traces; may be empty.
-        total_s: Longest wait for the whole answer; 0: the gateway's own.
-        max_output_tokens: 0: the gateway's own.
-    """
-
-    model: str
-    messages: Sequence[PromptMessage]
-    tools: tuple[ToolOffer, ...] = ()
-    conversation_id: str = ""
-    total_s: float = 0
-    max_output_tokens: int = 0
-
-
-class Gateway(Protocol):
-    """Talks to models."""
-
-    def chat(self, call: ModelCall, *, token: str) -> AsyncGenerator[list[ModelDelta], None]:
-        """Asks a model; closing the generator closes the upstream connection.
-
-        Yields: deltas that arrived together, at least one; neighbours of one kind joined.
-        Raises: whatever the gateway raised, also after some deltas.
-        """
-
-    async def list_models(self, *, token: str) -> Sequence[Model]:
-        """Returns the models and aliases there are."""
 
 
 class Auth(Protocol):
@@ -430,9 +289,9 @@ class Auth(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class TakenTail:
-    """What a new owner finds of a run's log: its events, none where the log is lost, and the furthest position a watcher has come with."""
+    """What a new owner finds of a run's log; None where it is lost. `seen` is the furthest position a watcher has come with."""
 
-    events: tuple[Event, ...]
+    log: RunLog | None
     seen: int
 
 
@@ -440,18 +299,26 @@ class Tail(Protocol):
     """The logs of live runs, where other instances can read them. It may be away: then it takes nothing, says nothing and fails nothing."""
 
     def keep(
-        self, org_id: str, run_id: str, log: RunLog, *, fence: int, conversation_id: str, superseded: Callable[[], None]
+        self,
+        org_id: str,
+        run_id: str,
+        log: RunLog,
+        *,
+        fence: int,
+        conversation_id: str,
+        superseded: Callable[[], None],
+        sent_seq: int = 0,
     ) -> None:
-        """Sends what is and will be in the log, beside its owner.
+        """Sends what is and will be in the log, beside its owner; up to `sent_seq` it is there already.
 
-        Calls `superseded` once where another owner is found to write the log.
+        Calls `superseded` where another owner is found to write the log, and sends no more of it.
         """
 
     def let_go(self, run_id: str) -> None:
         """Sends no more of a log."""
 
     async def flush(self, run_id: str) -> None:
-        """Returns once what is in the log has been sent, or cannot be."""
+        """Returns once what is in the log has been sent, or after a moment in which it could not be."""
 
     async def take(self, org_id: str, run_id: str, *, fence: int) -> TakenTail:
         """Shuts all earlier owners out of a run's log and returns what is in it."""

@@ -6,10 +6,13 @@ import itertools
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from services.chat.ports import PromptMessage, Role
+from services.chat.asking import Earlier, PromptMessage, Role, ToolCall
+from services.chat.domain import Part, PartKind
 
 if TYPE_CHECKING:
-    from services.chat.ports import Model
+    from collections.abc import Sequence
+
+    from services.chat.asking import Model
 
 SAFE_WINDOW_TOKENS = 8_192
 """What nearly every model takes; assumed of one that is not known."""
@@ -18,6 +21,18 @@ _REPLY_SHARE = 4
 _MARGIN = 0.9
 """Four bytes a token is an estimate: prose takes fewer tokens, code more."""
 _BYTES_A_TOKEN = 4
+_MAX_MESSAGES = 1_000
+"""As many as the gateway takes."""
+_MAX_BYTES = 3 * 1024 * 1024
+"""The gateway takes 4 MiB in all, tools and names included."""
+
+
+UNKNOWN_OUTCOME = "It is not known whether this call took effect; the run was cut off before it was answered. Find out before calling it again."
+"""What a model is told of a tool's call that has no result."""
+_GO_ON = (
+    "Your answer above was cut off in mid-sentence. Go on with it exactly where it stops, with the next character: "
+    "repeat nothing, explain nothing, and do not mention that it was cut off."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,25 +40,95 @@ class Prompt:
     """What a model is sent: the system's words, earlier messages oldest first, the new message."""
 
     system: str
-    history: tuple[PromptMessage, ...]
+    history: tuple[Earlier, ...]
     content: str
 
-    def messages(self) -> list[PromptMessage]:
-        """Returns it as messages. The user speaks first, wherever the history was cut: some providers refuse anything else."""
-        opening = [PromptMessage(Role.SYSTEM, self.system)] if self.system else []
-        return [*opening, *_from_user(self.history), PromptMessage(Role.USER, self.content)]
+    def messages(self, parts: Sequence[Part] = ()) -> list[PromptMessage]:
+        """Returns it as messages, with what has been written of the answer so far.
+
+        The user speaks first, wherever the history was cut: some providers refuse anything else. A tool's call and its result come
+        together or not at all. Where the answer so far ends in text, the model is told to go on with it. Of a history that is longer
+        than the gateway takes, the newer half is sent, or the newer half of that.
+        """
+        told = _Told()
+        for earlier in _from_user(self.history):
+            told.take(earlier.role, earlier.parts)
+        told.messages.append(PromptMessage(Role.USER, self.content))
+        told.take(Role.ASSISTANT, parts)
+        if told.messages[-1].role is Role.ASSISTANT:
+            told.messages.append(PromptMessage(Role.USER, _GO_ON))
+        if self.history and _too_much(told.messages):
+            return self.shortened().messages(parts)
+        return [PromptMessage(Role.SYSTEM, self.system), *told.messages] if self.system else told.messages
 
     def shortened(self) -> Prompt:
         """Returns it without the older half of the history, and what of the rest would not be sent."""
         return replace(self, history=_from_user(self.history[(len(self.history) + 1) // 2 :]))
 
-    def tokens(self) -> int:
+    def tokens(self, parts: Sequence[Part] = ()) -> int:
         """Returns an estimate of its length."""
-        return sum(estimate_tokens(message.text) for message in self.messages())
+        return sum(
+            estimate_tokens(message.text) + sum(estimate_tokens(call.arguments_json) for call in message.tool_calls)
+            for message in self.messages(parts)
+        )
 
 
-def _from_user(history: tuple[PromptMessage, ...]) -> tuple[PromptMessage, ...]:
-    return tuple(itertools.dropwhile(lambda message: message.role is not Role.USER, history))
+class _Told:
+    """Messages of a prompt, made of the parts that are stored."""
+
+    def __init__(self) -> None:
+        self.messages: list[PromptMessage] = []
+        self._ids: set[str] = set()
+
+    def take(self, role: Role, parts: Sequence[Part]) -> None:
+        """Adds one stored message; an answer with tools becomes several, one for each step and one for each result."""
+        texts: list[str] = []
+        calls: list[Part] = []
+        results: dict[str, Part] = {}
+        for part in parts:
+            if part.kind is PartKind.TOOL_RESULT:
+                results[part.tool_call_id] = part
+                continue
+            if results and part.kind is not PartKind.REASONING:
+                self._add(role, texts, calls, results)
+                texts, calls, results = [], [], {}
+            if part.kind is PartKind.TEXT:
+                texts.append(part.text)
+            elif part.kind is PartKind.TOOL_USE:
+                calls.append(part)
+        self._add(role, texts, calls, results)
+
+    def _add(self, role: Role, texts: list[str], calls: list[Part], results: dict[str, Part]) -> None:
+        text = "".join(texts)
+        ids = [self._own(call.tool_call_id) for call in calls]
+        if text or calls:
+            made = tuple(ToolCall(own, call.name, call.text) for own, call in zip(ids, calls, strict=True))
+            self.messages.append(PromptMessage(role, text, made))
+        for own, call in zip(ids, calls, strict=True):
+            result = results.get(call.tool_call_id)
+            said = UNKNOWN_OUTCOME if result is None else result.text
+            self.messages.append(PromptMessage(Role.TOOL, said, tool_call_id=own))
+
+    def _own(self, tool_call_id: str) -> str:
+        """Returns an id that no other call of the prompt has: those of two answers may be the same."""
+        own, number = tool_call_id, 1
+        while own in self._ids:
+            number += 1
+            own = f"{tool_call_id}-{number}"
+        self._ids.add(own)
+        return own
+
+
+def _from_user(history: tuple[Earlier, ...]) -> tuple[Earlier, ...]:
+    return tuple(itertools.dropwhile(lambda earlier: earlier.role is not Role.USER, history))
+
+
+def _too_much(messages: list[PromptMessage]) -> bool:
+    # One of the messages is the system's; characters take up to four bytes, and most prompts are told by them to be short enough.
+    if len(messages) >= _MAX_MESSAGES:
+        return True
+    texts = [text for message in messages for text in (message.text, *(call[2] for call in message.tool_calls))]
+    return sum(map(len, texts)) * 4 > _MAX_BYTES and sum(len(text.encode()) for text in texts) > _MAX_BYTES
 
 
 def estimate_tokens(text: str) -> int:

@@ -34,8 +34,9 @@ if TYPE_CHECKING:
 
     from opentelemetry.trace import Span
 
+    from services.chat.asking import Gateway
     from services.chat.domain import Event, Run
-    from services.chat.ports import Auth, Data, Gateway, Signals, Tail
+    from services.chat.ports import Auth, Data, Signals, Tail
 
 log = structlog.stdlib.get_logger()
 

@@ -15,18 +15,20 @@ import structlog
 from runtime import telemetry
 from runtime.errors import FailedPrecondition, Internal, InvalidArgument, NotFound, ParleyError, ResourceExhausted
 from services.chat import failures, metrics
+from services.chat.asking import FinishReason, ModelCall, ModelStarted, ReasoningDelta, TextDelta
 from services.chat.domain import Done, Failed, PartKind, RunStarted, RunStatus, Thinking, Usage, UserMessage
 from services.chat.log import RunLog
-from services.chat.ports import Ending, FinishReason, ModelCall, ModelStarted, ReasoningDelta, TextDelta
+from services.chat.ports import Ending
 from services.chat.prompt import estimate_tokens
 
 if TYPE_CHECKING:
     from opentelemetry.trace import Span
 
     from runtime.context import Identity
+    from services.chat.asking import Gateway, ModelDelta
     from services.chat.delegation import Credential
     from services.chat.domain import Run
-    from services.chat.ports import Begun, Data, Gateway, ModelDelta
+    from services.chat.ports import Begun, Data
     from services.chat.prompt import Prompt
     from services.chat.tools.registry import Toolbox
 

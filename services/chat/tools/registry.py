@@ -8,7 +8,7 @@ import re
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from runtime.permissions import PERMISSIONS
-from services.chat.ports import ToolOffer
+from services.chat.asking import ToolOffer
 from services.chat.tools import schema
 from services.chat.tools.tool import Tool
 

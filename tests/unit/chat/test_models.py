@@ -9,9 +9,9 @@ import pytest
 
 from runtime.errors import Unavailable
 from runtime.testing import Clock
+from services.chat.asking import Model, ModelCall, ModelDelta
 from services.chat.domain import UnknownModel
 from services.chat.models import Models
-from services.chat.ports import Model, ModelCall, ModelDelta
 
 FAST = Model("fast", "openai", "mini", default=True, context_window_tokens=1, max_output_tokens=1)
 

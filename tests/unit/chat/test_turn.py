@@ -13,19 +13,10 @@ from opentelemetry.trace import INVALID_SPAN
 from runtime.context import Identity
 from runtime.errors import ParleyError, ResourceExhausted, Unavailable
 from services.chat import turn
+from services.chat.asking import FinishReason, Model, ModelCall, ModelDelta, ModelFinished, TextDelta
 from services.chat.delegation import Credential
 from services.chat.domain import Done, Part, Run, RunStatus, Stored, Usage
-from services.chat.ports import (
-    Begun,
-    Ending,
-    FinishReason,
-    Model,
-    ModelCall,
-    ModelDelta,
-    ModelFinished,
-    NewRun,
-    TextDelta,
-)
+from services.chat.ports import Begun, Ending, NewRun
 from services.chat.prompt import Prompt
 from services.chat.turn import Pace, Turn
 
