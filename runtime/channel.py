@@ -10,6 +10,8 @@ from opentelemetry.trace import SpanKind
 
 from runtime import telemetry
 from runtime.context import credential, request_id
+from runtime.mux.channel import MuxChannel
+from runtime.mux.spread import Spread
 from runtime.status import from_rpc_error
 
 if TYPE_CHECKING:
@@ -32,15 +34,18 @@ _OPTIONS = [
 ]
 
 
-def open_channel(address: str, contract: FileDescriptor, *, idempotent: Sequence[str] = ()) -> grpc.aio.Channel:
+def open_channel(
+    address: str, contract: FileDescriptor, *, idempotent: Sequence[str] = (), mux: bool = False
+) -> grpc.aio.Channel:
     """Opens a channel to a service; connecting happens at the first call.
 
     Calls that read (`Get…`, `List…`) and those named in `idempotent` are tried up to three times while the service is UNAVAILABLE.
 
     Args:
-        address: `host:port`, or `dns:///name:port` to spread calls over all instances.
+        address: `host:port`; `dns:///name:port` or `ipv4:a:1,b:2` to spread calls over all instances.
         contract: Descriptor of the proto file, which tells the methods.
         idempotent: Further methods, by bare name, that may be repeated without harm.
+        mux: Calls of the contract's methods share one long-lived stream for each instance, where the instance knows that.
 
     Source: AIP-194.
     """
@@ -60,10 +65,19 @@ def open_channel(address: str, contract: FileDescriptor, *, idempotent: Sequence
             "retryableStatusCodes": ["UNAVAILABLE"],
         }
         config["methodConfig"] = [{"name": names, "retryPolicy": retry}]
-    return grpc.aio.insecure_channel(
-        address,
-        options=[("grpc.keepalive_time_ms", KEEPALIVE_MS), *_OPTIONS, ("grpc.service_config", json.dumps(config))],
+    plain = _open(address, ("grpc.service_config", json.dumps(config)))
+    if not mux:
+        return plain
+    return MuxChannel(
+        plain,
+        Spread(address, _open),
+        frozenset(service.full_name for service in contract.services_by_name.values()),
+        frozenset(f"/{name['service']}/{name['method']}" for name in names),
     )
+
+
+def _open(address: str, *options: tuple[str, str]) -> grpc.aio.Channel:
+    return grpc.aio.insecure_channel(address, options=[("grpc.keepalive_time_ms", KEEPALIVE_MS), *_OPTIONS, *options])
 
 
 async def unary(method: Any, request: Request, *, timeout_s: float, token: str | None = None) -> Any:

@@ -30,8 +30,8 @@ log = structlog.stdlib.get_logger()
 ORDER = ("trace", "request_context", "access_log", "errors", "deadline", "identity")
 """Outermost first. The log sits outside the errors so that it sees the final status; identity is last so that its refusals are logged."""
 
-UNTOUCHED = ("/grpc.health.", "/grpc.reflection.")
-"""Services of the platform: neither traced, logged nor authenticated."""
+UNTOUCHED = ("/grpc.health.", "/grpc.reflection.", "/parley.mux.")
+"""Services of the platform: neither traced, logged nor authenticated. Calls that share a connection pass the chain one by one."""
 
 _HANDLED = Counter("parley_rpc_handled_total", "RPCs ended, by method and status.", ["method", "code"])
 _SECONDS = Histogram(
@@ -218,17 +218,37 @@ class Chain(grpc.aio.ServerInterceptor):  # type: ignore[type-arg] # generic in 
         if handler is None or method.startswith(UNTOUCHED):
             return handler
         metadata = {key: value for key, value in details.invocation_metadata or () if isinstance(value, str)}
+        kind = ("stream" if handler.request_streaming else "unary") + (
+            "_stream" if handler.response_streaming else "_unary"
+        )
+        make: Any = getattr(grpc, f"{kind}_rpc_method_handler")
+        return make(
+            self.around(method, handler, metadata),
+            request_deserializer=handler.request_deserializer,
+            response_serializer=handler.response_serializer,
+        )
+
+    def around(self, method: str, handler: Any, metadata: dict[str, str]) -> Callable[[Any, Any], Awaitable[Any]]:
+        """Puts the links around one call.
+
+        Args:
+            method: `/package.Service/Method`.
+            handler: Its handler.
+            metadata: What the caller sent, lower-case names.
+
+        Returns: what takes the request and the servicer's context; it returns the response, or writes the responses to the context.
+        """
         behaviour = _behaviour(handler)
         links = self._links
 
-        def around(call: Call, work: Proceed) -> Awaitable[Any]:
+        def within(call: Call, work: Proceed) -> Awaitable[Any]:
             for link in reversed(links):
                 work = functools.partial(link.around, call, work)
             return work()
 
         async def unary(request: Any, context: Any) -> Any:
             call = Call(method, streaming=False, metadata=metadata, context=context)
-            return await around(call, lambda: behaviour(request, context))
+            return await within(call, lambda: behaviour(request, context))
 
         async def streaming(request: Any, context: Any) -> None:
             async def send() -> None:
@@ -237,17 +257,9 @@ class Chain(grpc.aio.ServerInterceptor):  # type: ignore[type-arg] # generic in 
                     async for response in responses:
                         await context.write(response)
 
-            await around(Call(method, streaming=True, metadata=metadata, context=context), send)
+            await within(Call(method, streaming=True, metadata=metadata, context=context), send)
 
-        kind = ("stream" if handler.request_streaming else "unary") + (
-            "_stream" if handler.response_streaming else "_unary"
-        )
-        make: Any = getattr(grpc, f"{kind}_rpc_method_handler")
-        return make(
-            streaming if handler.response_streaming else unary,
-            request_deserializer=handler.request_deserializer,
-            response_serializer=handler.response_serializer,
-        )
+        return streaming if handler.response_streaming else unary
 
 
 def _behaviour(handler: Any) -> Any:

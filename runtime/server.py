@@ -16,6 +16,7 @@ from grpc_reflection.v1alpha import reflection
 
 from runtime import interceptors, telemetry
 from runtime.config import at_least, one_of
+from runtime.mux.dispatcher import Dispatcher, Recorder
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Sequence
@@ -93,8 +94,12 @@ class Server:
                 ("grpc.so_reuseport", 0),
             ],
         )
+        recorder = Recorder()
         for item in servicers:
             item.add(item.servicer, self._server)
+            item.add(item.servicer, recorder)
+        self._mux = Dispatcher(service, recorder.handlers, chain)
+        self._mux.add_to(self._server)
         self._names = [item.name for item in servicers]
         self._health = health.aio.HealthServicer()  # type: ignore[attr-defined]
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
@@ -117,6 +122,7 @@ class Server:
     async def stop(self, grace_s: float) -> None:
         """Refuses new calls, lets those under way finish for `grace_s` seconds, then cuts them."""
         await self._health.enter_graceful_shutdown()
+        self._mux.drain()
         await self._server.stop(grace_s)
 
 

@@ -1,0 +1,204 @@
+"""The service's side: connections, and the methods that calls on them reach."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import contextvars
+from typing import TYPE_CHECKING, Any
+
+import grpc
+
+from runtime.errors import InvalidArgument
+from runtime.mux.outbox import Outbox
+from runtime.mux.served import ServedCall
+from runtime.mux.wire import EOF, MAX_CALLS, MAX_REQUEST_BYTES, SERVICE, pb
+from runtime.status import to_status
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from runtime.interceptors import Chain
+
+_LAST_WORDS_S = 5.0
+
+
+class MuxProtocol(InvalidArgument):
+    """The peer does not keep to the protocol of the connection."""
+
+    reason = "MUX_PROTOCOL"
+
+
+class Recorder:
+    """Takes the place of a server in `add_…Servicer_to_server` and notes the handlers.
+
+    Attributes:
+        handlers: By path: `/package.Service/Method`.
+    """
+
+    def __init__(self) -> None:
+        self.handlers: dict[str, Any] = {}
+
+    def add_registered_method_handlers(self, service: str, handlers: Mapping[str, Any]) -> None:
+        """Notes the handlers of a service by the bare names of its methods."""
+        self.handlers.update({f"/{service}/{name}": handler for name, handler in handlers.items()})
+
+    def add_generic_rpc_handlers(self, handlers: Any) -> None:
+        """Passes over what the other method is told as well."""
+
+
+class Dispatcher:
+    """Serves `MuxService`: takes the calls of every connection through the chain to their handlers.
+
+    Args:
+        service: Short name of the service, for errors.
+        handlers: By path; those that take a stream of requests are not reached.
+        chain: What happens around every call.
+    """
+
+    def __init__(self, service: str, handlers: Mapping[str, Any], chain: Chain) -> None:
+        self._domain = f"{service}.parley"
+        self._handlers = {path: handler for path, handler in handlers.items() if not handler.request_streaming}
+        self._chain = chain
+        self._connections: set[_Connection] = set()
+        self._draining = False
+
+    def add_to(self, server: grpc.aio.Server) -> None:
+        """Joins a server."""
+        connect = grpc.stream_stream_rpc_method_handler(
+            self._connect,
+            request_deserializer=pb.ConnectRequest.FromString,
+            response_serializer=pb.ConnectResponse.SerializeToString,
+        )
+        server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, {"Connect": connect}),))
+
+    def drain(self) -> None:
+        """Sends new calls elsewhere; each connection ends when the calls on it have."""
+        self._draining = True
+        for connection in self._connections:
+            connection.drain()
+
+    @property
+    def calls(self) -> int:
+        """How many calls are under way."""
+        return sum(len(connection.calls) for connection in self._connections)
+
+    async def _connect(self, _: Any, context: Any) -> None:
+        connection = _Connection(context, self._handlers, self._chain)
+        if self._draining:
+            connection.drain()
+        self._connections.add(connection)
+        try:
+            await connection.serve()
+        except MuxProtocol as error:
+            await context.abort_with_status(to_status(error, domain=self._domain, request_id=""))
+        finally:
+            self._connections.discard(connection)
+
+
+class _Connection:
+    """One caller's connection.
+
+    Attributes:
+        calls: Those under way, by number.
+    """
+
+    def __init__(self, context: Any, handlers: Mapping[str, Any], chain: Chain) -> None:
+        self.calls: dict[int, ServedCall] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._context = context
+        self._handlers = handlers
+        self._chain = chain
+        self._outbox = Outbox(pb.ConnectResponse, context.write)
+        self._last = 0
+        self._draining = False
+        self._idle = asyncio.Event()
+
+    async def serve(self) -> None:
+        """Takes calls until the caller goes, or until a drain has come to its end.
+
+        Raises: MuxProtocol.
+        """
+        hello = self._outbox.frame(0).hello
+        hello.max_request_bytes, hello.max_calls = MAX_REQUEST_BYTES, MAX_CALLS
+        if self._draining:
+            self._say_go_away()
+        reading = asyncio.create_task(self._read())
+        writing = asyncio.create_task(self._outbox.run())
+        draining = asyncio.create_task(self._drained())
+        try:
+            await asyncio.wait({reading, writing, draining}, return_when=asyncio.FIRST_COMPLETED)
+            if reading.done():
+                reading.result()
+        finally:
+            for call in self.calls.values():
+                call.drop()
+            everything = {*self._tasks, reading, writing, draining}
+            for task in (reading, writing, draining):
+                task.cancel()
+            await asyncio.wait(everything, timeout=_LAST_WORDS_S)
+            # The write fails when the caller has gone, which is what brought us here.
+            for task in (reading, writing, draining):
+                with contextlib.suppress(asyncio.CancelledError, Exception):
+                    task.result()
+
+    def drain(self) -> None:
+        """Takes no new calls, and ends when none is under way."""
+        if not self._draining:
+            self._draining = True
+            self._say_go_away()
+            if not self.calls:
+                self._idle.set()
+
+    def _say_go_away(self) -> None:
+        self._outbox.frame(0).go_away.SetInParent()
+
+    async def _drained(self) -> None:
+        await self._idle.wait()
+        await self._outbox.empty()
+
+    async def _read(self) -> None:
+        while (batch := await self._context.read()) is not EOF:
+            for frame in batch.frames:
+                self._take(frame)
+
+    def _take(self, frame: pb.CallerFrame) -> None:
+        kind = frame.WhichOneof("kind")
+        if kind == "open":
+            self._open(frame.call, frame.open)
+        elif kind == "credit_bytes":
+            if frame.credit_bytes <= 0:
+                raise MuxProtocol("Credit must be more than 0 bytes.")
+            if (call := self.calls.get(frame.call)) is not None:
+                call.grant(frame.credit_bytes)
+        elif kind == "cancel" and (call := self.calls.get(frame.call)) is not None:
+            call.drop()
+
+    def _open(self, number: int, opened: pb.Open) -> None:
+        if number <= self._last:
+            raise MuxProtocol("A call's number must be higher than those before.")
+        self._last = number
+        if self._draining or len(self.calls) >= MAX_CALLS:
+            self._refuse(number, grpc.StatusCode.UNAVAILABLE, "The service takes no more calls here.", refused=True)
+            return
+        handler = self._handlers.get(opened.method)
+        if handler is None:
+            self._refuse(number, grpc.StatusCode.UNIMPLEMENTED, "Method not found!", refused=False)
+            return
+        call = ServedCall(number, opened, handler, chain=self._chain, outbox=self._outbox, connection=self._context)
+        self.calls[number] = call
+        # A context of its own: nothing of the connection or of another call is seen by this one.
+        task = contextvars.Context().run(call.start)
+        self._tasks.add(task)
+        task.add_done_callback(lambda done: self._over(number, done))
+
+    def _refuse(self, number: int, code: grpc.StatusCode, details: str, *, refused: bool) -> None:
+        frame = self._outbox.frame(len(details))
+        frame.call = number
+        frame.end.code, frame.end.details, frame.end.refused = code.value[0], details, refused
+
+    def _over(self, number: int, task: asyncio.Task[None]) -> None:
+        self.calls.pop(number).close()
+        self._tasks.discard(task)
+        if self._draining and not self.calls:
+            self._idle.set()

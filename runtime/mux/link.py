@@ -1,0 +1,191 @@
+"""The caller's connection to one instance: opened, opened again when it breaks, and left when the instance drains."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+from typing import TYPE_CHECKING, Any
+
+import grpc
+import structlog
+
+from runtime.mux.exchange import Exchange
+from runtime.mux.outbox import Outbox
+from runtime.mux.wire import CONNECT, EOF, MAX_CALLS, MAX_REQUEST_BYTES, WINDOW_BYTES, headers, pb
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+log = structlog.stdlib.get_logger()
+
+_FIRST_PAUSE_S = 0.1
+_LONGEST_PAUSE_S = 2.0
+_UNKNOWN_PAUSE_S = 30.0
+
+
+class Link:
+    """A connection to one instance. While it cannot be had, `ready` is False and nothing is lost but speed.
+
+    Args:
+        address: Of the instance.
+        open_channel: Opens a plain channel to it.
+        broken: Called when a connection that was open is no more.
+
+    Attributes:
+        address: Of the instance.
+        ready: Calls may be opened.
+        unknown: The instance answers but does not know this way of calling.
+        max_request_bytes: Largest request it takes.
+    """
+
+    def __init__(
+        self, address: str, open_channel: Callable[[str], grpc.aio.Channel], broken: Callable[[], None]
+    ) -> None:
+        self.address = address
+        self.ready = False
+        self.unknown = False
+        self.max_request_bytes = MAX_REQUEST_BYTES
+        self._max_calls = MAX_CALLS
+        self._channel = open_channel(address)
+        self._broken = broken
+        self._connect: Any = self._channel.stream_stream(
+            CONNECT,
+            request_serializer=pb.ConnectRequest.SerializeToString,
+            response_deserializer=pb.ConnectResponse.FromString,
+        )
+        self._exchanges: dict[int, Exchange] = {}
+        self._outbox: Outbox
+        self._last = 0
+        self._leaving = False
+        self._idle = asyncio.Event()
+        self._became_ready = asyncio.Event()
+        self._task = asyncio.create_task(self._run())
+
+    @property
+    def calls(self) -> int:
+        """How many calls are under way."""
+        return len(self._exchanges)
+
+    @property
+    def open(self) -> bool:
+        """Whether another call may be opened."""
+        return self.ready and len(self._exchanges) < self._max_calls
+
+    async def wait_ready(self) -> None:
+        """Returns once calls may be opened."""
+        await self._became_ready.wait()
+
+    def call(
+        self, path: str, request: bytes, metadata: Sequence[tuple[str, str | bytes]], timeout_s: float | None
+    ) -> Exchange:
+        """Opens a call; the link must be open."""
+        self._last += 1
+        number = self._last
+        exchange = Exchange(number, self._outbox, self._forget)
+        self._exchanges[number] = exchange
+        frame = self._outbox.frame(len(request) + 512)
+        frame.call = number
+        opened = frame.open
+        opened.method, opened.request, opened.window_bytes = path, request, WINDOW_BYTES
+        opened.metadata.extend(headers(metadata))
+        if timeout_s is not None:
+            opened.timeout.FromNanoseconds(int(timeout_s * 1e9))
+            exchange.expire_after(timeout_s)
+        return exchange
+
+    def leave(self) -> asyncio.Task[None]:
+        """Opens no more calls; the task ends when those under way have and the connection is closed."""
+        self._leaving = True
+        self._idle.clear()
+        self.ready = False
+        return asyncio.create_task(self._left())
+
+    async def close(self) -> None:
+        """Closes the connection; calls under way end as cancelled."""
+        self.ready = False
+        for exchange in list(self._exchanges.values()):
+            exchange.fail(grpc.StatusCode.CANCELLED, "Channel closed.")
+        self._task.cancel()
+        await asyncio.wait([self._task])
+        await self._channel.close(None)
+
+    async def _left(self) -> None:
+        if self._exchanges:
+            await self._idle.wait()
+        await self.close()
+
+    async def _run(self) -> None:
+        pause_s = _FIRST_PAUSE_S
+        while not self._leaving:
+            self.unknown = False
+            code = await self._session()
+            if self._became_ready.is_set():
+                self._became_ready.clear()
+                pause_s = _FIRST_PAUSE_S
+                self._broken()
+            if code is grpc.StatusCode.UNIMPLEMENTED:
+                self.unknown = True
+                await asyncio.sleep(_UNKNOWN_PAUSE_S)
+                continue
+            await asyncio.sleep(pause_s * (1 - random.random() / 2))  # noqa: S311 - no secret
+            pause_s = min(pause_s * 2, _LONGEST_PAUSE_S)
+
+    async def _session(self) -> grpc.StatusCode:
+        """Opens the connection and reads from it until it ends; returns how it did."""
+        connection = self._connect(wait_for_ready=True)
+        self._last = 0
+        self._outbox = Outbox(pb.ConnectRequest, connection.write)
+        writing = asyncio.create_task(self._write(connection))
+        try:
+            while (batch := await connection.read()) is not EOF:
+                for frame in batch.frames:
+                    self._take(frame)
+        except grpc.aio.AioRpcError as error:
+            return error.code()
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
+            return grpc.StatusCode.UNAVAILABLE  # the write failed first
+        else:
+            return grpc.StatusCode.OK
+        finally:
+            self.ready = False
+            writing.cancel()
+            connection.cancel()
+            for exchange in list(self._exchanges.values()):
+                exchange.fail(grpc.StatusCode.UNAVAILABLE, "The connection was lost.")
+
+    async def _write(self, connection: Any) -> None:
+        """Writes what there is; a write that fails ends the connection."""
+        try:
+            # What fails is told by the reader, which knows the status.
+            with contextlib.suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError):
+                await self._outbox.run()
+        finally:
+            connection.cancel()
+
+    def _take(self, frame: pb.ServiceFrame) -> None:
+        kind = frame.WhichOneof("kind")
+        if kind == "hello":
+            self.max_request_bytes = min(frame.hello.max_request_bytes, MAX_REQUEST_BYTES)
+            self._max_calls = frame.hello.max_calls
+            if not self._leaving:
+                self.ready = True
+                self._became_ready.set()
+        elif kind == "go_away":
+            self.ready = False
+        elif (exchange := self._exchanges.get(frame.call)) is None:
+            return  # it was cancelled meanwhile
+        elif kind == "message":
+            exchange.message(frame.message)
+        elif kind == "answer":
+            exchange.answer(frame.answer)
+        elif kind == "end":
+            exchange.end(frame.end)
+
+    def _forget(self, number: int) -> None:
+        self._exchanges.pop(number, None)
+        if not self._exchanges:
+            self._idle.set()

@@ -1,0 +1,186 @@
+"""One call on the service's side of a connection: the context a servicer is given, and what becomes of its end."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import grpc
+import structlog
+
+from runtime.mux.wire import MAX_MESSAGE_BYTES, WINDOW_BYTES, headers, metadata_of, pb
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from runtime.interceptors import Chain
+    from runtime.mux.outbox import Outbox
+    from runtime.mux.wire import Metadata
+
+log = structlog.stdlib.get_logger()
+
+_MAX_WINDOW_BYTES = 16 * 1024 * 1024
+
+
+class ServedCall:
+    """A call under way; it is also the context of its servicer, with what `grpc.aio.ServicerContext` offers to unary and streaming answers.
+
+    Args:
+        number: Number of the call on its connection.
+        opened: How it began.
+        handler: Handler of its method.
+        chain: What happens around every call.
+        outbox: Where its frames go.
+        connection: Context of the connection.
+    """
+
+    def __init__(
+        self, number: int, opened: pb.Open, handler: Any, *, chain: Chain, outbox: Outbox, connection: Any
+    ) -> None:
+        self._number = number
+        self._opened = opened
+        self._handler = handler
+        self._chain = chain
+        self._outbox = outbox
+        self._connection = connection
+        self._metadata = metadata_of(opened.metadata)
+        self._window_bytes = min(opened.window_bytes or WINDOW_BYTES, _MAX_WINDOW_BYTES)
+        self._credit: asyncio.Future[None] | None = None
+        self._trailing: list[tuple[str, str | bytes]] = []
+        self._code = grpc.StatusCode.OK
+        self._details = ""
+        self._dropped = False
+        self._expired = False
+        self._task: asyncio.Task[None]
+        self._deadline: float | None = None
+        self._timer: asyncio.TimerHandle | None = None
+
+    def start(self) -> asyncio.Task[None]:
+        """Begins; the task ends with the call."""
+        loop = asyncio.get_running_loop()
+        self._task = loop.create_task(self._run())
+        if self._opened.HasField("timeout"):
+            timeout_s = self._opened.timeout.ToNanoseconds() / 1e9
+            self._deadline = loop.time() + timeout_s
+            self._timer = loop.call_later(timeout_s, self._expire)
+        return self._task
+
+    def drop(self) -> None:
+        """Ends the call because its caller wants no more of it."""
+        self._dropped = True
+        self._task.cancel()
+
+    def close(self) -> None:
+        """Lets go of what outlives the task."""
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def grant(self, credit_bytes: int) -> None:
+        """Lets the call send more."""
+        self._window_bytes = min(self._window_bytes + credit_bytes, _MAX_WINDOW_BYTES)
+        if self._window_bytes > 0 and self._credit is not None and not self._credit.done():
+            self._credit.set_result(None)
+
+    async def write(self, message: Any) -> None:
+        """Sends a message of a streaming method; waits while the caller takes nothing, or the connection."""
+        payload: bytes = self._handler.response_serializer(message)
+        if len(payload) > MAX_MESSAGE_BYTES:
+            await self._too_large()
+        while self._window_bytes <= 0:
+            self._credit = asyncio.get_running_loop().create_future()
+            await self._credit
+        self._window_bytes -= len(payload)
+        frame = self._outbox.frame(len(payload))
+        frame.call = self._number
+        frame.message = payload
+        if self._outbox.full:
+            await self._outbox.room()
+
+    async def abort_with_status(self, status: Any) -> NoReturn:
+        """Ends the call with a status.
+
+        Raises: grpc.aio.AbortError: always, to leave the servicer.
+        """
+        await self.abort(status.code, status.details, status.trailing_metadata or ())
+
+    async def abort(
+        self, code: grpc.StatusCode, details: str = "", trailing_metadata: Iterable[tuple[str, str | bytes]] = ()
+    ) -> NoReturn:
+        """Ends the call with an error.
+
+        Raises: grpc.aio.AbortError: always, to leave the servicer.
+        """
+        self._code, self._details = code, details
+        self._trailing += trailing_metadata
+        raise grpc.aio.AbortError("The call was aborted.")
+
+    def time_remaining(self) -> float | None:
+        """Returns the seconds until the caller's deadline; None: there is none."""
+        return None if self._deadline is None else max(self._deadline - asyncio.get_running_loop().time(), 0)
+
+    def invocation_metadata(self) -> Metadata:
+        """Returns what the caller sent beside the request."""
+        return self._metadata
+
+    def peer(self) -> str:
+        """Returns the address of the connection's other end."""
+        return str(self._connection.peer())
+
+    def set_trailing_metadata(self, metadata: Iterable[tuple[str, str | bytes]]) -> None:
+        """Sends metadata with the end."""
+        self._trailing[:] = metadata
+
+    def set_code(self, code: grpc.StatusCode) -> None:
+        """Ends the call with this status, once it ends."""
+        self._code = code
+
+    def set_details(self, details: str) -> None:
+        """Explains the status."""
+        self._details = details
+
+    async def _run(self) -> None:
+        try:
+            await self._serve()
+        except grpc.aio.AbortError:
+            self._end(self._code, self._details)
+        except asyncio.CancelledError:
+            if self._expired:
+                self._end(grpc.StatusCode.DEADLINE_EXCEEDED, "Deadline Exceeded")
+            elif not self._dropped:
+                self._end(grpc.StatusCode.CANCELLED, "")
+            raise
+        except Exception:
+            # The chain lets nothing through: this is a message that cannot be read or written.
+            log.exception("unforeseen_error", **{"rpc.method": self._opened.method[1:]})
+            self._end(grpc.StatusCode.INTERNAL, "internal error")
+
+    async def _serve(self) -> None:
+        handler = self._handler
+        request = handler.request_deserializer(self._opened.request)
+        text = {name: value for name, value in self._metadata if isinstance(value, str)}
+        answer = await self._chain.around(self._opened.method, handler, text)(request, self)
+        if handler.response_streaming or self._code is not grpc.StatusCode.OK or self._trailing:
+            if not handler.response_streaming and self._code is grpc.StatusCode.OK:
+                await self.write(answer)
+            self._end(self._code, self._details)
+            return
+        payload: bytes = handler.response_serializer(answer)
+        if len(payload) > MAX_MESSAGE_BYTES:
+            await self._too_large()
+        frame = self._outbox.frame(len(payload))
+        frame.call = self._number
+        frame.answer = payload
+
+    async def _too_large(self) -> NoReturn:
+        await self.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "The message is larger than a message may be.")
+
+    def _end(self, code: grpc.StatusCode, details: str) -> None:
+        frame = self._outbox.frame(len(details))
+        frame.call = self._number
+        frame.end.code = code.value[0]
+        frame.end.details = details
+        frame.end.trailing_metadata.extend(headers(self._trailing))
+
+    def _expire(self) -> None:
+        self._expired = True
+        self._task.cancel()

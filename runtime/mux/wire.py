@@ -1,0 +1,52 @@
+"""Frames and metadata of the connection, and the limits both sides keep to."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import grpc
+
+from parley.mux.v1 import mux_pb2 as pb
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+__all__ = ["pb"]
+
+EOF: Any = grpc.aio.EOF  # type: ignore[attr-defined] # the stubs lack it
+"""What reading gives at the end."""
+SERVICE = pb.DESCRIPTOR.services_by_name["MuxService"].full_name
+CONNECT = f"/{SERVICE}/Connect"
+
+MAX_CALLS = 4096
+"""Calls a connection carries at once."""
+MAX_REQUEST_BYTES = 256 * 1024
+"""Largest request; what is larger goes by itself, so that the others need not wait for it."""
+MAX_METADATA_BYTES = 16 * 1024
+"""Most metadata of a request, as gRPC itself allows."""
+MAX_MESSAGE_BYTES = 15 * 1024 * 1024
+"""Largest message of a response: what a channel takes, less what the frame adds."""
+WINDOW_BYTES = 256 * 1024
+"""What a call's caller has not taken yet: at most this much and one message."""
+BATCH_BYTES = 256 * 1024
+"""A batch is closed once it holds as much."""
+WAITING_BYTES = 4 * 1024 * 1024
+"""Where more waits for a connection to take it, those who stream wait as well."""
+
+Metadata = list[tuple[str, "str | bytes"]]
+
+
+def headers(metadata: Iterable[tuple[str, str | bytes]]) -> list[pb.Header]:
+    """Returns metadata as frames carry it."""
+    return [
+        pb.Header(name=name.lower(), value=value if isinstance(value, bytes) else value.encode())
+        for name, value in metadata
+    ]
+
+
+def metadata_of(carried: Iterable[pb.Header]) -> Metadata:
+    """Returns the metadata of a frame: bytes under the names that end with `-bin`, text elsewhere."""
+    return [
+        (header.name, header.value if header.name.endswith("-bin") else header.value.decode("utf-8", "replace"))
+        for header in carried
+    ]
