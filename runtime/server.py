@@ -119,6 +119,11 @@ class Server:
         for name in ("", *self._names):
             await self._health.set(name, states.SERVING if ready else states.NOT_SERVING)
 
+    @property
+    def mux_calls(self) -> int:
+        """How many calls are under way on shared connections."""
+        return self._mux.calls
+
     async def stop(self, grace_s: float) -> None:
         """Refuses new calls, lets those under way finish for `grace_s` seconds, then cuts them."""
         await self._health.enter_graceful_shutdown()

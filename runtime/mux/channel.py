@@ -66,6 +66,11 @@ class MuxChannel(grpc.aio.Channel):
         """How many calls are under way on shared connections."""
         return self._spread.calls
 
+    @property
+    def connections(self) -> int:
+        """How many connections take calls."""
+        return self._spread.ready
+
     def unary_unary(self, method: str, *args: Any, **kwargs: Any) -> Any:
         """Returns a unary method."""
         return self._method(method, self._plain.unary_unary(method, *args, **kwargs), args, kwargs, streaming=False)

@@ -53,6 +53,11 @@ class Spread:
         """How many calls are under way."""
         return sum(link.calls for link in self._links)
 
+    @property
+    def ready(self) -> int:
+        """How many connections take calls."""
+        return sum(link.ready for link in self._links)
+
     def start(self) -> None:
         """Begins to connect."""
         if self._task is None:

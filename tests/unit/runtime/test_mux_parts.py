@@ -1,0 +1,134 @@
+"""The parts of a shared connection: batches, metadata, addresses."""
+
+import asyncio
+import socket
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from parley.mux.v1 import mux_pb2
+from runtime.mux import addresses, wire
+from runtime.mux.outbox import Outbox
+
+
+class Wire:
+    """Takes batches one at a time, when let."""
+
+    def __init__(self) -> None:
+        self.written: list[list[int]] = []
+        self.free = asyncio.Semaphore(0)
+
+    async def write(self, batch: Any) -> None:
+        await self.free.acquire()
+        self.written.append([frame.call for frame in batch.frames])
+
+
+async def settled() -> None:
+    """Lets every task that can go on do so."""
+    for _ in range(10):
+        await asyncio.sleep(0)
+
+
+async def test_a_batch_grows_for_as_long_as_the_write_before_it_takes() -> None:
+    wire_, number = Wire(), 0
+    outbox = Outbox(mux_pb2.ConnectResponse, wire_.write)
+    running = asyncio.create_task(outbox.run())
+    for size in (1, 3, 2):
+        for _ in range(size):
+            number += 1
+            outbox.frame(10).call = number
+        await settled()
+    for _ in range(3):
+        wire_.free.release()
+    await settled()
+    assert wire_.written == [[1], [2, 3, 4, 5, 6]]
+    outbox.frame(10).call = 7
+    await outbox.empty()
+    assert wire_.written[2:] == [[7]]
+    running.cancel()
+    await asyncio.wait([running])
+
+
+async def test_no_batch_grows_past_its_bound_by_more_than_a_frame() -> None:
+    wire_ = Wire()
+    outbox = Outbox(mux_pb2.ConnectResponse, wire_.write)
+    for number in range(10):
+        outbox.frame(wire.BATCH_BYTES // 2).call = number
+    running = asyncio.create_task(outbox.run())
+    for _ in range(10):
+        wire_.free.release()
+    await outbox.empty()
+    assert wire_.written == [[0, 1], [2, 3], [4, 5], [6, 7], [8, 9]]
+    running.cancel()
+    await asyncio.wait([running])
+
+
+async def test_there_is_room_again_once_enough_has_been_written() -> None:
+    wire_ = Wire()
+    outbox = Outbox(mux_pb2.ConnectResponse, wire_.write)
+    running = asyncio.create_task(outbox.run())
+    for number in range(3):
+        outbox.frame(wire.WAITING_BYTES // 2).call = number
+    waiting = asyncio.create_task(outbox.room())
+    await settled()
+    assert outbox.full
+    assert not waiting.done()
+    wire_.free.release()
+    await waiting
+    running.cancel()
+    await asyncio.wait([running])
+
+
+async def test_nothing_waits_for_a_connection_that_has_gone() -> None:
+    outbox = Outbox(mux_pb2.ConnectResponse, Wire().write)
+    running = asyncio.create_task(outbox.run())
+    outbox.frame(2 * wire.WAITING_BYTES).call = 1
+    waiting = [asyncio.create_task(outbox.room()), asyncio.create_task(outbox.empty())]
+    await settled()
+    running.cancel()
+    async with asyncio.timeout(5):
+        await asyncio.gather(*waiting)
+    outbox.frame(10).call = 2
+    assert not outbox.full
+
+
+_TEXT = st.text(st.characters(min_codepoint=0x20, max_codepoint=0x7E), max_size=20)
+_NAME = st.from_regex(r"[a-z][a-z0-9_.-]{0,10}", fullmatch=True).filter(lambda name: not name.endswith("-bin"))
+
+
+@given(
+    st.lists(
+        st.tuples(_NAME, _TEXT) | st.tuples(_NAME.map(lambda name: name + "-bin"), st.binary(max_size=20)), max_size=5
+    )
+)
+def test_metadata_arrives_as_it_was_sent(metadata: list[tuple[str, str | bytes]]) -> None:
+    carried = mux_pb2.Open.FromString(mux_pb2.Open(metadata=wire.headers(metadata)).SerializeToString())
+    assert wire.metadata_of(carried.metadata) == metadata
+
+
+@pytest.mark.parametrize(
+    ("address", "expected"),
+    [
+        ("ipv4:127.0.0.1:1,127.0.0.2:2", ["ipv4:127.0.0.1:1", "ipv4:127.0.0.2:2"]),
+        ("ipv6:[::1]:1,[::2]:2", ["ipv6:[::1]:1", "ipv6:[::2]:2"]),
+        ("unix:/run/x,y.sock", ["unix:/run/x,y.sock"]),
+        ("127.0.0.1:7", ["ipv4:127.0.0.1:7"]),
+        ("[::1]:7", ["ipv6:[::1]:7"]),
+        ("dns:///127.0.0.1:7", ["ipv4:127.0.0.1:7"]),
+        ("xds:///name", []),
+    ],
+)
+async def test_an_address_names_its_instances(address: str, expected: list[str]) -> None:
+    assert await addresses.instances(address) == expected
+
+
+async def test_a_name_gives_each_of_its_addresses_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def look_up(host: str, port: str, **_: Any) -> list[Any]:
+        assert (host, port) == ("chat", "50051")
+        where = [("10.0.0.1", 50051), ("10.0.0.2", 50051), ("10.0.0.1", 50051)]
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", one) for one in where]
+
+    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", look_up)
+    assert await addresses.instances("dns:///chat:50051") == ["ipv4:10.0.0.1:50051", "ipv4:10.0.0.2:50051"]
