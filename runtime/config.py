@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
 C = TypeVar("C")
 
@@ -42,11 +42,17 @@ def one_of(*choices: str, default: str) -> Any:
     return dataclasses.field(default=default, metadata={"choices": choices})
 
 
+def parsed_by(parse: Callable[[str], Any]) -> dict[str, Any]:
+    """Returns the metadata of a field whose text has a form of its own; `parse` raises ValueError, which names every fault it finds."""
+    return {"parse": parse}
+
+
 def load(cls: type[C], prefix: str, environ: Mapping[str, str] | None = None) -> C:
     """Builds `cls` from the environment.
 
     A field `pool_max_size` is read from `<prefix>POOL_MAX_SIZE`, or from the file that `<prefix>POOL_MAX_SIZE_FILE` names.
-    Text, whole and decimal numbers, booleans (`true`/`false`), lists (`a,b`) and tables (`a=1,b=2`) are understood.
+    Text, whole and decimal numbers, booleans (`true`/`false`), lists (`a,b`) and tables (`a=1,b=2`) are understood, and whatever a field
+    declared with `parsed_by` understands.
 
     Args:
         cls: A frozen dataclass whose fields have these types; a field without default is required.
@@ -67,7 +73,7 @@ def load(cls: type[C], prefix: str, environ: Mapping[str, str] | None = None) ->
                 if field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
                     faults.append(f"{name} is not set (nor {name}_FILE)")
                 continue
-            value = _parse(raw, hints[field.name])
+            value = field.metadata["parse"](raw) if "parse" in field.metadata else _parse(raw, hints[field.name])
             _check(value, field.metadata)
             values[field.name] = value
         except ValueError as fault:
@@ -107,7 +113,8 @@ def _parse(raw: str, hint: Any) -> Any:
     if typing.get_origin(hint) is dict:
         if any("=" not in item for item in items):
             raise ValueError("needs pairs such as a=1,b=2")
-        return {key.strip(): value.strip() for key, value in (item.split("=", 1) for item in items)}
+        of = typing.get_args(hint)[1]
+        return {key.strip(): _parse(value.strip(), of) for key, value in (item.split("=", 1) for item in items)}
     return raw
 
 

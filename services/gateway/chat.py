@@ -24,6 +24,7 @@ from services.gateway.domain import (
     ToolCallPiece,
     Usage,
 )
+from services.gateway.tool_calls import ToolCalls
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
@@ -49,7 +50,7 @@ class Policy:
     """How patient the gateway is.
 
     Attributes:
-        timeouts: Where the call says nothing.
+        timeouts: Where the deployment has none of its own; a call may shorten either.
         retries: Further attempts after the first, as long as no delta has been given out.
         backoff_s: Wait before the first of them; it doubles, and up to half of it is taken off at random.
         retry_after_max_s: A provider that asks for a longer wait than this is not waited for.
@@ -125,7 +126,7 @@ class Chat:
         """
         rules.check(call)
         deployment = self._registry.resolve(call.model)
-        waits = _Waits(call.timeouts, self._policy.timeouts)
+        waits = _Waits(deployment.timeouts.before(self._policy.timeouts).shortened(call.timeouts))
         number = 0
         while True:
             started = False
@@ -147,7 +148,7 @@ class Chat:
     async def _attempt(
         self, deployment: Deployment, call: Call, waits: _Waits, number: int
     ) -> AsyncGenerator[Sequence[Delta], None]:
-        tally = _Tally(call)
+        tally, calls = _Tally(call), ToolCalls(call)
         limit = self._output_limit(call, deployment)
         with self._observer.attempt(deployment, call, number) as seen:
             try:
@@ -160,15 +161,19 @@ class Chat:
                             out.append(Started(deployment.provider, deployment.model))
                         for delta in deltas:
                             if type(delta) is Ended:
-                                finished = Finished(delta.reason, tally.settle(delta.counts, deployment))
+                                lacking, reason = calls.end(delta.reason)
+                                finished = Finished(reason, tally.settle(delta.counts, deployment))
                                 seen.used(finished.usage, finished.reason)
-                                out.append(finished)
+                                out += [*lacking, finished]
                             else:
                                 tally.add(delta)  # type: ignore[arg-type]
                                 if tally.written_bytes > MAX_ANSWER_BYTES:
                                     raise AttemptFailed(_too_long(), retryable=False, cause="answer_too_long")
-                                out.append(delta)  # type: ignore[arg-type]
-                        yield out
+                                piece = calls.take(delta) if type(delta) is ToolCallPiece else delta
+                                if piece is not None:
+                                    out.append(piece)  # type: ignore[arg-type]
+                        if out:
+                            yield out
             finally:
                 if waits.begun and not tally.settled:
                     seen.used(tally.settle(None, deployment), None)
@@ -195,12 +200,12 @@ class Chat:
 class _Waits:
     """The three deadlines of one call."""
 
-    def __init__(self, wanted: Timeouts, own: Timeouts) -> None:
+    def __init__(self, timeouts: Timeouts) -> None:
         self._clock = asyncio.get_running_loop().time
-        self._gap_s = wanted.gap_s or own.gap_s
+        self._gap_s = timeouts.gap_s
         now = self._clock()
-        self._first = now + (wanted.first_token_s or own.first_token_s)
-        self._total = now + (wanted.total_s or own.total_s)
+        self._first = now + timeouts.first_token_s
+        self._total = now + timeouts.total_s
         self.begun = False
 
     def begin(self) -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from runtime.config import at_least
+from runtime.config import at_least, parsed_by
 from runtime.server import ServerConfig
+from services.gateway import timeouts
+from services.gateway.domain import Timeouts
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +36,10 @@ class GatewayConfig(ServerConfig):
     """Longest wait between two deltas, in seconds."""
     total_timeout_s: float = at_least(0.001, default=600.0)
     """Longest call, in seconds."""
+    timeouts: dict[str, Timeouts] = field(default_factory=dict, metadata=parsed_by(timeouts.parse))
+    """Deadlines of single aliases and providers, as JSON; an alias's come before its provider's, and those before the three above."""
+    tools: dict[str, bool] = field(default_factory=dict)
+    """Whether models call tools, by provider or `provider/model`, where what is known of them is wrong: `vllm=true`."""
     retries: int = at_least(0, default=2)
     """Further attempts after the first, as long as nothing has been given out."""
     retry_backoff_s: float = at_least(0, default=0.5)

@@ -32,7 +32,7 @@ class FinishReason(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ToolCall:
-    """A call of a tool, whole; `arguments_json` is a JSON object as text."""
+    """A call of a tool, whole; `arguments_json` is a JSON object as text, or whatever a model wrote instead of one."""
 
     id: str
     name: str
@@ -67,7 +67,7 @@ class Tool:
 
 @dataclass(frozen=True, slots=True)
 class Timeouts:
-    """Longest waits of one call, in seconds.
+    """Longest waits of one call, in seconds; 0 leaves one to whatever stands behind.
 
     Attributes:
         first_token_s: From the start of the call to its first delta, retries included.
@@ -75,9 +75,23 @@ class Timeouts:
         total_s: For the whole call.
     """
 
-    first_token_s: float
-    gap_s: float
-    total_s: float
+    first_token_s: float = 0
+    gap_s: float = 0
+    total_s: float = 0
+
+    def before(self, behind: Timeouts) -> Timeouts:
+        """Returns these, each that is 0 taken from those behind."""
+        return Timeouts(
+            self.first_token_s or behind.first_token_s, self.gap_s or behind.gap_s, self.total_s or behind.total_s
+        )
+
+    def shortened(self, wanted: Timeouts) -> Timeouts:
+        """Returns these, each made shorter where that is wanted, and none longer."""
+        return Timeouts(
+            min(self.first_token_s, wanted.first_token_s or self.first_token_s),
+            min(self.gap_s, wanted.gap_s or self.gap_s),
+            min(self.total_s, wanted.total_s or self.total_s),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +105,7 @@ class Call:
         temperature: 0-2; None: the provider's default.
         max_output_tokens: 0: the gateway's default.
         stop: Texts that end the answer.
-        timeouts: Fields that are 0 mean the gateway's own.
+        timeouts: They shorten the gateway's own, and never lengthen them.
         conversation_id: For traces.
     """
 
@@ -101,7 +115,7 @@ class Call:
     temperature: float | None = None
     max_output_tokens: int = 0
     stop: tuple[str, ...] = ()
-    timeouts: Timeouts = Timeouts(0, 0, 0)
+    timeouts: Timeouts = Timeouts()
     conversation_id: str = ""
 
 
@@ -190,10 +204,11 @@ Delta = Started | Piece | Finished
 
 @dataclass(frozen=True, slots=True)
 class ModelLimits:
-    """What a model can take, in tokens; 0 where it is not known."""
+    """What a model can take, in tokens, 0 where it is not known; and whether it can call tools."""
 
     context_window_tokens: int = 0
     max_output_tokens: int = 0
+    tools: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,6 +231,7 @@ class Deployment(Protocol):
         model: The provider's name of it.
         listed: It is one of the configured models, so that its name may label metrics.
         limits: What it can take.
+        timeouts: How long to wait for it, under the name it was called by; 0 where that is the gateway's own.
     """
 
     @property
@@ -226,6 +242,8 @@ class Deployment(Protocol):
     def listed(self) -> bool: ...
     @property
     def limits(self) -> ModelLimits: ...
+    @property
+    def timeouts(self) -> Timeouts: ...
 
     def stream(self, call: Call, *, max_output_tokens: int) -> AsyncGenerator[Sequence[ProviderDelta], None]:
         """Calls the provider once.

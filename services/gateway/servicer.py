@@ -137,4 +137,5 @@ def _model(model: ListedModel) -> pb.Model:
         default=model.default,
         context_window_tokens=model.limits.context_window_tokens,
         max_output_tokens=model.limits.max_output_tokens,
+        tools=model.limits.tools,
     )

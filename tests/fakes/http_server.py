@@ -66,6 +66,15 @@ class Exchange:
         self.request = request
         self._connection = connection
 
+    @property
+    def deaf(self) -> bool:
+        """Whether the client's goodbye is not heard: writing goes on until the connection breaks."""
+        return self._connection.deaf
+
+    @deaf.setter
+    def deaf(self, deaf: bool) -> None:
+        self._connection.deaf = deaf
+
     async def start(self, status: int, headers: dict[str, str], *, length: int | None = None) -> None:
         """Sends status and headers; without `length` the body follows in chunks."""
         reason = http.HTTPStatus(status).phrase if status in _KNOWN else "Scripted"
@@ -117,6 +126,11 @@ class _Connection(asyncio.Protocol):
         self._headers: dict[str, str] = {}
         self._body: list[bytes] = []
         self.closed = asyncio.Event()
+        self.deaf = False
+
+    def eof_received(self) -> bool:
+        """Keeps the connection half open for a server that is deaf."""
+        return self.deaf
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # uvloop's transports are not asyncio's by class.

@@ -9,6 +9,8 @@ In a test:
     async with ScriptedProvider() as provider:
         provider.script(Fault(status=429, retry_after="1"), Answer(text="after the wait"))
         provider.script(Stall(after=2), match="please hang")    # only for a prompt whose last user message says so
+        provider.script(Answer(text="", tools=[ToolUse("now")]), match="the time", step=0, times=99)  # however often it is asked …
+        provider.script(Answer(text="It is noon."), match="the time", step=1, times=99)              # … each step has its answer
         ...                                                     # OPENAI_BASE_URL = provider.base_url + "/v1"
         assert provider.requests[0].body["model"] == "gpt-4o-mini"
         await provider.until(lambda: provider.closed_early)     # the client has hung up on an unfinished answer
@@ -118,17 +120,18 @@ class ScriptedProvider:
         """Connections that are open now, idle ones included."""
         return len(self._server.connections)
 
-    def script(self, *behaviours: Behaviour, match: str = "", times: int = 1) -> None:
+    def script(self, *behaviours: Behaviour, match: str = "", times: int = 1, step: int | None = None) -> None:
         """Adds what the next requests meet, one behaviour each.
 
         Args:
             behaviours: In order.
             match: Only for requests whose last user message holds this text; they come before the unmatched ones.
             times: How many requests each serves.
+            step: Only for this step of a turn, from 0; see `script.Scripted`. These, too, come before the unmatched ones.
         """
         for behaviour in behaviours:
-            if match:
-                self._matched.append(Scripted(behaviour, match, times))
+            if match or step is not None:
+                self._matched.append(Scripted(behaviour, match, times, step))
             else:
                 self._queue += [behaviour] * times
 
@@ -197,11 +200,10 @@ class ScriptedProvider:
         return self._api_key is None or _key(request) == self._api_key
 
     def _next(self, body: dict[str, Any]) -> Behaviour:
-        said = _last_user_text(body)
         for place, entry in enumerate(self._matched):
-            if entry.match in said:
+            if entry.fits(body):
                 if entry.times > 1:
-                    self._matched[place] = Scripted(entry.behaviour, entry.match, entry.times - 1)
+                    self._matched[place] = Scripted(entry.behaviour, entry.match, entry.times - 1, entry.step)
                 else:
                     del self._matched[place]
                 return entry.behaviour
@@ -218,7 +220,7 @@ class ScriptedProvider:
         else:
             try:
                 for entry in _scripted(request.raw):
-                    self.script(entry.behaviour, match=entry.match, times=entry.times)
+                    self.script(entry.behaviour, match=entry.match, times=entry.times, step=entry.step)
             except msgspec.ValidationError as error:
                 await exchange.reply(400, json.dumps({"error": str(error)}).encode(), "application/json")
                 return
@@ -256,6 +258,7 @@ async def _stream(
     frames = llm_wires.frames(kind, answer, body, _model(exchange.request, body))
     if answer.first_delay_s:
         await asyncio.sleep(answer.first_delay_s)
+    exchange.deaf = answer.deaf
     await exchange.start(200, {"content-type": frames.content_type, "cache-control": "no-cache"})
     if isinstance(behaviour, Answer):
         await _play(exchange, [*frames.head, *frames.pieces], frames.tail, answer, leading=len(frames.head))
@@ -267,7 +270,7 @@ async def _stream(
     ):
         everything = b"".join([*frames.head, *frames.pieces, *frames.tail])
         await exchange.send(everything[: behaviour.after_bytes], split=answer.split_bytes)
-        await _leave(exchange, behaviour)
+        await _leave(exchange, behaviour, frames)
     else:
         after = behaviour.after or 0
         opening = frames.head if after or not isinstance(behaviour, Stall) else []
@@ -276,11 +279,14 @@ async def _stream(
             await exchange.send(llm_wires.error_frame(kind, behaviour.message, behaviour.code))
             await exchange.finish()
         else:
-            await _leave(exchange, behaviour)
+            await _leave(exchange, behaviour, frames)
 
 
-async def _leave(exchange: Exchange, behaviour: Cut | Stall) -> None:
+async def _leave(exchange: Exchange, behaviour: Cut | Stall, frames: llm_wires.Frames) -> None:
     if isinstance(behaviour, Stall):
+        while behaviour.ping_s and frames.ping:
+            await exchange.send(frames.ping)
+            await asyncio.sleep(behaviour.ping_s)
         await exchange.until_closed()
     elif behaviour.clean:
         await exchange.finish()
@@ -343,15 +349,6 @@ def _model(request: Request, body: dict[str, Any]) -> str:
 def _key(request: Request) -> str:
     bearer = request.headers.get("authorization", "").removeprefix("Bearer ")
     return bearer or request.headers.get("x-api-key", "") or request.headers.get("api-key", "")
-
-
-def _last_user_text(body: dict[str, Any]) -> str:
-    for message in reversed(body["messages"]):
-        if isinstance(message, dict) and message.get("role") == "user":
-            content = message.get("content")
-            parts = content if isinstance(content, list) else [{"text": content}]
-            return "".join(str(part.get("text", "")) for part in parts if isinstance(part, dict))
-    return ""
 
 
 def _scripted(raw: bytes) -> list[Scripted]:

@@ -32,12 +32,14 @@ class Frames:
         head: Frames before the first piece; sent together with it.
         pieces: A frame per piece of reasoning, text and tool call.
         tail: Frames that end the answer.
+        ping: A sign of life that says nothing; empty where the wire has none.
     """
 
     content_type: str
     head: list[bytes] = field(default_factory=list)
     pieces: list[bytes] = field(default_factory=list)
     tail: list[bytes] = field(default_factory=list)
+    ping: bytes = b""
 
 
 def frames(kind: Kind, answer: Answer, body: Mapping[str, Any], model: str) -> Frames:
@@ -98,7 +100,7 @@ def _openai(answer: Answer, body: Mapping[str, Any], model: str) -> Frames:
     def chunk(delta: dict[str, Any], finish: str | None = None) -> bytes:
         return _data({**base, "choices": [{"index": 0, "delta": delta, "finish_reason": finish, "logprobs": None}]})
 
-    out = Frames("text/event-stream; charset=utf-8")
+    out = Frames("text/event-stream; charset=utf-8", ping=b": ping\n\n")
     out.head.append(chunk({"role": "assistant", "content": ""}))
     if answer.reasoning:
         out.pieces.append(chunk({"reasoning_content": answer.reasoning}))
@@ -126,10 +128,11 @@ def _openai(answer: Answer, body: Mapping[str, Any], model: str) -> Frames:
 def _anthropic(answer: Answer, _: Mapping[str, Any], model: str) -> Frames:
     usage = answer.usage
     read = usage.cached_tokens if usage else 0
-    started = {"input_tokens": (usage.input_tokens - read) if usage else 0, "output_tokens": 1}
+    started = {"input_tokens": usage.input_tokens - read if usage else 0, "output_tokens": 1}
     message = {"id": "msg_scripted", "type": "message", "role": "assistant", "model": model, "content": []}
-    opening = {**message, "usage": {**started, "cache_read_input_tokens": read, "cache_creation_input_tokens": 0}}
-    out = Frames("text/event-stream; charset=utf-8")
+    counts = {**started, "cache_read_input_tokens": read, "cache_creation_input_tokens": 0}
+    opening = {**message, "usage": counts} if usage else message
+    out = Frames("text/event-stream; charset=utf-8", ping=_event("ping", {"type": "ping"}))
     out.head += [
         _event("message_start", {"type": "message_start", "message": opening}),
         _event("ping", {"type": "ping"}),

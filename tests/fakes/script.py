@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
@@ -53,6 +53,7 @@ class Answer(msgspec.Struct, frozen=True, tag_field="kind", tag="answer"):
         crlf: Ends lines with CRLF.
         done_marker: Sends `[DONE]` where the wire has it.
         finish_marker: Sends the finish reason, usage and whatever closes an answer on the wire.
+        deaf: Goes on writing when the client has said goodbye, until the connection breaks.
     """
 
     text: str = DEFAULT_TEXT
@@ -68,6 +69,7 @@ class Answer(msgspec.Struct, frozen=True, tag_field="kind", tag="answer"):
     crlf: bool = False
     done_marker: bool = True
     finish_marker: bool = True
+    deaf: bool = False
 
     def pieces(self) -> Sequence[str]:
         """Returns the pieces the text is streamed in."""
@@ -112,12 +114,14 @@ class Stall(msgspec.Struct, frozen=True, tag_field="kind", tag="stall"):
         after: Pieces that are sent first.
         after_bytes: Bytes of the body that are sent first, where `after` is 0.
         headers: Whether status and headers are sent before the silence (with pieces or bytes they always are).
+        ping_s: Not quite silent: the wire's sign of life at this pace, where it has one; 0: none.
         answer: What is begun.
     """
 
     after: int = 0
     after_bytes: int = 0
     headers: bool = True
+    ping_s: float = 0.0
     answer: Answer = Answer()
 
 
@@ -183,11 +187,53 @@ class Scripted(msgspec.Struct, frozen=True):
         behaviour: What to do.
         match: Text that the last user message of the request must hold; empty: the next request, whatever it says.
         times: How many requests it serves.
+        step: Only the request of this step of a turn: 0 before any tool was called since the user last spoke, 1 after the first calls, …;
+            None: any.
     """
 
     behaviour: Behaviour
     match: str = ""
     times: int = 1
+    step: int | None = None
+
+    def fits(self, body: dict[str, Any]) -> bool:
+        """Tells whether a request is one of those it is for."""
+        return self.match in last_user_text(body) and self.step in {None, step_of(body)}
+
+
+def last_user_text(body: dict[str, Any]) -> str:
+    """Returns what the user said last, on any wire; what tools answered is not theirs, though some wires say it in their name."""
+    return next((text for message in reversed(body["messages"]) if (text := _said(message))), "")
+
+
+def step_of(body: dict[str, Any]) -> int:
+    """Returns how often tools were called since the user last spoke."""
+    steps = 0
+    for message in reversed(body["messages"]):
+        if _said(message):
+            break
+        steps += _calls_tools(message)
+    return steps
+
+
+def _said(message: Any) -> str:
+    if not isinstance(message, dict) or message.get("role") != "user":
+        return ""
+    return "".join(str(part.get("text", "")) for part in _parts(message))
+
+
+def _calls_tools(message: Any) -> bool:
+    if not isinstance(message, dict) or message.get("role") != "assistant":
+        return False
+    used = any(part.get("type") == "tool_use" or "toolUse" in part for part in _parts(message))
+    return used or bool(message.get("tool_calls"))
+
+
+def _parts(message: dict[str, Any]) -> list[dict[str, Any]]:
+    content = message.get("content")
+    return [
+        part for part in (content if isinstance(content, list) else [{"text": content or ""}]) if isinstance(part, dict)
+    ]
 
 
 Kind = Literal["openai", "anthropic", "ollama", "bedrock"]

@@ -12,7 +12,7 @@ import os
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 from urllib.parse import quote, urlencode
 
 from services.gateway.domain import ModelLimits, Role
@@ -21,7 +21,7 @@ from services.gateway.providers.provider import Wire
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
-    from services.gateway.domain import Call, Counts, Message, Tool
+    from services.gateway.domain import Call, Counts, Message, Tool, ToolCall
     from services.gateway.providers.provider import Provider
 
 # Read by litellm while it is imported: nothing is fetched from the network, no `.env` is loaded.
@@ -33,6 +33,7 @@ _SETTINGS = {
     "LITELLM_LOCAL_POLICY_TEMPLATES": "True",
     "LITELLM_MODE": "PRODUCTION",
 }
+_UNREADABLE_ARGUMENTS = "not_a_json_object"
 _LOGGERS = ("LiteLLM", "LiteLLM Router", "LiteLLM Proxy")
 
 
@@ -125,6 +126,9 @@ class Bridge:
                 )
                 url = config.get_complete_url(base, key, model, dict(mapped), options, stream=True)
             body = config.transform_request(model, messages, mapped, options, headers)
+            if provider.wire is Wire.ANTHROPIC and body.get("tools") and not call.tools:
+                # Anthropic wants tools wherever some were called; litellm makes one up, which must not be called.
+                body["tool_choice"] = {"type": "none"}
         except Exception as error:  # noqa: BLE001
             # Whatever litellm raises here is about this call's content, and its text may quote it.
             raise Unspellable(type(error).__name__) from None
@@ -169,12 +173,17 @@ class Bridge:
         """Returns what a model can take, as far as litellm knows."""
         if not provider.priced or provider.wire is Wire.OLLAMA:
             # For Ollama litellm would ask the server, and wait for it.
-            return ModelLimits()
+            return ModelLimits(tools=provider.tools)
         try:
             info = self._litellm.get_model_info(model, provider.dialect)
         except Exception:  # noqa: BLE001 - it raises a plain Exception for a model it does not know
-            return ModelLimits()
-        return ModelLimits(info.get("max_input_tokens") or 0, info.get("max_output_tokens") or 0)
+            return ModelLimits(tools=provider.tools)
+        tools = info.get("supports_function_calling")
+        return ModelLimits(
+            info.get("max_input_tokens") or 0,
+            info.get("max_output_tokens") or 0,
+            provider.tools if tools is None else tools,
+        )
 
     def price(self, provider: Provider, model: str, counts: Counts) -> float | None:
         """Returns the price of a call in US dollars, or None where litellm does not know it."""
@@ -244,10 +253,25 @@ def _message(message: Message) -> dict[str, Any]:
     if message.tool_calls:
         spelt["content"] = message.text or None
         spelt["tool_calls"] = [
-            {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments_json}}
+            {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": _arguments(call)}}
             for call in message.tool_calls
         ]
     return spelt
+
+
+def _arguments(call: ToolCall) -> str:
+    """Spells the arguments of a call that was made: every wire wants an object, and a model may have written anything."""
+    text = call.arguments_json
+    try:
+        if isinstance(json.loads(text, parse_constant=_refuse), dict):
+            return text
+    except (ValueError, RecursionError):
+        pass
+    return json.dumps({_UNREADABLE_ARGUMENTS: text}) if text.strip() else "{}"
+
+
+def _refuse(constant: str) -> NoReturn:
+    raise ValueError(constant)
 
 
 def _azure_url(provider: Provider, deployment: str) -> str:

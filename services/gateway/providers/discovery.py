@@ -78,7 +78,11 @@ async def _compatible(session: aiohttp.ClientSession, provider: Provider) -> tup
     ]
     names = tuple(entry["id"] for entry in entries)
     # vLLM tells the window it was started with.
-    limits = {e["id"]: ModelLimits(e["max_model_len"]) for e in entries if isinstance(e.get("max_model_len"), int)}
+    limits = {
+        e["id"]: ModelLimits(e["max_model_len"], tools=provider.tools)
+        for e in entries
+        if isinstance(e.get("max_model_len"), int)
+    }
     return (_with_models(provider, names) if names else provider), limits
 
 
@@ -94,10 +98,11 @@ async def _ollama(session: aiohttp.ClientSession, provider: Provider) -> tuple[P
     )
     limits = {}
     for name, details in zip(names, shown, strict=True):
-        info = details.get("model_info") if isinstance(details, dict) else None
+        if not isinstance(details, dict):
+            continue
+        info, abilities = details.get("model_info"), details.get("capabilities")
         windows = [v for k, v in (info or {}).items() if k.endswith(".context_length") and isinstance(v, int)]
-        if windows:
-            limits[name] = ModelLimits(windows[0])
+        limits[name] = ModelLimits(windows[0] if windows else 0, tools="tools" in (abilities or ()))
     return _with_models(provider, names), limits
 
 

@@ -65,6 +65,7 @@ def demo(base_url: str) -> Provider:
         base_url=_url(base_url),
         models=(DEMO,),
         discovers=True,
+        tools=True,
     )
     _check([provider])
     return provider
@@ -76,6 +77,7 @@ def _openai(environ: Mapping[str, str]) -> list[Provider]:
     if not key and not base:
         return []
     fast, power = "gpt-4o-mini", "gpt-5.2"
+    elsewhere = bool(base) and _url(base) != _OPENAI_URL
     return [
         Provider(
             name="openai",
@@ -88,7 +90,9 @@ def _openai(environ: Mapping[str, str]) -> list[Provider]:
             fast=fast,
             power=power,
             # OpenAI's own list is long and full of models that do not chat; another server's says what there is.
-            discovers=bool(base) and _url(base) != _OPENAI_URL,
+            discovers=elsewhere,
+            # Offering tools to a server that takes none fails every answer; not offering them costs only the tools.
+            tools=not elsewhere,
         )
     ]
 
@@ -110,6 +114,7 @@ def _anthropic(environ: Mapping[str, str]) -> list[Provider]:
             models=(fast, power),
             fast=fast,
             power=power,
+            tools=True,
         )
     ]
 
@@ -132,6 +137,8 @@ def _azure(environ: Mapping[str, str]) -> list[Provider]:
             models=models,
             fast=models[0],
             power=models[-1],
+            # A deployment may be called anything, and behind it stands a model of OpenAI's.
+            tools=True,
         )
     ]
 

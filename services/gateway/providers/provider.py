@@ -37,6 +37,7 @@ class Provider:
         fast: Model behind the alias `fast`.
         power: Model behind the alias `power`.
         discovers: Its server can be asked which models it has.
+        tools: Its models call tools, where neither litellm nor its own server says so of one.
         priced: The dialect's prices and limits hold for it; a compatible server may call any model anything.
     """
 
@@ -51,4 +52,5 @@ class Provider:
     fast: str = ""
     power: str = ""
     discovers: bool = False
+    tools: bool = False
     priced: bool = True

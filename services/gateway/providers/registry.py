@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+import dataclasses
+from typing import TYPE_CHECKING, TypeAlias
 
 import structlog
 
 from runtime.errors import Unavailable
-from services.gateway.domain import ListedModel, ModelLimits, ModelNotFound, NoProviderConfigured
+from services.gateway.domain import ListedModel, ModelLimits, ModelNotFound, NoProviderConfigured, Timeouts
 from services.gateway.providers import discovery, environment
 from services.gateway.providers.provider import Wire
 from services.gateway.providers.tail import TailDeployment
@@ -20,11 +21,12 @@ if TYPE_CHECKING:
     import aiohttp
 
     from services.gateway.config import GatewayConfig
-    from services.gateway.domain import Deployment
     from services.gateway.providers.bridge import Bridge
     from services.gateway.providers.provider import Provider
 
 log = structlog.stdlib.get_logger()
+
+_Deployment: TypeAlias = UpstreamDeployment | TailDeployment
 
 
 class EnvironmentRegistry:
@@ -51,8 +53,8 @@ class EnvironmentRegistry:
         self._providers: dict[str, Provider] = {}
         self._limits: dict[tuple[str, str], ModelLimits] = {}
         # By the name of the provider and the provider's name of the model.
-        self._models: dict[tuple[str, str], Deployment] = {}
-        self._aliases: dict[str, Deployment] = {}
+        self._models: dict[tuple[str, str], _Deployment] = {}
+        self._aliases: dict[str, _Deployment] = {}
 
     async def load(self) -> None:
         """Loads litellm, asks servers for their models, and sets up names; takes seconds."""
@@ -70,10 +72,11 @@ class EnvironmentRegistry:
         self._limits |= await asyncio.to_thread(self._ask_limits, names)
         self._models = {(p.name, model): self._deployment(p, model, listed=True) for p, model in names}
         self._aliases = self._resolve_aliases(providers)
+        self._warn_of_names_without_meaning()
         self._loaded = True
         log.info("providers_found", providers=list(self._providers), aliases=sorted(self._aliases))
 
-    def resolve(self, name: str) -> Deployment:
+    def resolve(self, name: str) -> _Deployment:
         """See `domain.Registry.resolve`."""
         if not self._loaded:
             raise Unavailable("The gateway is starting; try again.", retry_after_s=1)
@@ -116,8 +119,8 @@ class EnvironmentRegistry:
             if (provider.name, model) not in self._limits
         }
 
-    def _resolve_aliases(self, providers: Sequence[Provider]) -> dict[str, Deployment]:
-        aliases: dict[str, Deployment] = {}
+    def _resolve_aliases(self, providers: Sequence[Provider]) -> dict[str, _Deployment]:
+        aliases: dict[str, _Deployment] = {}
         # The most preferred provider that has models; a compatible server that told of none has no defaults.
         for provider in providers:
             if provider.fast:
@@ -131,9 +134,21 @@ class EnvironmentRegistry:
                 aliases.pop(alias, None)
             else:
                 aliases[alias] = deployment
-        return aliases
+        return {alias: self._as_alias(alias, deployment) for alias, deployment in aliases.items()}
 
-    def _find(self, name: str) -> Deployment | None:
+    def _as_alias(self, alias: str, target: _Deployment) -> _Deployment:
+        own = self._config.timeouts.get(alias, Timeouts())
+        return dataclasses.replace(target, timeouts=own.before(target.timeouts))
+
+    def _warn_of_names_without_meaning(self) -> None:
+        for name in self._config.timeouts:
+            if name not in self._aliases and name not in self._providers:
+                log.warning("timeouts_not_used", name=name, cause="no such alias or provider")
+        for name in self._config.tools:
+            if name.partition("/")[0] not in self._providers:
+                log.warning("tools_not_used", name=name, cause="no such provider")
+
+    def _find(self, name: str) -> _Deployment | None:
         if name in self._aliases:
             return self._aliases[name]
         # First, since OpenRouter calls its models by their vendors' names: `openai/gpt-4o-mini` is OpenAI's when OpenAI is there.
@@ -145,11 +160,15 @@ class EnvironmentRegistry:
                 return self._models[provider.name, name]
         return None
 
-    def _model(self, provider: Provider, model: str) -> Deployment:
+    def _model(self, provider: Provider, model: str) -> _Deployment:
         return self._models.get((provider.name, model)) or self._deployment(provider, model, listed=False)
 
-    def _deployment(self, provider: Provider, model: str, *, listed: bool) -> Deployment:
+    def _deployment(self, provider: Provider, model: str, *, listed: bool) -> _Deployment:
         limits = self._limits.get((provider.name, model)) or self._bridge.limits(provider, model)
+        told = self._config.tools
+        tools = told.get(f"{provider.name}/{model}", told.get(provider.name, limits.tools))
+        limits = dataclasses.replace(limits, tools=tools)
+        timeouts = self._config.timeouts.get(provider.name, Timeouts())
         if provider.wire is Wire.LITELLM:
-            return TailDeployment(provider, model, listed, limits, self._bridge)
-        return UpstreamDeployment(provider, model, listed, limits, self._bridge, self._session)
+            return TailDeployment(provider, model, listed, limits, timeouts, self._bridge)
+        return UpstreamDeployment(provider, model, listed, limits, timeouts, self._bridge, self._session)

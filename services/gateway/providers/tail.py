@@ -7,6 +7,8 @@ import contextlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import structlog
+
 from runtime import telemetry
 from services.gateway.domain import (
     AttemptFailed,
@@ -14,6 +16,7 @@ from services.gateway.domain import (
     Ended,
     FinishReason,
     ModelLimits,
+    Timeouts,
     ToolCallPiece,
 )
 from services.gateway.providers import faults
@@ -26,9 +29,13 @@ if TYPE_CHECKING:
 
     from services.gateway.domain import Call, ProviderDelta
 
+log = structlog.stdlib.get_logger()
+
 # Chunks that may wait for a slow reader; then the provider waits.
 _QUEUE_CHUNKS = 256
 _TIMEOUT_S = 3600.0
+_CLOSING_TIMEOUT_S = 1.0
+_leftover: set[asyncio.Task[None]] = set()
 _REASONS = {reason.value: reason for reason in FinishReason}
 
 
@@ -40,6 +47,7 @@ class TailDeployment:
     model: str
     listed: bool
     limits: ModelLimits
+    timeouts: Timeouts
     bridge: Bridge
 
     @property
@@ -77,7 +85,12 @@ class TailDeployment:
                     return
         finally:
             task.cancel()
-            await asyncio.wait({task})
+            _, left = await asyncio.wait({task}, timeout=_CLOSING_TIMEOUT_S)
+            if left:
+                # A stream that swallows its cancellation keeps nobody waiting; it is held until it ends by itself.
+                _leftover.add(task)
+                task.add_done_callback(_leftover.discard)
+                log.warning("upstream_not_closed", provider=self.source.system, model=self.model)
 
     async def _pump(
         self,

@@ -10,7 +10,7 @@ import aiohttp
 import msgspec
 
 from runtime import telemetry
-from services.gateway.domain import ModelLimits
+from services.gateway.domain import ModelLimits, Timeouts
 from services.gateway.providers import faults
 from services.gateway.providers.bridge import Bridge, Unspellable
 from services.gateway.providers.connections import proxy_for
@@ -53,6 +53,7 @@ class UpstreamDeployment:
     model: str
     listed: bool
     limits: ModelLimits
+    timeouts: Timeouts
     bridge: Bridge
     session: aiohttp.ClientSession
 

@@ -120,6 +120,8 @@ class AnthropicParser(Parser):
     def _take_message(self, event: _Event) -> None:
         if event.type == "message_start":
             self._count(event.message.usage if event.message else None)
+            # What is written is not known before the end; the start says 1 or so.
+            self._usage.output_tokens = None
         elif event.type == "message_delta":
             self._count(event.usage)
             if event.delta is not None and event.delta.stop_reason:

@@ -79,6 +79,8 @@ class OllamaParser(Parser):
 
     def _call(self, call: _ToolCall, out: list[ProviderDelta]) -> None:
         arguments = bytes(call.function.arguments)
+        if arguments in {b"null", b'""'}:
+            arguments = b"{}"
         if not arguments.startswith(b"{") or self._calls == MAX_TOOL_CALLS:
             raise Unreadable("bad_tool_call")
         try:

@@ -82,3 +82,13 @@ def test_an_event_without_its_parts_is_unreadable(broken: dict[str, str]) -> Non
     data = f"data: {json.dumps(broken)}\n\n".encode()
 
     assert hear("anthropic", [data]).failure == "Unreadable"
+
+
+def test_a_count_of_the_start_is_no_count_of_the_answer() -> None:
+    """Where the end says nothing of tokens, nothing is known: the start counts one token of every answer."""
+    start = event(type="message_start", message={"usage": {"input_tokens": 11, "output_tokens": 1}})
+
+    said = hear("anthropic", [start, END])
+
+    assert said.ended is not None
+    assert said.ended.counts is None

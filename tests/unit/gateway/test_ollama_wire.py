@@ -33,7 +33,7 @@ def test_an_error_line_is_an_error() -> None:
     assert raised.value.text == "out of memory"
 
 
-@pytest.mark.parametrize("arguments", ['"text"', "[1]", "null", "7"])
+@pytest.mark.parametrize("arguments", ['"text"', "[1]", "7"])
 def test_arguments_that_are_no_object_are_unreadable(arguments: str) -> None:
     line = {"message": {"tool_calls": [{"function": {"name": "f", "arguments": json.loads(arguments)}}]}}
 
@@ -48,3 +48,13 @@ def test_arguments_that_are_no_utf_8_are_unreadable() -> None:
 
 def test_html_is_unreadable() -> None:
     assert hear("ollama", [b"<html>\n"]).failure == "Unreadable"
+
+
+@pytest.mark.parametrize("arguments", ["{}", "null", '""'])
+def test_no_arguments_are_an_empty_object(arguments: str) -> None:
+    call = {"function": {"name": "f", "arguments": json.loads(arguments)}}
+    lines = [{"message": {"tool_calls": [call]}}, {"message": {}, "done": True}]
+
+    said = hear("ollama", [json.dumps(line).encode() + b"\n" for line in lines])
+
+    assert [told for _, _, told in said.calls.values()] == ["{}"]

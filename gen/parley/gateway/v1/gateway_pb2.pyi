@@ -94,11 +94,11 @@ class ToolCall(_message.Message):
     NAME_FIELD_NUMBER: _builtins.int
     ARGUMENTS_JSON_FIELD_NUMBER: _builtins.int
     id: _builtins.str
-    """The provider's id of the call."""
+    """Id of the call, as it was streamed."""
     name: _builtins.str
     """Name of the tool."""
     arguments_json: _builtins.str
-    """JSON object as text."""
+    """JSON object as text; in a prompt also whatever the model wrote instead of one, which it is then shown as such."""
     def __init__(
         self,
         *,
@@ -182,7 +182,7 @@ Global___Tool: _TypeAlias = Tool  # noqa: Y015
 
 @_typing.final
 class Timeouts(_message.Message):
-    """Deadlines of one call. Absent or zero: the gateway's own."""
+    """Deadlines of one call. Absent or zero: the gateway's own for the alias or the provider, which a call may shorten and not lengthen."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -304,7 +304,7 @@ Global___Started: _TypeAlias = Started  # noqa: Y015
 
 @_typing.final
 class ToolCallDelta(_message.Message):
-    """A piece of a tool call, in the order of arrival."""
+    """A piece of a tool call, in the order of arrival. Only tools on offer are called: what a model calls beyond them is left out."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -315,11 +315,11 @@ class ToolCallDelta(_message.Message):
     index: _builtins.int
     """Which call of this answer, from 0."""
     id: _builtins.str
-    """The provider's id; on the first piece only."""
+    """The provider's id, or another where it gives none or one that the prompt has used already; on the first piece only."""
     name: _builtins.str
     """Name of the tool; on the first piece only."""
     arguments_delta: _builtins.str
-    """More of the arguments' JSON text."""
+    """More of the arguments' JSON text, as the model writes it: it may turn out to be none. A call without arguments gets `{}`."""
     def __init__(
         self,
         *,
