@@ -10,7 +10,7 @@ LOCK := $(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 -
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run trace test check fix lint type arch unit contract e2e proto proto-check buf lock lock-check web web-check bench clean
+.PHONY: help setup run trace test check fix lint type arch unit contract e2e proto proto-check buf lock lock-check web web-check bench chaos clean
 
 help: ## lists the verbs
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
@@ -104,6 +104,9 @@ web/node_modules/ready: web/package-lock.json
 
 bench: setup ## measures Parley against the bare provider; ARGS=--quick for a short run
 	$(PY) -m tests.bench $(ARGS)
+
+chaos: setup ## hurts the running system for half an hour and checks that everything held; ARGS="--minutes 5 --fault kill-chat"
+	$(PY) -m tests.chaos --minutes 30 $(ARGS)
 
 clean: ## removes the environment and what tools left behind, not the data in .parley
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache web/node_modules protos/node_modules

@@ -1,0 +1,78 @@
+"""`python -m tests.chaos`: hurts Parley for a while, round after round, and says whether everything held."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import secrets
+import shutil
+import sys
+import time
+from pathlib import Path
+
+from rich.console import Console
+
+from tests.chaos import report
+from tests.chaos.faults import FAULTS
+from tests.chaos.round import Outcome, play
+from tests.chaos.system import System
+
+
+def main() -> int:
+    """Returns the exit status: 1 where a rule was broken."""
+    parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
+    parser.add_argument("--minutes", type=float, default=0.0, help="how long; without it each fault is played once")
+    parser.add_argument("--seed", default="", help="of a round, as a report names it, or of the first one")
+    parser.add_argument(
+        "--fault", action="append", choices=tuple(FAULTS), default=[], help="only this; may be repeated"
+    )
+    parser.add_argument("--users", type=int, default=4, help="people at work at once")
+    parser.add_argument("--keep", type=Path, help="directory for the histories and logs of rounds that broke a rule")
+    return asyncio.run(_run(parser.parse_args()))
+
+
+async def _run(options: argparse.Namespace) -> int:
+    console = Console(highlight=False, soft_wrap=True)
+    seed = options.seed or secrets.token_hex(3)
+    names = options.fault or list(FAULTS)
+    outcomes: list[Outcome] = []
+    begun = time.monotonic()
+    console.print(f"seed {seed}; two instances of each service start …")
+    try:
+        async with System() as system:
+            number = 0
+            while _more(options, number, len(names), begun):
+                number += 1
+                # The first round of one fault has the seed itself, so that a round can be played again by its own.
+                name = names[(number - 1) % len(names)]
+                own = seed if number == 1 else f"{seed}.{number}"
+                outcome = await play(system, FAULTS[name], own, users=options.users)
+                outcomes.append(outcome)
+                told = ", ".join(f"{count} {status}" for status, count in sorted(outcome.statuses.items()))
+                console.print(f"{time.monotonic() - begun:7.1f} s  {name:<24} {own:<12} {told}")
+                for violation in outcome.violations:
+                    console.print(f"           {violation.rule}: {violation.detail}", style="red")
+                if outcome.violations and options.keep:
+                    _keep(options.keep / own, outcome, system.stack.home.logs)
+    finally:
+        if outcomes:
+            console.print(report.table(outcomes))
+    for line in report.violations(outcomes):
+        console.print(line, style="red")
+    return int(any(outcome.violations for outcome in outcomes))
+
+
+def _more(options: argparse.Namespace, number: int, faults: int, begun: float) -> bool:
+    if options.minutes:
+        return bool(time.monotonic() - begun < options.minutes * 60)
+    return number < faults
+
+
+def _keep(directory: Path, outcome: Outcome, logs: Path) -> None:
+    directory.mkdir(parents=True, exist_ok=True)
+    outcome.history.write(directory / "history.jsonl")
+    shutil.copytree(logs, directory / "logs", dirs_exist_ok=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,63 @@
+"""The link between two processes does what a bad network does, and nothing else."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+
+from tests.chaos.proxy import Link
+
+
+@pytest.fixture
+async def link() -> AsyncIterator[Link]:
+    """A link to a server that says everything back."""
+
+    async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while data := await reader.read(1024):
+            writer.write(data)
+        writer.close()
+
+    server = await asyncio.start_server(echo, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    async with Link(lambda: f"127.0.0.1:{port}") as link:
+        yield link
+    server.close()
+
+
+async def test_what_is_said_comes_back(link: Link) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", link.port)
+    writer.write(b"hello")
+    assert await reader.readexactly(5) == b"hello"
+    writer.write_eof()
+    assert await reader.read() == b""
+    writer.close()
+
+
+async def test_what_is_said_while_parted_comes_through_when_mended(link: Link) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", link.port)
+    writer.write(b"before")
+    assert await reader.readexactly(6) == b"before"
+    link.part()
+    writer.write(b"meanwhile")
+    answer = asyncio.ensure_future(reader.readexactly(9))
+    done, _ = await asyncio.wait({answer}, timeout=0.1)
+    assert not done
+    link.mend()
+    assert await answer == b"meanwhile"
+    writer.close()
+
+
+async def test_a_cut_ends_what_is_open_and_lets_new_connections_through(link: Link) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", link.port)
+    writer.write(b"x")
+    await reader.readexactly(1)
+    await link.cut()
+    with pytest.raises(ConnectionResetError):
+        await reader.read()
+    writer.close()
+    reader, writer = await asyncio.open_connection("127.0.0.1", link.port)
+    writer.write(b"y")
+    assert await reader.readexactly(1) == b"y"
+    writer.close()
