@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from services.chat.domain import Part, PartKind, Progress, Reasoning, Text, ToolResult, ToolUse
+from services.chat.domain import Part, PartKind, Progress, Reasoning, Reset, Text, ToolResult, ToolUse
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -84,11 +84,12 @@ class Answer:
         if progress.step > self.step:
             self._next(progress.step, text_chars)
 
-    def reset(self, offset: int) -> None:
-        """Takes back what the step under way has written, and whatever visible text lies behind `offset`."""
-        del self._pieces[self._begins :]
-        self._open.clear()
-        self.cut(offset)
+    def reset(self, reset: Reset) -> None:
+        """Takes back what a step has written, and whatever visible text lies behind its offset; a step yet to come has written nothing."""
+        if reset.step <= self.step:
+            del self._pieces[self._begins :]
+            self._open.clear()
+        self.cut(reset.offset)
 
     def cut(self, offset: int) -> None:
         """Takes back the visible text from a place on."""
@@ -106,10 +107,22 @@ class Answer:
                 piece.chars = offset - start
         self.step_offset = min(self.step_offset, offset)
 
-    def parts(self, *, of_step: bool = False) -> tuple[Part, ...]:
-        """Returns the answer so far; with `of_step` only what the step under way has written."""
+    def parts(self) -> tuple[Part, ...]:
+        """Returns the answer so far."""
+        return self._parts(self._pieces)
+
+    def finished_parts(self) -> tuple[Part, ...]:
+        """Returns what the finished steps have written."""
+        return self._parts(self._pieces[: self._begins])
+
+    def step_parts(self) -> tuple[Part, ...]:
+        """Returns what the step under way has written."""
+        return self._parts(self._pieces[self._begins :])
+
+    @staticmethod
+    def _parts(pieces: Iterable[_Piece]) -> tuple[Part, ...]:
         parts: list[Part] = []
-        for piece in self._pieces[self._begins if of_step else 0 :]:
+        for piece in pieces:
             part = piece.part()
             if not part.text and part.kind in _WRITTEN:
                 continue

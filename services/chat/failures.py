@@ -23,6 +23,22 @@ _SENTENCES = {
 }
 
 
+RETRYABLE = frozenset(
+    {
+        "EMPTY_ANSWER",
+        "FIRST_TOKEN_TIMEOUT",
+        "INTERNAL",
+        "PROVIDER_PROTOCOL_ERROR",
+        "PROVIDER_RATE_LIMITED",
+        "PROVIDER_UNAVAILABLE",
+        "RUN_TIMEOUT",
+        "STREAM_STALLED",
+        "UNAVAILABLE",
+    }
+)
+"""Reasons that another try, a little later, may not meet again."""
+
+
 class EmptyAnswer(Internal):
     """The model has ended without a word."""
 

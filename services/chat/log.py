@@ -227,5 +227,5 @@ class RunLog:
         elif isinstance(kind, Progress):
             self.answer.progress(kind, self._text_chars)
         elif isinstance(kind, Reset):
-            self.answer.reset(kind.offset)
+            self.answer.reset(kind)
             self._text_chars = min(self._text_chars, kind.offset)

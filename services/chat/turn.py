@@ -1,86 +1,54 @@
-"""The life of one run, from the stored question to the stored answer."""
+"""The life of one run, from the stored question to the stored answer, on the instance that owns it."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import random
 import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import structlog
 
 from runtime import telemetry
-from runtime.errors import FailedPrecondition, Internal, InvalidArgument, NotFound, ParleyError, ResourceExhausted
-from services.chat import failures, metrics
-from services.chat.asking import FinishReason, ModelCall, ModelStarted, ReasoningDelta, TextDelta
-from services.chat.domain import Done, Failed, PartKind, RunStarted, RunStatus, Thinking, Usage, UserMessage
-from services.chat.log import RunLog
+from runtime.errors import Internal, NotFound, ParleyError
+from services.chat import beginning, failures, metrics
+from services.chat.answer import merged
+from services.chat.domain import Done, Failed, RunStatus, Usage
+from services.chat.keeping import FINISH_LONGEST_PAUSE_S, Keeper, Pace
 from services.chat.ports import Ending
-from services.chat.prompt import estimate_tokens
+from services.chat.steps import Outcome, Steps, estimated
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     from opentelemetry.trace import Span
 
     from runtime.context import Identity
-    from services.chat.asking import Gateway, ModelDelta
+    from services.chat.asking import Gateway
     from services.chat.delegation import Credential
     from services.chat.domain import Run
+    from services.chat.log import RunLog
     from services.chat.ports import Begun, Data
     from services.chat.prompt import Prompt
+    from services.chat.titles import Titles
     from services.chat.tools.registry import Toolbox
+
+__all__ = ["FINISH_LONGEST_PAUSE_S", "Pace", "Turn"]
 
 log = structlog.stdlib.get_logger()
 
-_GATEWAY_TRIES = 3
-_GATEWAY_PAUSE_S = 0.2
-_FINISH_PAUSE_S = 0.1
-FINISH_LONGEST_PAUSE_S = 1.0
-"""Between two tries to store an answer. Below the least patience with a lapsed lease: once data is back, the owner comes first."""
-_LAPSED_AT_LEAST_S = 4.0
-_RENEWAL_MARGIN_S = 1.0
-
-
-@dataclass(frozen=True, slots=True)
-class Pace:
-    """How often and how long.
-
-    Attributes:
-        lease_s: How long the owner's lease lasts.
-        checkpoint_every_s: Between two checkpoints of a growing answer.
-        finish_patience_s: How long the end of a run waits for its answer to be stored.
-        finish_retry_for_s: How long an answer that cannot be stored is kept and tried again.
-    """
-
-    lease_s: float
-    checkpoint_every_s: float
-    finish_patience_s: float
-    finish_retry_for_s: float
-
-    @property
-    def renew_every_s(self) -> float:
-        """How old a lease gets before the owner renews it."""
-        return self.lease_s / 3
-
-    @property
-    def lapsed_for_s(self) -> float:
-        """How long a lease must have lapsed, unchanged, before its owner counts as gone: longer than from one renewal to the next."""
-        return max(_LAPSED_AT_LEAST_S, self.renew_every_s + self.checkpoint_every_s + _RENEWAL_MARGIN_S)
-
-
-@dataclass(frozen=True, slots=True)
-class _Outcome:
-    status: RunStatus
-    error: ParleyError | None = None
+_RETRY_AFTER_S = 1.0
+_RETRY_AT_MOST_S = 60.0
+_SETTLE_S = 1.5
+_RELEASE_S = 2.5
 
 
 class Turn:
     """One run that this instance owns.
 
     Args:
-        begun: The run as data began it.
+        begun: The run as data began it, or as it was claimed.
         prompt: What the model is sent.
         caller: Whose run it is.
         credential: What it works with.
@@ -93,6 +61,7 @@ class Turn:
         span: The run's span, for its milestones.
         tools: What the model may call; None: nothing.
         log: What an earlier owner has told; None: nothing yet.
+        titles: Who gives the conversation a title; None: nobody.
     """
 
     def __init__(
@@ -111,50 +80,81 @@ class Turn:
         span: Span,
         tools: Toolbox | None = None,
         log: RunLog | None = None,
+        titles: Titles | None = None,
     ) -> None:
         self.run: Run = begun.run
-        self.log = log or RunLog()
-        self._tools = tools
+        self.log = beginning.opened(begun, log)
         self.fence = begun.fence
         self.caller = caller
         self._begun = begun
-        self._prompt = prompt
+        self._prompt = replace(prompt, content=begun.content)
         self._credential = credential
-        self._data = data
-        self._gateway = gateway
         self._pace = pace
         self._label = label
         self._request_id = request_id
         self._started_at = started_at
         self._span = span
-        self._answering: asyncio.Task[_Outcome] | None = None
+        self._tools = tools
+        self._titles = titles
+        self._answering: asyncio.Task[Outcome] | None = None
         self._stop: RunStatus | None = None
         self._first_delta_s: float | None = None
-        self._provider = ""
-        self._model = ""
-        self._usage: Usage | None = None
+        self._handing_over: Callable[[], Awaitable[None]] | None = None
+        self._superseded = False
         self._over = asyncio.Event()
+        self._keeper = Keeper(
+            begun,
+            self.log,
+            data=data,
+            credential=credential,
+            pace=pace,
+            lost=self._lose,
+            unwanted=lambda: self.stop(RunStatus.CANCELLED),
+        )
+        self._steps = Steps(
+            begun.run,
+            self._prompt,
+            self.log,
+            tools=tools,
+            gateway=gateway,
+            credential=credential,
+            keeper=self._keeper,
+            first_delta=self._mark_first_delta,
+        )
 
     def begin(self) -> None:
-        """Asks the model and opens the log. The call is on its way before anything else happens; call this within a task of the run's own."""
-        self._answering = asyncio.create_task(self._answer())
-        run = self.run
-        self.log.append(RunStarted(run.conversation_id, run.message_id, run.user_message_id, run.model))
-        self.log.append(UserMessage(run.user_message_id, self._begun.content, self._begun.asked_at))
-        self.log.append(Thinking())
-        self.log.announce()
+        """Opens the log and asks the model, before anything is waited for; call this within a task of the run's own."""
+        if self.log.ended:
+            self._answering = asyncio.create_task(_known(Outcome(self.run.status)))
+            return
+        status = beginning.resume(self._begun, self.log, self._tools)
+        if not beginning.is_new(self._begun) and (kept := self.log.answer.parts()):
+            # What the steps of an earlier owner took is not known; it was not nothing.
+            self._steps.usage = estimated(self._prompt.tokens(), kept)
+        answer = self._steps.answer() if status is None else _known(Outcome(status))
+        self._answering = asyncio.create_task(answer)
 
     async def live(self) -> None:
-        """Brings the run to its end; returns once its answer is stored, or no longer can be."""
+        """Brings the run to its end; returns once its answer is stored, or no longer can be, or is another instance's to write."""
         exchanging = asyncio.create_task(self._credential.exchange())
-        keeping = asyncio.create_task(self._keep())
+        keeping = asyncio.create_task(self._keeper.keep())
         try:
             outcome = await self._outcome()
             keeping.cancel()
-            await self._finish(outcome)
+            if self._superseded:
+                log.info("run_superseded", run_id=self.run.id, fence=self.fence)
+            elif self.log.ended:
+                await self._store_told_end()
+            elif self._handing_over is not None and outcome is None:
+                await self._release(self._handing_over)
+            elif outcome is not None and self._may_retry(outcome):
+                await self._retry(outcome)
+            else:
+                await self._finish(outcome or Outcome(self._stop or RunStatus.INTERRUPTED))
         finally:
             exchanging.cancel()
             keeping.cancel()
+            self._keeper.close()
             self._over.set()
 
     def stop(self, status: RunStatus) -> None:
@@ -163,83 +163,55 @@ class Turn:
             self._stop = status
             self._answering.cancel()
 
-    async def hand_over(self) -> None:
-        """Gives the run back for another instance to go on with: closes the upstream, stores what there is, sends the watchers elsewhere."""
-        self.stop(RunStatus.INTERRUPTED)
+    async def hand_over(self, flush: Callable[[], Awaitable[None]] | None = None) -> None:
+        """Gives the run back for another instance to go on with, unless it is ending already; returns once that is done.
+
+        Closes the upstream, stores what there is and sends the watchers elsewhere. A tool that is just having its effect is waited for,
+        a little.
+
+        Args:
+            flush: Returns once the tail holds all that is in the log: whatever a watcher has seen, the next owner must find.
+        """
+        self._handing_over = flush or _nothing
+        await self._steps.settled(_SETTLE_S)
+        if self._answering is not None and not self._answering.done() and self._stop is None:
+            self._answering.cancel()
         await self.over()
 
     def supersede(self) -> None:
         """Lets go of a run that another instance has claimed: closes the upstream, stores nothing, sends the watchers elsewhere."""
+        self._superseded = True
         self.log.hold()
         self.log.move()
-        self.stop(RunStatus.INTERRUPTED)
+        self._over.set()
+        if self._answering is not None:
+            self._answering.cancel()
 
     async def over(self) -> None:
-        """Returns when the run has ended: its last event is in the log."""
+        """Returns when the run has ended here: its last event is in the log, or its watchers have been sent elsewhere."""
         await self._over.wait()
 
-    async def _answer(self) -> _Outcome:
-        prompt = self._prompt
-        tries = 0
-        while True:
-            try:
-                return await self._ask(prompt)
-            except ParleyError as error:
-                if self._first_delta_s is not None:
-                    raise
-                tries += 1
-                if error.code == "CONTEXT_TOO_LONG" and prompt.history:
-                    # Our estimate was wrong; an older half less is better than no answer.
-                    self._prompt = prompt = prompt.shortened()
-                elif error.code == "UNAVAILABLE" and tries < _GATEWAY_TRIES:
-                    # The gateway's process is away, not a provider: another instance, or the same one in a moment.
-                    await asyncio.sleep(_GATEWAY_PAUSE_S * tries)
-                else:
-                    raise
-
-    async def _ask(self, prompt: Prompt) -> _Outcome:
-        finish: FinishReason | None = None
-        call = ModelCall(self.run.model, prompt.messages(), conversation_id=self.run.conversation_id)
-        batches = self._gateway.chat(call, token=self._credential.token)
-        async with contextlib.aclosing(batches):
-            async for batch in batches:
-                for delta in batch:
-                    finish = self._take(delta) or finish
-                self.log.announce()
-        return self._ended_by_model(finish)
-
-    def _take(self, delta: ModelDelta) -> FinishReason | None:
-        if isinstance(delta, TextDelta):
-            if self._first_delta_s is None:
-                self._mark_first_delta()
-            self.log.write(delta.text)
-        elif isinstance(delta, ReasoningDelta):
-            if self._first_delta_s is None:
-                self._mark_first_delta()
-            self.log.think(delta.text)
-        elif isinstance(delta, ModelStarted):
-            self._provider, self._model = delta.provider, delta.model
+    def _lose(self, error: ParleyError) -> None:
+        if isinstance(error, NotFound):
+            # Deleted: whatever else the model says, nobody can keep it.
+            self.stop(RunStatus.CANCELLED)
         else:
-            self._usage = delta.usage
-            return delta.reason
-        return None
+            self.supersede()
 
     def _mark_first_delta(self) -> None:
         self._first_delta_s = time.perf_counter() - self._started_at
         self._span.add_event("first_delta")
         metrics.FIRST_DELTA_SECONDS.labels(self._label).observe(self._first_delta_s)
+        self._entitle()
 
-    def _ended_by_model(self, finish: FinishReason | None) -> _Outcome:
-        if finish is None:
-            raise failures.AnswerCut("The answer was cut off.")
-        if finish is FinishReason.CONTENT_FILTER:
-            raise failures.ContentFiltered("The provider withheld the rest of this answer.")
-        if not self.log.text_chars:
-            # Also at the output limit: a model may spend all of it on thinking, and silence must not look like an answer.
-            raise failures.EmptyAnswer("The model answered with nothing.")
-        return _Outcome(RunStatus.LIMITED if finish is FinishReason.LENGTH else RunStatus.COMPLETED)
+    def _entitle(self) -> None:
+        # After the first delta: nothing competes with that.
+        titles, self._titles = self._titles, None
+        if titles is not None and self._begun.untitled:
+            titles.make(self.run.conversation_id, self._begun.history, self._begun.content, self._credential)
 
-    async def _outcome(self) -> _Outcome:
+    async def _outcome(self) -> Outcome | None:
+        """Returns how the answer has ended; None: it was cut off from here."""
         assert self._answering is not None  # noqa: S101 - `begin` comes first
         try:
             await asyncio.wait([self._answering])
@@ -248,60 +220,62 @@ class Turn:
             raise
         self._span.add_event("model_ended")
         if self._answering.cancelled():
-            return _Outcome(self._stop or RunStatus.INTERRUPTED)
+            return None if self._stop is None else Outcome(self._stop)
         error = self._answering.exception()
         if error is None:
             return self._answering.result()
         if not isinstance(error, ParleyError):
             log.error("unforeseen_error", run_id=self.run.id, exc_info=error)
             error = Internal("internal error")
-        return _Outcome(RunStatus.FAILED, error)
+        return Outcome(RunStatus.FAILED, error)
 
-    async def _keep(self) -> None:
-        """Stores what is visible while it grows, and renews the lease also while nothing comes."""
-        stored_seq = self.log.last_seq
-        renewed_at = time.monotonic()
-        while True:
-            await asyncio.sleep(self._pace.checkpoint_every_s)
-            seq = self.log.last_seq
-            if seq == stored_seq and time.monotonic() - renewed_at < self._pace.renew_every_s:
-                continue
-            try:
-                await self._data.checkpoint_run(
-                    self.run.id,
-                    fence=self.fence,
-                    parts=self.log.parts(),
-                    last_seq=seq,
-                    lease_s=self._pace.lease_s,
-                    token=self._credential.token,
-                )
-            except (NotFound, FailedPrecondition) as error:
-                # Deleted, or ended or taken by another instance: whatever else the model says, nobody can keep it.
-                log.warning("run_lost", run_id=self.run.id, reason=error.code)
-                self.stop(RunStatus.CANCELLED if isinstance(error, NotFound) else RunStatus.INTERRUPTED)
-                return
-            except ParleyError as error:
-                metrics.CHECKPOINT_FAILURES.labels(error.code).inc()
-            else:
-                stored_seq, renewed_at = seq, time.monotonic()
+    def _may_retry(self, outcome: Outcome) -> bool:
+        error = outcome.error
+        return error is not None and error.code in failures.RETRYABLE and self._begun.tries < self._begun.max_tries
 
-    async def _finish(self, outcome: _Outcome) -> None:
-        usage = self._usage or self._estimated_usage()
+    async def _retry(self, outcome: Outcome) -> None:
+        """Puts a failed try back into the queue, with a pause that doubles from try to try."""
+        assert outcome.error is not None  # noqa: S101 - only a failure is retried
+        usage = self._steps.used()
+        reason = outcome.error.code
+        pause_s = min(_RETRY_AFTER_S * 2 ** (self._begun.tries - 1), _RETRY_AT_MOST_S)
+        delay_s = min(max(pause_s, outcome.error.retry_after_s or 0), _RETRY_AT_MOST_S)
+        failed = self._ending(RunStatus.FAILED, reason, usage, self.log.last_seq)
+        run = await self._keeper.retry(failed, delay_s)
+        if run is not None and run.status is RunStatus.QUEUED:
+            self.run = run
+            log.info("run_retried", run_id=run.id, tries=self._begun.tries, reason=reason, delay_s=delay_s)
+        # Whatever has become of it: it is not here that it goes on.
+        self.log.move()
+
+    async def _release(self, flush: Callable[[], Awaitable[None]]) -> None:
+        await flush()
+        try:
+            async with asyncio.timeout(_RELEASE_S):
+                released = await self._keeper.release()
+        except TimeoutError:
+            released = False  # its lease will lapse
+        log.info("run_handed_over", run_id=self.run.id, released=released)
+        self.log.move()
+
+    async def _finish(self, outcome: Outcome) -> None:
+        usage = self._steps.used()
         self.log.append(usage)
         self.log.announce()
         reason = outcome.error.code if outcome.error is not None else ""
+        ended_at = datetime.now(UTC)
+        model = self._steps.model
         self.run = replace(
-            self.run,
-            status=outcome.status,
-            error_reason=reason,
-            model=self._model or self.run.model,
-            ended_at=datetime.now(UTC),
+            self.run, status=outcome.status, error_reason=reason, response_model=model, ended_at=ended_at
         )
-        storing = asyncio.create_task(self._store(self._ending(usage)))
+        ending = self._ending(outcome.status, reason, usage, self.log.last_seq + 1)
+        storing = asyncio.create_task(self._keep_end(ending))
         try:
             # Whoever sees `done` may reload at once, and shall find the answer: the last event follows the storing. But not for ever:
             # while data is away a finished answer must not look unfinished.
             await asyncio.wait([storing], timeout=self._pace.finish_patience_s)
+            if self._superseded:
+                return
             if not storing.done():
                 log.warning("answer_not_stored_yet", run_id=self.run.id)
             self._report(usage, reason)
@@ -312,59 +286,52 @@ class Turn:
         finally:
             storing.cancel()
 
-    def _ending(self, usage: Usage) -> Ending:
+    async def _keep_end(self, ending: Ending) -> None:
+        """Stores the end of the run."""
+        stored = await self._keeper.finish(ending)
+        if stored is None:
+            # Its watchers shall not wait for what can no longer be shown here.
+            self.log.move()
+            return
+        self._span.add_event("answer_stored")
+        if stored.status is not ending.status:
+            log.warning("answer_ended_elsewhere", run_id=ending.run_id, status=stored.status)
+            self.run = stored
+            self.supersede()
+
+    async def _store_told_end(self) -> None:
+        """Stores an end that the owner before had told, and had not come to store."""
+        last = [event.kind for event in self.log.unsent(self.log.last_seq - 2)]
+        usage = next((kind for kind in last if isinstance(kind, Usage)), Usage(0, 0, estimated=True))
+        told = last[-1]
+        status, reason = (told.status, "") if isinstance(told, Done) else (RunStatus.FAILED, "")
+        if isinstance(told, Failed):
+            reason = told.reason
+        self.run = replace(self.run, status=status, error_reason=reason, ended_at=datetime.now(UTC))
+        self._over.set()
+        await self._keep_end(self._ending(status, reason, usage, self.log.last_seq))
+
+    def _ending(self, status: RunStatus, reason: str, usage: Usage, last_seq: int) -> Ending:
         return Ending(
             run_id=self.run.id,
             fence=self.fence,
-            status=self.run.status,
-            error_reason=self.run.error_reason,
-            parts=self.log.parts(),
+            status=status,
+            error_reason=reason,
+            parts=merged(self.log.parts()),
             usage=usage,
-            model=self._model,
-            last_seq=self.log.last_seq + 1,
+            model=self._steps.model,
+            last_seq=last_seq,
         )
-
-    async def _store(self, ending: Ending) -> None:
-        give_up_at = time.monotonic() + self._pace.finish_retry_for_s
-        pause_s = _FINISH_PAUSE_S
-        while True:
-            try:
-                stored = await self._data.finish_run(ending, token=self._credential.token)
-            except (NotFound, FailedPrecondition, InvalidArgument) as error:
-                log.warning("answer_refused", run_id=ending.run_id, reason=error.code)
-                return
-            except ParleyError as error:
-                metrics.FINISH_RETRIES.labels(error.code).inc()
-                # Without a domain it is the transport that refuses: the message is too large, and will be.
-                too_large = isinstance(error, ResourceExhausted) and error.domain is None
-                if too_large or time.monotonic() > give_up_at:
-                    log.error("answer_lost", run_id=ending.run_id, reason=error.code)  # noqa: TRY400 - the reason says it
-                    return
-            else:
-                self._span.add_event("answer_stored")
-                if stored.status is not ending.status:
-                    log.warning("answer_ended_elsewhere", run_id=ending.run_id, status=stored.status)
-                    self.run = stored
-                return
-            await asyncio.sleep(pause_s * random.uniform(0.5, 1))  # noqa: S311 - spreads retries, guards nothing
-            pause_s = min(pause_s * 2, FINISH_LONGEST_PAUSE_S)
 
     def _end(self, error: ParleyError | None) -> Done | Failed:
         if error is None:
-            return Done(self.run.status, self.run.message_id)
+            return Done(self.run.status, self.run.message_id, self._steps.model)
         message = failures.sentence(error.code, error.message)
         return Failed(error.code, message, self._request_id, error.retry_after_s)
 
-    def _estimated_usage(self) -> Usage:
-        if not self._model and not self.log.text_chars:
-            return Usage(0, 0, estimated=True)  # no provider took the call
-        parts = self.log.parts()
-        written = sum(estimate_tokens(part.text) for part in parts)
-        thought = sum(estimate_tokens(part.text) for part in parts if part.kind is PartKind.REASONING)
-        return Usage(self._prompt.tokens(), written, reasoning_tokens=thought, estimated=True)
-
     def _report(self, usage: Usage, reason: str) -> None:
-        run, model = self.run, self._model or "unknown"
+        run, steps = self.run, self._steps
+        model = steps.model or "unknown"
         metrics.RUNS_ENDED.labels(run.status, reason).inc()
         metrics.TOKENS.labels(self._label, "input").inc(usage.input_tokens)
         metrics.TOKENS.labels(self._label, "output").inc(usage.output_tokens)
@@ -387,13 +354,21 @@ class Turn:
             first_delta_ms=None if self._first_delta_s is None else _ms(self._first_delta_s),
             events=self.log.last_seq + 1,
             **{
-                "gen_ai.provider.name": self._provider,
+                "gen_ai.provider.name": steps.provider,
                 "gen_ai.response.model": model,
                 "gen_ai.usage.input_tokens": usage.input_tokens,
                 "gen_ai.usage.output_tokens": usage.output_tokens,
             },
             **({"reason": reason} if reason else {}),
         )
+
+
+async def _known(outcome: Outcome) -> Outcome:
+    return outcome
+
+
+async def _nothing() -> None:
+    """Flushes a log that goes nowhere."""
 
 
 def _ms(seconds: float) -> float:

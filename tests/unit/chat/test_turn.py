@@ -12,7 +12,7 @@ from opentelemetry.trace import INVALID_SPAN
 
 from runtime.context import Identity
 from runtime.errors import ParleyError, ResourceExhausted, Unavailable
-from services.chat import turn
+from services.chat import keeping
 from services.chat.asking import FinishReason, Model, ModelCall, ModelDelta, ModelFinished, TextDelta
 from services.chat.delegation import Credential
 from services.chat.domain import Done, Part, Run, RunStatus, Stored, Usage
@@ -80,7 +80,7 @@ def said_by(service: str, error: ParleyError) -> ParleyError:
 async def test_an_answer_is_tried_again_unless_it_is_too_large_to_send(
     monkeypatch: pytest.MonkeyPatch, refusal: ParleyError, tries: int, taken: bool
 ) -> None:
-    monkeypatch.setattr(turn, "_FINISH_PAUSE_S", 0.001)
+    monkeypatch.setattr(keeping, "_FINISH_PAUSE_S", 0.001)
     data, world = Storing(refusal), Saying()
     identity = Identity("user", "org", "owner", "session", None, {}, time.time() + 900)
     run = Turn(

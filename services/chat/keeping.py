@@ -1,0 +1,228 @@
+"""What an owner does to keep its run: stores what is visible, renews the lease, doubts itself, stores the end."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeVar
+
+import structlog
+
+from runtime.errors import FailedPrecondition, InvalidArgument, NotFound, ParleyError, ResourceExhausted
+from services.chat import metrics
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from services.chat.delegation import Credential
+    from services.chat.domain import Run
+    from services.chat.log import RunLog
+    from services.chat.ports import Begun, Data, Ending
+
+T = TypeVar("T")
+
+log = structlog.stdlib.get_logger()
+
+_FINISH_PAUSE_S = 0.1
+FINISH_LONGEST_PAUSE_S = 1.0
+"""Between two tries to store an answer. Below the least patience with a lapsed lease: once data is back, the owner comes first."""
+_LAPSED_AT_LEAST_S = 4.0
+_RENEWAL_MARGIN_S = 1.0
+_DOUBT_AFTER = 2 / 3
+_EFFECT_PAUSE_S = 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How often and how long.
+
+    Attributes:
+        lease_s: How long the owner's lease lasts.
+        checkpoint_every_s: Between two checkpoints of a growing answer.
+        finish_patience_s: How long the end of a run waits for its answer to be stored.
+        finish_retry_for_s: How long an answer that cannot be stored is kept and tried again.
+    """
+
+    lease_s: float
+    checkpoint_every_s: float
+    finish_patience_s: float
+    finish_retry_for_s: float
+
+    @property
+    def renew_every_s(self) -> float:
+        """How old a lease gets before the owner renews it."""
+        return self.lease_s / 3
+
+    @property
+    def doubt_after_s(self) -> float:
+        """How old a lease gets before its owner no longer takes for granted that the run is its own."""
+        return self.lease_s * _DOUBT_AFTER
+
+    @property
+    def lapsed_for_s(self) -> float:
+        """How long a lease must have lapsed, unchanged, before its owner counts as gone: longer than from one renewal to the next."""
+        return max(_LAPSED_AT_LEAST_S, self.renew_every_s + self.checkpoint_every_s + _RENEWAL_MARGIN_S)
+
+
+class Keeper:
+    """Keeps one run.
+
+    Args:
+        begun: The run.
+        run_log: Its log, which is held while it is in doubt whose run this is.
+        data: Where it is stored.
+        credential: What the run works with.
+        pace: How often and how long.
+        lost: Called once the run is not this instance's any more, or not there any more, with what data said.
+        unwanted: Called when somebody wants the run stopped.
+    """
+
+    def __init__(
+        self,
+        begun: Begun,
+        run_log: RunLog,
+        *,
+        data: Data,
+        credential: Credential,
+        pace: Pace,
+        lost: Callable[[ParleyError], None],
+        unwanted: Callable[[], None],
+    ) -> None:
+        self._run_id = begun.run.id
+        self._fence = begun.fence
+        self._log = run_log
+        self._data = data
+        self._credential = credential
+        self._pace = pace
+        self._lost = lost
+        self._unwanted = unwanted
+        self._stored_seq = run_log.last_seq
+        self._renewed_at = time.monotonic()
+        self._storing = asyncio.Lock()
+        self._doubt: asyncio.TimerHandle | None = None
+
+    async def keep(self) -> None:
+        """Stores what is visible while it grows, and renews the lease also while nothing comes; returns when the run is lost."""
+        self._renewed()
+        while True:
+            await asyncio.sleep(self._pace.checkpoint_every_s)
+            stale = time.monotonic() - self._renewed_at >= self._pace.renew_every_s
+            if self._log.last_seq == self._stored_seq and not stale:
+                continue
+            try:
+                await self.checkpoint()
+            except (NotFound, FailedPrecondition):
+                return
+            except ParleyError as error:
+                metrics.CHECKPOINT_FAILURES.labels(error.code).inc()
+
+    async def checkpoint(self) -> None:
+        """Stores what is visible now.
+
+        Raises: NotFound, FailedPrecondition: the run is lost; whatever data raises while it is away.
+        """
+        async with self._storing:
+            seq = self._log.last_seq
+            asked_at = time.monotonic()
+            try:
+                cancel_requested = await self._data.checkpoint_run(
+                    self._run_id,
+                    fence=self._fence,
+                    parts=self._log.parts(),
+                    last_seq=seq,
+                    lease_s=self._pace.lease_s,
+                    token=self._credential.token,
+                )
+            except (NotFound, FailedPrecondition) as error:
+                log.warning("run_lost", run_id=self._run_id, reason=error.code)
+                self._lost(error)
+                raise
+            self._stored_seq = seq
+            self._renewed(asked_at)
+        if cancel_requested:
+            self._unwanted()
+
+    async def secure(self) -> None:
+        """Returns once all that is in the log now is stored: what happens next may have an effect. Tries for ever.
+
+        Raises: NotFound, FailedPrecondition: the run is lost.
+        """
+        seq = self._log.last_seq
+        while self._stored_seq < seq:
+            try:
+                await self.checkpoint()
+            except (NotFound, FailedPrecondition):
+                raise
+            except ParleyError as error:
+                metrics.CHECKPOINT_FAILURES.labels(error.code).inc()
+                await asyncio.sleep(_EFFECT_PAUSE_S)
+
+    async def finish(self, ending: Ending) -> Run | None:
+        """Stores the end of the run, for as long as the pace allows; returns the run as it is stored, None where it could not be."""
+        return await self._insist(lambda: self._data.finish_run(ending, token=self._credential.token))
+
+    async def retry(self, ending: Ending, delay_s: float) -> Run | None:
+        """Puts the run back into the queue; otherwise as `finish`."""
+        return await self._insist(lambda: self._data.retry_run(ending, delay_s=delay_s, token=self._credential.token))
+
+    async def release(self) -> bool:
+        """Gives the run back, to be claimed at once; says whether that has worked."""
+
+        async def release() -> bool:
+            async with self._storing:
+                await self._data.release_run(
+                    self._run_id,
+                    fence=self._fence,
+                    parts=self._log.parts(),
+                    last_seq=self._log.last_seq,
+                    token=self._credential.token,
+                )
+            return True
+
+        return bool(await self._insist(release))
+
+    def close(self) -> None:
+        """Ends the doubting; the log stays as it is."""
+        if self._doubt is not None:
+            self._doubt.cancel()
+            self._doubt = None
+
+    async def _insist(self, store: Callable[[], Awaitable[T]]) -> T | None:
+        give_up_at = time.monotonic() + self._pace.finish_retry_for_s
+        pause_s = _FINISH_PAUSE_S
+        while True:
+            try:
+                stored = await store()
+            except (NotFound, FailedPrecondition, InvalidArgument) as error:
+                log.warning("answer_refused", run_id=self._run_id, reason=error.code)
+                if isinstance(error, FailedPrecondition):
+                    self._lost(error)
+                return None
+            except ParleyError as error:
+                metrics.FINISH_RETRIES.labels(error.code).inc()
+                # Without a domain it is the transport that refuses: the message is too large, and will be.
+                too_large = isinstance(error, ResourceExhausted) and error.domain is None
+                if too_large or time.monotonic() > give_up_at:
+                    log.error("answer_lost", run_id=self._run_id, reason=error.code)  # noqa: TRY400 - the reason says it
+                    return None
+            else:
+                self.close()
+                self._log.release()
+                return stored
+            await asyncio.sleep(pause_s * random.uniform(0.5, 1))  # noqa: S311 - spreads retries, guards nothing
+            pause_s = min(pause_s * 2, FINISH_LONGEST_PAUSE_S)
+
+    def _renewed(self, at: float | None = None) -> None:
+        """Takes note that the lease has been renewed, by the moment in which that was asked for; from then on doubt grows anew."""
+        self.close()
+        self._renewed_at = time.monotonic() if at is None else at
+        left_s = max(self._renewed_at + self._pace.doubt_after_s - time.monotonic(), 0)
+        self._doubt = asyncio.get_running_loop().call_later(left_s, self._begin_to_doubt)
+        self._log.release()
+
+    def _begin_to_doubt(self) -> None:
+        metrics.DOUBTS.inc()
+        log.warning("run_in_doubt", run_id=self._run_id)
+        self._log.hold()
