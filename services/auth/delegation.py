@@ -133,7 +133,7 @@ class Delegation:
         return token
 
     async def issue(self, wanted: Wanted) -> tuple[str, datetime]:
-        """Returns a token with which a service speaks for itself, and when it ends; each leaves an audit line.
+        """Returns a token with which a service speaks for itself, and when it ends.
 
         Args:
             wanted: Audiences of `SERVICE_AUDIENCES`.
@@ -143,9 +143,7 @@ class Delegation:
         self._prove(wanted)
         _check(wanted, SERVICE_AUDIENCES)
         claims = {"sub": NOBODY, "org": NOBODY, "role": SERVICE_ROLE, "session_id": NOBODY}
-        token = await self._sign(claims, wanted)
-        self._audit("service_token_issued", actor=wanted.actor, audiences=" ".join(wanted.audiences))
-        return token
+        return await self._sign(claims, wanted)
 
     async def _sign(self, claims: Mapping[str, str], wanted: Wanted) -> tuple[str, datetime]:
         now = datetime.fromtimestamp(self._clock(), UTC)

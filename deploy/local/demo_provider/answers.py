@@ -16,8 +16,9 @@ and as a message of their own:
     error late          breaks off in the middle
     stall               stops in the middle and never ends
 
-It calls a tool it is offered when the message names it; arguments may follow the name as a JSON object, else they are
-made up from the tool's schema. Everything else it answers by quoting what was said, and how often one spoke before.
+It calls the tools it is offered that the message names, all at once, and those that a question is about: "What time is it?" calls
+`current_time`. Arguments may follow a name as a JSON object, else they are made up from the tool's schema. Then it answers from the
+results. Everything else it answers by quoting what was said, and how often one spoke before.
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ _HELP = """I know these words, anywhere in your message:
 | `context` | what I was given |
 
 As a message of their own: `error`, `error 429`, `error late`, `stall`.
-I call a tool I am offered when you name it."""
+I call a tool I am offered when you name it, or ask about it: *What time is it?*"""
 _LIST = """A list:
 
 1. The browser sends your message to the **edge**.
@@ -94,6 +95,7 @@ class ToolCall:
     """A call of a tool that was offered.
 
     Attributes:
+        name: Of the tool.
         arguments: A JSON object.
     """
 
@@ -106,12 +108,16 @@ class Answer:
     """What to say and how.
 
     Attributes:
+        text: What to say; empty where tools are called first.
+        reasoning: What to think before.
+        tool_calls: What to call instead.
+        slow: A tenth as fast.
         fault: What goes wrong meanwhile, if anything.
     """
 
     text: str
     reasoning: str = ""
-    tool_call: ToolCall | None = None
+    tool_calls: tuple[ToolCall, ...] = ()
     slow: bool = False
     fault: Fault = ""
 
@@ -123,19 +129,16 @@ def answer(messages: list[dict[str, Any]], tools: list[dict[str, Any]]) -> Answe
         messages: In OpenAI's shape, oldest first, at least one.
         tools: In OpenAI's shape.
     """
-    last = messages[-1]
-    said = _text(last)
-    if last.get("role") == "tool":
-        return Answer(f"{LABEL}\n\nThe tool answered: {_quote(said)}")
+    spoken = [_text(message) for message in messages if message.get("role") == "user"]
+    *earlier, said = spoken or [_text(messages[-1])]
     if fault := _FAULTS.get(" ".join(said.lower().split())):
         return Answer(f"{LABEL}\n\n{_LONG}", fault=fault)
     words = set(_WORD.findall(said.lower()))
-    call = next((_call(tool, said) for tool in tools if _name(tool).lower() in words), None)
-    if call is not None:
-        return Answer("", tool_call=call)
-    parts = [LABEL, f"You said: {_quote(said)}"]
-    earlier = [_text(message) for message in messages[:-1] if message.get("role") == "user"]
-    if earlier:
+    results = _results(messages)
+    if not results and (calls := tuple(_call(tool, said) for tool in tools if _wanted(tool, said, words))):
+        return Answer("", tool_calls=calls)
+    parts = [LABEL, f"You said: {_quote(said)}", *results]
+    if earlier and not results:
         parts.append(f"Before that you said: {_quote(earlier[-1])} This is message {len(earlier) + 1} from you here.")
     shown = [
         text for word, text in (("help", _HELP), ("list", _LIST), ("table", _TABLE), ("code", _CODE)) if word in words
@@ -144,7 +147,7 @@ def answer(messages: list[dict[str, Any]], tools: list[dict[str, Any]]) -> Answe
         shown.append(_context(messages))
     if "long" in words:
         shown += [_LONG * 3] * (_LONG_REPEATS // 3)
-    if not shown:
+    if not shown and not results:
         shown = ["Say **help** to see what I can show you. With a provider's key in the environment, a model answers."]
     slow = bool(words & {"slow", "slowly"})
     return Answer("\n\n".join([*parts, *shown]), reasoning=_THOUGHTS if "think" in words else "", slow=slow)
@@ -176,13 +179,35 @@ def _context(messages: list[dict[str, Any]]) -> str:
     return "\n".join([f"I was given {len(messages)} messages:", "", *lines])
 
 
+def _results(messages: list[dict[str, Any]]) -> list[str]:
+    """Says what the tools answered that were called last; empty where nothing was called since the user spoke."""
+    names: dict[str, str] = {}
+    results: list[str] = []
+    for message in messages:
+        if message.get("role") != "tool":
+            results = []
+            calls = [call for call in message.get("tool_calls") or () if isinstance(call, dict)]
+            names |= {str(call.get("id")): _name(call) for call in calls}
+        else:
+            name = names.get(str(message.get("tool_call_id")))
+            results.append(f"{f'`{name}`' if name else 'The tool'} answered: {_quote(_text(message))}")
+    return results
+
+
+def _wanted(tool: dict[str, Any], said: str, words: set[str]) -> bool:
+    """Tells whether a message names a tool, or asks for what its name ends in: the time of `current_time`."""
+    name = _name(tool).lower()
+    return bool(name) and (name in words or ("?" in said and name.rpartition("_")[2] in words))
+
+
 def _name(tool: dict[str, Any]) -> str:
     return str(tool.get("function", {}).get("name", ""))
 
 
 def _call(tool: dict[str, Any], said: str) -> ToolCall:
     name = _name(tool)
-    after = said[said.lower().index(name.lower()) + len(name) :]
+    _, _, after = said.lower().partition(name.lower())
+    after = said[len(said) - len(after) :]
     try:
         arguments, _ = json.JSONDecoder().raw_decode(after[after.index("{") :])
     except ValueError:

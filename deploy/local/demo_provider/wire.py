@@ -9,7 +9,7 @@ import uuid
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from deploy.local.demo_provider.answers import Answer, answer, pieces
+from deploy.local.demo_provider.answers import Answer, ToolCall, answer, pieces
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -117,8 +117,8 @@ class DemoProvider:
         message: dict[str, Any] = {"role": "assistant", "content": "".join(d.get("content", "") for d in deltas)}
         if reasoning := "".join(delta.get("reasoning_content", "") for delta in deltas):
             message["reasoning_content"] = reasoning
-        if chosen.tool_call is not None:
-            (message["tool_calls"],) = [delta["tool_calls"] for delta in deltas if "tool_calls" in delta]
+        if calls := [call for delta in deltas for call in delta.get("tool_calls", ())]:
+            message["tool_calls"] = calls
         choice = {"index": 0, "message": message, "finish_reason": _finish(call, chosen)}
         usage = _usage(call, chosen, len(deltas))
         response.send_json(200, _head(call, "chat.completion") | {"choices": [choice], "usage": usage})
@@ -131,20 +131,18 @@ class DemoProvider:
         words = [{"content": piece} for piece in pieces(chosen.text)][: call.max_tokens]
         if chosen.fault:
             words = words[: len(words) // 2]
-        calls: list[dict[str, Any]] = []
-        if chosen.tool_call is not None:
-            function = {"name": chosen.tool_call.name, "arguments": chosen.tool_call.arguments}
-            calls = [
-                {
-                    "tool_calls": [
-                        {"index": 0, "id": f"call_{uuid.uuid4().hex}", "type": "function"} | {"function": function}
-                    ]
-                }
-            ]
+        calls: list[dict[str, Any]] = [
+            {"tool_calls": [_called(place, made)]} for place, made in enumerate(chosen.tool_calls)
+        ]
         for delta in [*thoughts, *words, *calls]:
             yield delta
             due += self._pause_s * (_SLOWER if chosen.slow else 1)
             await asyncio.sleep(due - clock())
+
+
+def _called(place: int, made: ToolCall) -> dict[str, Any]:
+    function = {"name": made.name, "arguments": made.arguments}
+    return {"index": place, "id": f"call_{uuid.uuid4().hex}", "type": "function", "function": function}
 
 
 def _head(call: _Call, kind: str) -> dict[str, Any]:
@@ -156,7 +154,7 @@ def _choice(delta: dict[str, Any], finish_reason: str | None = None) -> dict[str
 
 
 def _finish(call: _Call, chosen: Answer) -> str:
-    if chosen.tool_call is not None:
+    if chosen.tool_calls:
         return "tool_calls"
     return "length" if call.max_tokens is not None and len(pieces(chosen.text)) > call.max_tokens else "stop"
 

@@ -86,9 +86,9 @@ def test_a_fault_is_a_message_of_its_own(message: str, fault: str) -> None:
 
 
 def test_a_tool_that_is_named_is_called_with_the_arguments_that_follow() -> None:
-    chosen = say('call get_weather {"city": "Oslo"} now', tools=[tool("other"), tool("get_weather")])
-    assert chosen.tool_call.name == "get_weather"
-    assert json.loads(chosen.tool_call.arguments) == {"city": "Oslo"}
+    [call] = say('call get_weather {"city": "Oslo"} now', tools=[tool("other"), tool("get_weather")]).tool_calls
+    assert call.name == "get_weather"
+    assert json.loads(call.arguments) == {"city": "Oslo"}
 
 
 def test_missing_arguments_are_made_up_from_the_schema() -> None:
@@ -102,19 +102,49 @@ def test_missing_arguments_are_made_up_from_the_schema() -> None:
         },
         "required": ["city", "days", "unit"],
     }
-    chosen = say("get_weather", tools=[tool("get_weather", **schema)])
-    assert json.loads(chosen.tool_call.arguments) == {"city": "demo", "days": 1, "unit": "c"}
+    [call] = say("get_weather", tools=[tool("get_weather", **schema)]).tool_calls
+    assert json.loads(call.arguments) == {"city": "demo", "days": 1, "unit": "c"}
 
 
-def test_a_tool_that_is_not_named_is_not_called() -> None:
-    assert say("the weather?", tools=[tool("get_weather")]).tool_call is None
+def test_a_question_calls_the_tool_it_is_about() -> None:
+    [call] = say("What time is it?", tools=[tool("other"), tool("current_time", type="object")]).tool_calls
+    assert (call.name, call.arguments) == ("current_time", "{}")
 
 
-def test_a_tool_s_result_is_reported() -> None:
-    messages = [{"role": "user", "content": "get_weather"}, {"role": "tool", "content": "12 degrees"}]
-    chosen = answer(messages, [tool("get_weather")])
-    assert chosen.tool_call is None
-    assert "The tool answered: “12 degrees”" in chosen.text
+def test_tools_that_are_named_together_are_called_together() -> None:
+    chosen = say('add {"a": 1} and current_time', tools=[tool("current_time", type="object"), tool("add")])
+    assert [(call.name, call.arguments) for call in chosen.tool_calls] == [("current_time", "{}"), ("add", '{"a": 1}')]
+
+
+@pytest.mark.parametrize("message", ["the weather", "the get", "who are you?", "?"])
+def test_a_tool_that_is_neither_named_nor_asked_about_is_not_called(message: str) -> None:
+    assert not say(message, tools=[tool("get_weather"), tool("")]).tool_calls
+
+
+def test_results_are_reported_and_nothing_is_called_again() -> None:
+    calls = [{"id": "1", "function": {"name": "get_weather"}}, {"id": "2", "function": {"name": "current_time"}}]
+    messages: list[dict[str, Any]] = [
+        {"role": "user", "content": "get_weather and current_time, then a table"},
+        {"role": "assistant", "content": None, "tool_calls": calls},
+        {"role": "tool", "tool_call_id": "1", "content": "12 degrees"},
+        {"role": "tool", "tool_call_id": "2", "content": "noon"},
+    ]
+    chosen = answer(messages, [tool("get_weather"), tool("current_time")])
+    assert not chosen.tool_calls
+    assert "`get_weather` answered: “12 degrees”" in chosen.text
+    assert "`current_time` answered: “noon”" in chosen.text
+    assert "|---|" in chosen.text
+
+
+def test_the_next_question_calls_again() -> None:
+    messages: list[dict[str, Any]] = [
+        {"role": "user", "content": "current_time"},
+        {"role": "assistant", "tool_calls": [{"id": "1", "function": {"name": "current_time"}}]},
+        {"role": "tool", "tool_call_id": "1", "content": "noon"},
+        {"role": "assistant", "content": "It is noon."},
+        {"role": "user", "content": "And the time now?"},
+    ]
+    assert answer(messages, [tool("current_time")]).tool_calls
 
 
 @given(st.text(max_size=200))
