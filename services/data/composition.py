@@ -12,8 +12,11 @@ from runtime.server import Servicer
 from services.data.conversations.domain import Conversations
 from services.data.conversations.servicer import ConversationServicer
 from services.data.conversations.store import PostgresConversations
-from services.data.runs.domain import Runs
+from services.data.queue.domain import Queue
+from services.data.queue.store import PostgresQueue
+from services.data.runs.keeping import Keeping
 from services.data.runs.servicer import RunServicer
+from services.data.runs.starting import Starting
 from services.data.runs.store import PostgresRuns
 
 if TYPE_CHECKING:
@@ -26,7 +29,10 @@ HERE = Path(__file__).parent
 
 def load_queries() -> dict[str, str]:
     """Returns every statement of the service by name."""
-    return queries.load(HERE / "conversations" / "queries.sql") | queries.load(HERE / "runs" / "queries.sql")
+    loaded: dict[str, str] = {}
+    for noun in ("conversations", "runs", "queue"):
+        loaded |= queries.load(HERE / noun / "queries.sql")
+    return loaded
 
 
 def servicers(
@@ -40,12 +46,19 @@ def servicers(
         clock: Seconds since the epoch.
     """
     conversations = Conversations(PostgresConversations(database), clock)
-    runs = Runs(PostgresRuns(database), clock, message_max_chars=message_max_chars)
+    runs = PostgresRuns(database)
+    starting = Starting(runs, clock, message_max_chars=message_max_chars)
+    keeping = Keeping(runs, clock)
+    queue = Queue(PostgresQueue(database))
     return (
         Servicer(
             data_pb2_grpc.add_ConversationServiceServicer_to_server,
             ConversationServicer(conversations),
             "parley.data.v1.ConversationService",
         ),
-        Servicer(data_pb2_grpc.add_RunServiceServicer_to_server, RunServicer(runs), "parley.data.v1.RunService"),
+        Servicer(
+            data_pb2_grpc.add_RunServiceServicer_to_server,
+            RunServicer(starting, keeping, queue),
+            "parley.data.v1.RunService",
+        ),
     )

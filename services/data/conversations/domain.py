@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import uuid
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, Protocol
 
 from runtime import validation
 from runtime.errors import NotFound
 from runtime.ids import uuid7
+from services.data import paging
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     from runtime.context import Identity
 
@@ -22,8 +22,6 @@ _CONVERSATIONS_A_PAGE = 20
 _MESSAGES_A_PAGE = 50
 # Fewer messages than asked for are fine; a response too large for its receiver is not (4 bytes a character, 16 MiB).
 _PAGE_MAX_CHARS = 3_000_000
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND = timedelta(microseconds=1)
 
 
 class ConversationNotFound(NotFound):
@@ -33,6 +31,15 @@ class ConversationNotFound(NotFound):
 
     def __init__(self) -> None:
         super().__init__("There is no such conversation.")
+
+
+class MessageNotFound(NotFound):
+    """There is no such message in this conversation."""
+
+    reason = "MESSAGE_NOT_FOUND"
+
+    def __init__(self) -> None:
+        super().__init__("There is no such message in this conversation.")
 
 
 class Role(StrEnum):
@@ -57,14 +64,27 @@ class PartKind(StrEnum):
 
     TEXT = "text"
     REASONING = "reasoning"
+    TOOL_USE = "tool_use"
+    TOOL_RESULT = "tool_result"
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One piece of a message; `kind` is None where the request named none that we know."""
+    """One piece of a message.
+
+    Attributes:
+        kind: What it is; None where the request named none that we know.
+        text: Its text; a tool's arguments as JSON, or what the tool said.
+        tool_call_id: The call it is or answers; empty for what is said.
+        name: Name of the tool; empty for what is said.
+        is_error: The tool failed.
+    """
 
     kind: PartKind | None
     text: str
+    tool_call_id: str = ""
+    name: str = ""
+    is_error: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,16 +188,12 @@ class Conversations:
         """
         size = validation.page_size(page_size, default=_CONVERSATIONS_A_PAGE)
         place = ("conversations", caller.org_id, caller.user_id)
-        after: tuple[datetime, str] | None = None
-        if page_token:
-            micros, conversation_id = _open_page_token(page_token, place, parts=2)
-            after = (_from_micros(micros), _token_identifier(conversation_id))
+        after = paging.unseal_moment(page_token, place) if page_token else None
         found = await self._store.list_conversations(caller, after=after, limit=size + 1)
         page = found[:size]
         if len(found) == len(page):
             return page, ""
-        micros = str((page[-1].updated_at - _EPOCH) // _MICROSECOND)
-        return page, validation.encode_page_token(*place, micros, page[-1].id)
+        return page, paging.seal_moment(place, page[-1].updated_at, page[-1].id)
 
     async def rename(self, caller: Identity, conversation_id: str, title: str) -> Conversation:
         """Changes the title.
@@ -209,10 +225,10 @@ class Conversations:
         place = ("messages", identifier)
         before: int | None = None
         if page_token:
-            before = _token_number(*_open_page_token(page_token, place, parts=1))
+            before = paging.number_of(*paging.unseal(page_token, place, parts=1))
         found = await self._store.list_messages(caller, identifier, before=before, limit=size + 1)
         page = _fitting(found[:size])
-        token = validation.encode_page_token(*place, str(page[-1].position)) if len(page) < len(found) else ""
+        token = paging.seal(place, str(page[-1].position)) if len(page) < len(found) else ""
         return page[::-1], token
 
     def _now(self) -> datetime:
@@ -227,38 +243,3 @@ def _fitting(messages: list[Message]) -> list[Message]:
         if room < 0:
             return messages[: max(index, 1)]
     return messages
-
-
-def _open_page_token(token: str, place: Sequence[str], *, parts: int) -> list[str]:
-    """Returns what a token holds beside the list it belongs to.
-
-    Raises: InvalidArgument: it belongs to another list, or is none.
-    """
-    found = validation.decode_page_token(token, parts=len(place) + parts)
-    if found[: len(place)] != list(place):
-        raise _foreign_token()
-    return found[len(place) :]
-
-
-def _token_number(value: str) -> int:
-    if not (value.isascii() and value.removeprefix("-").isdigit() and len(value) <= len(str(2**62))):
-        raise _foreign_token()
-    return int(value)
-
-
-def _from_micros(value: str) -> datetime:
-    try:
-        return _EPOCH + timedelta(microseconds=_token_number(value))
-    except OverflowError:
-        raise _foreign_token() from None
-
-
-def _token_identifier(value: str) -> str:
-    try:
-        return str(uuid.UUID(value))
-    except ValueError:
-        raise _foreign_token() from None
-
-
-def _foreign_token() -> Exception:
-    return validation.invalid("page_token", "is not a token this list gave out; leave it empty for the first page.")

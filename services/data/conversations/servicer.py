@@ -85,8 +85,18 @@ def message_pb(message: Message) -> data_pb2.Message:
 
 def part_of(part: data_pb2.Part) -> Part:
     """Returns a part of a request; its kind is None where it has none that we know."""
-    kind = part.WhichOneof("kind")
-    return Part(None, "") if kind is None else Part(PartKind(kind), getattr(part, kind))
+    match part.WhichOneof("kind"):
+        case "text":
+            return Part(PartKind.TEXT, part.text)
+        case "reasoning":
+            return Part(PartKind.REASONING, part.reasoning)
+        case "tool_use":
+            use = part.tool_use
+            return Part(PartKind.TOOL_USE, use.input_json, use.tool_call_id, use.name)
+        case "tool_result":
+            result = part.tool_result
+            return Part(PartKind.TOOL_RESULT, result.content, result.tool_call_id, result.name, result.is_error)
+    return Part(None, "")
 
 
 def usage_of(usage: data_pb2.Usage) -> Usage:
@@ -102,7 +112,18 @@ def usage_of(usage: data_pb2.Usage) -> Usage:
 
 
 def _part_pb(part: Part) -> data_pb2.Part:
-    return data_pb2.Part(text=part.text) if part.kind is PartKind.TEXT else data_pb2.Part(reasoning=part.text)
+    match part.kind:
+        case PartKind.TEXT:
+            return data_pb2.Part(text=part.text)
+        case PartKind.REASONING:
+            return data_pb2.Part(reasoning=part.text)
+        case PartKind.TOOL_USE:
+            use = data_pb2.ToolUse(tool_call_id=part.tool_call_id, name=part.name, input_json=part.text)
+            return data_pb2.Part(tool_use=use)
+    result = data_pb2.ToolResult(
+        tool_call_id=part.tool_call_id, name=part.name, content=part.text, is_error=part.is_error
+    )
+    return data_pb2.Part(tool_result=result)
 
 
 def _usage_pb(usage: Usage) -> data_pb2.Usage:

@@ -18,6 +18,7 @@ from services.data.conversations.domain import (
 from services.data.tenancy import claims_of
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from datetime import datetime
     from typing import Any
 
@@ -100,7 +101,37 @@ def message_of(row: Record) -> Message:
 
 def _parts(stored: str) -> tuple[Part, ...]:
     # A newer release, rolling out beside this one, may store kinds that this one does not know.
-    return tuple(Part(_KINDS[part["type"]], part["text"]) for part in json.loads(stored) if part["type"] in _KINDS)
+    return tuple(_part(part) for part in json.loads(stored) if part["type"] in _KINDS)
+
+
+def _part(stored: dict[str, Any]) -> Part:
+    kind = _KINDS[stored["type"]]
+    match kind:
+        case PartKind.TOOL_USE:
+            return Part(kind, stored["input"], stored["tool_call_id"], stored["name"])
+        case PartKind.TOOL_RESULT:
+            return Part(kind, stored["content"], stored["tool_call_id"], stored["name"], stored["is_error"])
+    return Part(kind, stored["text"])
+
+
+def parts_json(parts: Sequence[Part]) -> str:
+    """Returns parts as they are stored."""
+    return json.dumps([_stored_part(part) for part in parts], ensure_ascii=False)
+
+
+def _stored_part(part: Part) -> dict[str, Any]:
+    match part.kind:
+        case PartKind.TOOL_USE:
+            return {"type": part.kind, "tool_call_id": part.tool_call_id, "name": part.name, "input": part.text}
+        case PartKind.TOOL_RESULT:
+            return {
+                "type": part.kind,
+                "tool_call_id": part.tool_call_id,
+                "name": part.name,
+                "content": part.text,
+                "is_error": part.is_error,
+            }
+    return {"type": part.kind, "text": part.text}
 
 
 def _usage(stored: str) -> Usage:

@@ -1,6 +1,8 @@
 """Runs: one user message and what answers it.
 
-domain     types, rules, use cases
+domain     types, errors, rules that several calls share
+starting   how a run begins
+keeping    how it is kept, changes hands, is tried again, and ends
 servicer   `parley.data.v1.RunService`
-store      `Store` on Postgres
+store      both `Store`s on Postgres
 """

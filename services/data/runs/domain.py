@@ -1,35 +1,33 @@
-"""Runs: what they are, their rules, and how one begins, is kept and ends."""
+"""Runs: what they are, how they may stand, and what can be wrong with them."""
 
 from __future__ import annotations
 
-import hashlib
 import math
 import re
-import uuid
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from enum import StrEnum
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from runtime import validation
-from runtime.errors import AlreadyExists, FailedPrecondition, NotFound
-from runtime.ids import uuid7
-from services.data.conversations.domain import Message, MessageState, Part, PartKind, Usage
+from runtime.errors import AlreadyExists, Conflict, FailedPrecondition, NotFound, ResourceExhausted
+from services.data.conversations.domain import Message, MessageState, Part, PartKind
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
-    from runtime.context import Identity
+    from services.data.conversations.domain import Usage
 
-CLIENT_MESSAGE_ID_MAX_CHARS = 128
 MODEL_MAX_CHARS = 200
 OWNER_MAX_CHARS = 200
 HISTORY_MAX_MESSAGES = 200
+INT32_MAX = 2**31 - 1
 _BYTES_A_TOKEN = 4
 _LEASE_MIN_S = 0.001
 _LEASE_MAX_S = 3600.0
-_INT32_MAX = 2**31 - 1
 _INT64_MAX = 2**63 - 1
+# The sequence numbers that a run's end adds must fit as well.
+_SEQ_MAX = 2**62
 _REASON = re.compile(r"[A-Z][A-Z0-9_]{0,62}")
 
 
@@ -52,7 +50,7 @@ class ClientMessageIdReused(AlreadyExists):
 
 
 class StaleFence(FailedPrecondition):
-    """Another owner has the run."""
+    """Another owner has the run, or nobody."""
 
     reason = "STALE_FENCE"
 
@@ -69,9 +67,46 @@ class RunEnded(FailedPrecondition):
         super().__init__("This run has ended.")
 
 
-class RunStatus(StrEnum):
-    """Where a run stands; all but RUNNING are final."""
+class ConcurrentRequest(Conflict):
+    """As many runs are active as may be; metadata `run_id` names one that is in the way."""
 
+    reason = "CONCURRENT_REQUEST"
+
+    def __init__(self, run_id: str) -> None:
+        super().__init__("Another answer is still being given; wait for it, or stop it.", run_id=run_id)
+
+
+class QueueFull(ResourceExhausted):
+    """The user has as many queued runs as may be."""
+
+    reason = "QUEUE_FULL"
+
+    def __init__(self) -> None:
+        super().__init__("Too many of your requests are waiting already; wait until some have been answered.")
+
+
+class MessageNotFinished(FailedPrecondition):
+    """The message is still being written."""
+
+    reason = "MESSAGE_NOT_FINISHED"
+
+    def __init__(self) -> None:
+        super().__init__("This message is still being written; wait for its end, or stop it.")
+
+
+class NotInterrupted(FailedPrecondition):
+    """The answer is whole."""
+
+    reason = "NOT_INTERRUPTED"
+
+    def __init__(self) -> None:
+        super().__init__("This answer is whole; there is nothing to go on with.")
+
+
+class RunStatus(StrEnum):
+    """Where a run stands; all but QUEUED and RUNNING are final."""
+
+    QUEUED = "queued"
     RUNNING = "running"
     COMPLETED = "completed"
     CANCELLED = "cancelled"
@@ -93,7 +128,7 @@ ANSWER_STATE = {
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """A run as it is stored; `lease_expires_at` is None once it has ended, `ended_at` until then."""
+    """A run as it is stored; `lease_expires_at` is None unless it is running, `ended_at` until its end."""
 
     id: str
     conversation_id: str
@@ -101,6 +136,7 @@ class Run:
     answer_message_id: str
     client_message_id: str | None
     model: str
+    response_model: str
     status: RunStatus
     error_reason: str
     last_seq: int
@@ -109,271 +145,139 @@ class Run:
     lease_expires_at: datetime | None
     created_at: datetime
     ended_at: datetime | None
+    cancel_requested: bool
+    tries: int
+    max_tries: int
+    takeovers: int
 
 
 @dataclass(frozen=True, slots=True)
-class BeginRequest:
-    """What a run begins with; empty texts where nothing was given.
+class ActiveLimits:
+    """How many runs may be active at once; 0: no bound.
 
     Attributes:
-        conversation_id: UUID; empty makes a conversation.
-        client_message_id: The caller's own id for the message.
-        content: The user's message.
-        model: Model or alias asked for.
-        owner: Name of the instance that will own the run.
-        lease_s: How long its lease lasts unless renewed.
-        history_max_messages: Most messages of history.
-        history_max_tokens: Most tokens of history.
+        per_user: Of one user in one organization.
+        per_conversation: Of one conversation.
+        queued_per_user: Queued runs of one user.
     """
 
-    conversation_id: str
-    client_message_id: str
-    content: str
-    model: str
-    owner: str
-    lease_s: float
-    history_max_messages: int
-    history_max_tokens: int
-
-
-@dataclass(frozen=True, slots=True)
-class FinishRequest:
-    """What a run ends with; `status` is None where the request named none that we know."""
-
-    run_id: str
-    fence: int
-    status: RunStatus | None
-    error_reason: str
-    parts: tuple[Part, ...]
-    usage: Usage | None
-    model: str
-    last_seq: int
-
-
-@dataclass(frozen=True, slots=True)
-class NewRun:
-    """A run about to be stored, unless it is a resend.
-
-    Attributes:
-        conversation_id: The conversation named; None creates `new_conversation_id` unless it is there.
-        content_sha256: What a resend must agree with.
-        history_max_bytes: Most UTF-8 bytes of visible text in the history.
-    """
-
-    id: str
-    conversation_id: str | None
-    new_conversation_id: str
-    user_message_id: str
-    answer_message_id: str
-    client_message_id: str | None
-    parts: tuple[Part, ...]
-    text_bytes: int
-    content_sha256: bytes
-    model: str
-    owner: str
-    now: datetime
-    lease_expires_at: datetime
-    history_max_messages: int
-    history_max_bytes: int
+    per_user: int
+    per_conversation: int
+    queued_per_user: int
 
 
 @dataclass(frozen=True, slots=True)
 class Begun:
-    """A run that has begun; `existing` when an earlier call began it, `history` oldest first without the new message."""
+    """A run that has begun or was claimed, with all that its owner needs.
+
+    Attributes:
+        run: The run.
+        user_message: The user's message.
+        answer: The answer as it is stored.
+        history: What was said before on the branch, oldest first, without the user's message.
+        existing: An earlier call began it.
+        conversation_created: This call made its conversation.
+        interrupted: Runs in its way that were asked to stop.
+        untitled: Its conversation has no title.
+    """
 
     run: Run
     user_message: Message
+    answer: Message
     history: list[Message]
     existing: bool
     conversation_created: bool
+    interrupted: list[Run]
+    untitled: bool
 
 
-class Store(Protocol):
-    """Keeps runs; each method is one transaction, sees the caller's own rows alone, and is atomic under concurrency."""
-
-    async def begin(self, caller: Identity, new: NewRun) -> Begun:
-        """Stores a run with its messages, or finds the one this is a resend of.
-
-        Raises: ConversationNotFound; ClientMessageIdReused.
-        """
-
-    async def checkpoint(
-        self,
-        caller: Identity,
-        run_id: str,
-        *,
-        fence: int,
-        parts: tuple[Part, ...],
-        text_bytes: int,
-        last_seq: int,
-        lease_expires_at: datetime,
-    ) -> None:
-        """Stores the answer so far and renews the lease; parts older than what is stored only renew it.
-
-        Raises: RunNotFound; StaleFence; RunEnded.
-        """
-
-    async def finish(
-        self, caller: Identity, request: FinishRequest, *, state: MessageState, text_bytes: int, now: datetime
-    ) -> Run:
-        """Ends a run that is running; returns the run as it is stored.
-
-        Raises: RunNotFound; StaleFence.
-        """
-
-    async def find(self, caller: Identity, run_id: str) -> tuple[Run, Message, Message]:
-        """Returns a run, its user message and its answer.
-
-        Raises: RunNotFound.
-        """
+# --- rules that several calls share
 
 
-class Runs:
-    """How a run begins, is kept and ends.
+def check_lease(field: str, seconds: float) -> None:
+    """Checks the length of a lease.
 
-    Args:
-        store: Keeps them.
-        clock: Seconds since the epoch.
-        message_max_chars: Longest message of a user.
+    Raises: InvalidArgument.
     """
-
-    def __init__(self, store: Store, clock: Callable[[], float], *, message_max_chars: int) -> None:
-        self._store = store
-        self._clock = clock
-        self._message_max_chars = message_max_chars
-
-    async def begin(self, caller: Identity, request: BeginRequest) -> Begun:
-        """Begins a run, or returns the one that the same client_message_id began.
-
-        Raises: InvalidArgument; ConversationNotFound; ClientMessageIdReused.
-        """
-        conversation_id = (
-            validation.identifier("conversation_id", request.conversation_id) if request.conversation_id else None
-        )
-        validation.text("client_message_id", request.client_message_id, max_chars=CLIENT_MESSAGE_ID_MAX_CHARS)
-        validation.text("content", request.content, min_chars=1, max_chars=self._message_max_chars)
-        if request.content.isspace():
-            raise validation.invalid("content", "must not be white space alone.")
-        validation.text("model", request.model, max_chars=MODEL_MAX_CHARS)
-        validation.text("owner", request.owner, min_chars=1, max_chars=OWNER_MAX_CHARS)
-        validation.number("lease", request.lease_s, minimum=_LEASE_MIN_S, maximum=_LEASE_MAX_S)
-        validation.number("history_max_messages", request.history_max_messages, minimum=0, maximum=HISTORY_MAX_MESSAGES)
-        validation.number("history_max_tokens", request.history_max_tokens, minimum=0, maximum=_INT32_MAX)
-        content = request.content.encode()
-        now = self._now()
-        return await self._store.begin(
-            caller,
-            NewRun(
-                id=uuid7(),
-                conversation_id=conversation_id,
-                new_conversation_id=_new_conversation_id(caller, request.client_message_id),
-                user_message_id=uuid7(),
-                answer_message_id=uuid7(),
-                client_message_id=request.client_message_id or None,
-                parts=(Part(PartKind.TEXT, request.content),),
-                text_bytes=len(content),
-                content_sha256=hashlib.sha256(content).digest(),
-                model=request.model,
-                owner=request.owner,
-                now=now,
-                lease_expires_at=now + timedelta(seconds=request.lease_s),
-                history_max_messages=request.history_max_messages,
-                history_max_bytes=request.history_max_tokens * _BYTES_A_TOKEN,
-            ),
-        )
-
-    async def checkpoint(
-        self, caller: Identity, run_id: str, *, fence: int, parts: Sequence[Part], last_seq: int, lease_s: float
-    ) -> None:
-        """Stores what is visible of a running answer and renews the owner's lease, which never gets shorter.
-
-        Raises: InvalidArgument; RunNotFound; StaleFence; RunEnded.
-        """
-        identifier = validation.identifier("run_id", run_id)
-        validation.number("fence", fence, minimum=1, maximum=_INT64_MAX)
-        validation.number("last_seq", last_seq, minimum=0, maximum=_INT64_MAX)
-        validation.number("lease", lease_s, minimum=_LEASE_MIN_S, maximum=_LEASE_MAX_S)
-        storable = _storable(parts)
-        await self._store.checkpoint(
-            caller,
-            identifier,
-            fence=fence,
-            parts=storable,
-            text_bytes=_text_bytes(storable),
-            last_seq=last_seq,
-            lease_expires_at=self._now() + timedelta(seconds=lease_s),
-        )
-
-    async def finish(self, caller: Identity, request: FinishRequest) -> Run:
-        """Ends a run; one that has ended is returned as it is stored.
-
-        Raises: InvalidArgument; RunNotFound; StaleFence.
-        """
-        identifier = validation.identifier("run_id", request.run_id)
-        validation.number("fence", request.fence, minimum=1, maximum=_INT64_MAX)
-        if request.status is None or request.status is RunStatus.RUNNING:
-            raise validation.invalid("status", "must be a final status.")
-        if (request.status is RunStatus.FAILED) != bool(request.error_reason):
-            raise validation.invalid("error_reason", "must be given for a failed run, and for no other.")
-        if request.error_reason and not _REASON.fullmatch(request.error_reason):
-            raise validation.invalid("error_reason", "must be UPPER_SNAKE, at most 63 characters.")
-        validation.text("model", request.model, max_chars=MODEL_MAX_CHARS)
-        validation.number("last_seq", request.last_seq, minimum=0, maximum=_INT64_MAX)
-        _check_usage(request.usage)
-        storable = _storable(request.parts)
-        return await self._store.finish(
-            caller,
-            FinishRequest(
-                run_id=identifier,
-                fence=request.fence,
-                status=request.status,
-                error_reason=request.error_reason,
-                parts=storable,
-                usage=request.usage,
-                model=request.model,
-                last_seq=request.last_seq,
-            ),
-            state=ANSWER_STATE[request.status],
-            text_bytes=_text_bytes(storable),
-            now=self._now(),
-        )
-
-    async def get(self, caller: Identity, run_id: str) -> tuple[Run, Message, Message]:
-        """Returns a run, its user message and its answer as far as they are stored.
-
-        Raises: InvalidArgument; RunNotFound.
-        """
-        return await self._store.find(caller, validation.identifier("run_id", run_id))
-
-    def _now(self) -> datetime:
-        return datetime.fromtimestamp(self._clock(), UTC)
+    validation.number(field, seconds, minimum=_LEASE_MIN_S, maximum=_LEASE_MAX_S)
 
 
-def _new_conversation_id(caller: Identity, client_message_id: str) -> str:
-    """Returns the id of the conversation a message opens; the same one when the message is sent again."""
-    if not client_message_id:
-        return uuid7()
-    return str(uuid.uuid5(uuid.UUID(caller.user_id), f"{caller.org_id} {client_message_id}"))
+def check_fence(fence: int) -> None:
+    """Checks the generation an owner names.
 
-
-def _storable(parts: Sequence[Part]) -> tuple[Part, ...]:
-    """Returns the parts with U+0000, which Postgres cannot store, replaced by U+FFFD: no answer is lost for a character, no offset moves.
-
-    Raises: InvalidArgument: a part of no known kind.
+    Raises: InvalidArgument.
     """
-    if any(part.kind is None for part in parts):
-        raise validation.invalid("parts", "each must be text or reasoning.")
-    return tuple(Part(part.kind, part.text.replace("\x00", "\ufffd")) for part in parts)
+    validation.number("fence", fence, minimum=1, maximum=_INT64_MAX)
 
 
-def _text_bytes(parts: Sequence[Part]) -> int:
-    return sum(len(part.text.encode()) for part in parts if part.kind is PartKind.TEXT)
+def check_last_seq(last_seq: int) -> None:
+    """Checks the number of an event.
+
+    Raises: InvalidArgument.
+    """
+    validation.number("last_seq", last_seq, minimum=0, maximum=_SEQ_MAX)
 
 
-def _check_usage(usage: Usage | None) -> None:
+def check_reason(reason: str) -> None:
+    """Checks the reason of a failure.
+
+    Raises: InvalidArgument.
+    """
+    if not _REASON.fullmatch(reason):
+        raise validation.invalid("error_reason", "must be UPPER_SNAKE, at most 63 characters.")
+
+
+def check_limits(limits: ActiveLimits) -> None:
+    """Checks the bounds of active runs.
+
+    Raises: InvalidArgument.
+    """
+    for name in ("per_user", "per_conversation", "queued_per_user"):
+        validation.number(f"active_limits.{name}", getattr(limits, name), minimum=0, maximum=INT32_MAX)
+
+
+def check_usage(usage: Usage | None) -> None:
+    """Checks the tokens a run has used.
+
+    Raises: InvalidArgument.
+    """
     if usage is None:
         return
     for name in ("input_tokens", "output_tokens", "cached_tokens", "reasoning_tokens"):
         validation.number(f"usage.{name}", getattr(usage, name), minimum=0, maximum=_INT64_MAX)
     if usage.cost_usd is not None and not (math.isfinite(usage.cost_usd) and usage.cost_usd >= 0):
         raise validation.invalid("usage.cost_usd", "must be a number that is not negative.")
+
+
+def history_max_bytes(max_messages: int, max_tokens: int) -> int:
+    """Returns the most UTF-8 bytes of a history, once its bounds are found good.
+
+    Raises: InvalidArgument.
+    """
+    validation.number("history_max_messages", max_messages, minimum=0, maximum=HISTORY_MAX_MESSAGES)
+    validation.number("history_max_tokens", max_tokens, minimum=0, maximum=INT32_MAX)
+    return max_tokens * _BYTES_A_TOKEN
+
+
+def storable(parts: Sequence[Part]) -> tuple[Part, ...]:
+    """Returns the parts with U+0000, which Postgres cannot store, replaced by U+FFFD: no answer is lost for a character, no offset moves.
+
+    Raises: InvalidArgument: a part of no known kind.
+    """
+    if any(part.kind is None for part in parts):
+        raise validation.invalid("parts", "each must be text, reasoning, a tool's use or its result.")
+    return tuple(
+        Part(part.kind, _clean(part.text), _clean(part.tool_call_id), _clean(part.name), part.is_error)
+        for part in parts
+    )
+
+
+def text_bytes(parts: Sequence[Part]) -> int:
+    """Returns what parts weigh in a history: visible text and what went to and from tools; 0 where there is no text at all."""
+    if not any(part.text for part in parts if part.kind is PartKind.TEXT):
+        return 0
+    return sum(len(part.text.encode()) for part in parts if part.kind is not PartKind.REASONING)
+
+
+def _clean(value: str) -> str:
+    return value.replace("\x00", "\ufffd")

@@ -3,15 +3,28 @@
 from __future__ import annotations
 
 import json
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from services.data.conversations.domain import ConversationNotFound
-from services.data.conversations.store import message_of
-from services.data.runs.domain import Begun, ClientMessageIdReused, Run, RunEnded, RunNotFound, RunStatus, StaleFence
-from services.data.tenancy import claims_of
+from services.data.conversations.domain import ConversationNotFound, MessageNotFound
+from services.data.conversations.store import message_of, parts_json
+from services.data.runs.domain import (
+    Begun,
+    ClientMessageIdReused,
+    ConcurrentRequest,
+    MessageNotFinished,
+    NotInterrupted,
+    QueueFull,
+    Run,
+    RunEnded,
+    RunNotFound,
+    RunStatus,
+    StaleFence,
+)
+from services.data.tenancy import claims_json, claims_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
     from datetime import datetime
 
     from asyncpg import Record
@@ -19,12 +32,17 @@ if TYPE_CHECKING:
     from runtime.context import Identity
     from runtime.errors import ParleyError
     from runtime.postgres import Database
-    from services.data.conversations.domain import Message, MessageState, Part, Usage
-    from services.data.runs.domain import FinishRequest, NewRun
+    from services.data.conversations.domain import Message, MessageState, Usage
+    from services.data.runs.keeping import FinishRequest, Progress, RetryRequest
+    from services.data.runs.starting import NewRun
 
 _REFUSALS: dict[str, Callable[[], ParleyError]] = {
     "conversation_not_found": ConversationNotFound,
+    "message_not_found": MessageNotFound,
+    "message_not_finished": MessageNotFinished,
+    "not_interrupted": NotInterrupted,
     "client_message_id_reused": ClientMessageIdReused,
+    "queue_full": QueueFull,
     "run_not_found": RunNotFound,
     "stale_fence": StaleFence,
     "run_ended": RunEnded,
@@ -33,65 +51,99 @@ _REFUSALS: dict[str, Callable[[], ParleyError]] = {
 
 
 class PostgresRuns:
-    """`Store` on Postgres; whose rows a statement sees is row-level security's to say."""
+    """Both `Store`s on Postgres; whose rows a statement sees is row-level security's to say."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     async def begin(self, caller: Identity, new: NewRun) -> Begun:
         """Stores a run with its messages, or finds the one this is a resend of."""
+        kind, message_id = new.branch or (None, None)
         rows = await self._database.fetch(
-            "begin_run",
-            _claims(caller),
+            "start_run",
+            claims_json(caller),
             new.conversation_id,
             new.new_conversation_id,
             new.id,
             new.user_message_id,
             new.answer_message_id,
             new.client_message_id,
-            _parts(new.parts),
+            parts_json(new.parts),
             new.text_bytes,
             new.content_sha256,
             new.model,
             new.owner,
             new.now,
-            new.lease_expires_at,
+            timedelta(seconds=new.lease_s),
             new.history_max_messages,
             new.history_max_bytes,
+            new.background,
+            new.max_tries,
+            new.on_conflict,
+            new.limits.per_user,
+            new.limits.per_conversation,
+            new.limits.queued_per_user,
+            kind,
+            message_id,
         )
-        last = _allowed(rows[-1])
-        *history, user_message = map(message_of, rows)
-        return Begun(
-            run=_run(last),
-            user_message=user_message,
-            history=history,
-            existing=last["existing"],
-            conversation_created=last["conversation_created"],
+        if rows[0]["item"] == "concurrent_request":
+            raise ConcurrentRequest(str(rows[0]["run.id"]))
+        return _begun(rows)
+
+    async def load(
+        self, caller: Identity, run_id: str, *, fence: int, history_max_messages: int, history_max_bytes: int
+    ) -> Begun:
+        """Returns a run with its messages and its history."""
+        return _begun(
+            await self._database.fetch(
+                "load_run", claims_json(caller), run_id, fence, history_max_messages, history_max_bytes
+            )
         )
 
-    async def checkpoint(
-        self,
-        caller: Identity,
-        run_id: str,
-        *,
-        fence: int,
-        parts: tuple[Part, ...],
-        text_bytes: int,
-        last_seq: int,
-        lease_expires_at: datetime,
-    ) -> None:
+    async def checkpoint(self, caller: Identity, progress: Progress, *, text_bytes: int, lease_s: float) -> bool:
         """Stores the answer so far and renews the lease; parts older than what is stored only renew it."""
         row = await self._database.fetch_row(
             "checkpoint_run",
-            _claims(caller),
-            run_id,
-            fence,
-            _parts(parts),
+            claims_json(caller),
+            progress.run_id,
+            progress.fence,
+            parts_json(progress.parts),
             text_bytes,
-            last_seq,
-            lease_expires_at,
+            progress.last_seq,
+            timedelta(seconds=lease_s),
+        )
+        cancel_requested: bool = _allowed(row)["cancel_requested"]
+        return cancel_requested
+
+    async def release(self, caller: Identity, progress: Progress, *, text_bytes: int) -> None:
+        """Stores the answer so far and gives the run back."""
+        row = await self._database.fetch_row(
+            "release_run",
+            claims_json(caller),
+            progress.run_id,
+            progress.fence,
+            parts_json(progress.parts),
+            text_bytes,
+            progress.last_seq,
         )
         _allowed(row)
+
+    async def retry(self, caller: Identity, request: RetryRequest, *, text_bytes: int, now: datetime) -> Run:
+        """Puts a run back into the queue, or ends it after its last try."""
+        row = await self._database.fetch_row(
+            "retry_run",
+            claims_json(caller),
+            request.run_id,
+            request.fence,
+            request.error_reason,
+            timedelta(seconds=request.delay_s),
+            parts_json(request.parts),
+            text_bytes,
+            None if request.usage is None else _usage(request.usage),
+            request.last_seq,
+            now,
+        )
+        return run_of(_allowed(row))
 
     async def finish(
         self, caller: Identity, request: FinishRequest, *, state: MessageState, text_bytes: int, now: datetime
@@ -99,20 +151,27 @@ class PostgresRuns:
         """Ends a run that is running; returns the run as it is stored."""
         row = await self._database.fetch_row(
             "finish_run",
-            _claims(caller),
+            claims_json(caller),
             request.run_id,
             request.fence,
             request.status,
             state,
             request.error_reason,
-            _parts(request.parts),
+            parts_json(request.parts),
             text_bytes,
             None if request.usage is None else _usage(request.usage),
             request.model,
             request.last_seq,
             now,
         )
-        return _run(_allowed(row))
+        return run_of(_allowed(row))
+
+    async def cancel(self, caller: Identity, run_id: str, now: datetime) -> Run:
+        """Stores the wish to stop a run, and ends it where nobody owns it."""
+        row = await self._database.fetch_row("cancel_run", claims_json(caller), run_id, now)
+        if row is None or row["run.id"] is None:
+            raise RunNotFound
+        return run_of(row)
 
     async def find(self, caller: Identity, run_id: str) -> tuple[Run, Message, Message]:
         """Returns a run, its user message and its answer."""
@@ -121,15 +180,60 @@ class PostgresRuns:
         if not rows:
             raise RunNotFound
         user_message, answer = map(message_of, rows)
-        return _run(rows[0]), user_message, answer
+        return run_of(rows[0]), user_message, answer
+
+    async def list_runs(
+        self, caller: Identity, conversation_id: str, *, after_run_id: str | None, active_only: bool, limit: int
+    ) -> list[Run]:
+        """Returns the runs of a conversation in the order in which they began."""
+        async with self._database.transaction(claims_of(caller)) as transaction:
+            rows = await transaction.fetch("list_runs", conversation_id, after_run_id, active_only, limit)
+        if not rows:
+            raise ConversationNotFound
+        if rows[0]["after_is_unknown"]:
+            raise RunNotFound
+        return [run_of(row) for row in rows if row["run.id"] is not None]
 
 
-def _claims(caller: Identity) -> str:
-    return json.dumps(claims_of(caller))
+def run_of(row: Record) -> Run:
+    """Builds a run from a row of the columns that the queries name."""
+    return Run(
+        id=str(row["run.id"]),
+        conversation_id=str(row["run.conversation_id"]),
+        user_message_id=str(row["run.user_message_id"]),
+        answer_message_id=str(row["run.answer_message_id"]),
+        client_message_id=row["run.client_message_id"],
+        model=row["run.model"],
+        response_model=row["run.response_model"],
+        status=RunStatus(row["run.status"]),
+        error_reason=row["run.error_reason"],
+        last_seq=row["run.last_seq"],
+        fence=row["run.fence"],
+        owner=row["run.owner"],
+        lease_expires_at=row["run.lease_expires_at"],
+        created_at=row["run.created_at"],
+        ended_at=row["run.ended_at"],
+        cancel_requested=row["run.cancel_requested"],
+        tries=row["run.tries"],
+        max_tries=row["run.max_tries"],
+        takeovers=row["run.takeovers"],
+    )
 
 
-def _parts(parts: Sequence[Part]) -> str:
-    return json.dumps([{"type": part.kind, "text": part.text} for part in parts], ensure_ascii=False)
+def _begun(rows: list[Record]) -> Begun:
+    _allowed(rows[0])
+    run = next(row for row in rows if row["item"] == "run")
+    user_message, answer = (message_of(row) for row in rows if row["item"] == "message")
+    return Begun(
+        run=run_of(run),
+        user_message=user_message,
+        answer=answer,
+        history=[message_of(row) for row in reversed(rows) if row["item"] == "history"],
+        existing=run["existing"],
+        conversation_created=run["conversation_created"],
+        interrupted=[run_of(row) for row in rows if row["item"] == "interrupted"],
+        untitled=run["untitled"],
+    )
 
 
 def _usage(usage: Usage) -> str:
@@ -146,28 +250,9 @@ def _usage(usage: Usage) -> str:
 
 
 def _allowed(row: Record | None) -> Record:
-    """Returns the row a function answered with, unless it refused."""
+    """Returns the row a function answered with, unless it refused; its first column says which."""
     assert row is not None  # noqa: S101 - the functions always answer
-    refusal = _REFUSALS.get(row["outcome"])
+    refusal = _REFUSALS.get(row[0])
     if refusal is not None:
         raise refusal()
     return row
-
-
-def _run(row: Record) -> Run:
-    return Run(
-        id=str(row["run.id"]),
-        conversation_id=str(row["run.conversation_id"]),
-        user_message_id=str(row["run.user_message_id"]),
-        answer_message_id=str(row["run.answer_message_id"]),
-        client_message_id=row["run.client_message_id"],
-        model=row["run.model"],
-        status=RunStatus(row["run.status"]),
-        error_reason=row["run.error_reason"],
-        last_seq=row["run.last_seq"],
-        fence=row["run.fence"],
-        owner=row["run.owner"],
-        lease_expires_at=row["run.lease_expires_at"],
-        created_at=row["run.created_at"],
-        ended_at=row["run.ended_at"],
-    )

@@ -19,6 +19,7 @@ from runtime.errors import ParleyError
 from runtime.testing import Clock, Issuer, loopback
 from services.data.composition import load_queries, servicers
 
+NOBODY = "00000000-0000-0000-0000-000000000000"
 UNKNOWN_ID = "01890000-0000-7000-8000-000000000000"
 
 
@@ -72,6 +73,10 @@ class Person:
         response: pb.GetRunResponse = await self.call(pb.GetRunRequest(run_id=run_id))
         return response
 
+    async def claim(self, **fields: Any) -> list[pb.Claim]:
+        response: pb.ClaimRunsResponse = await self.call(claim_request(**fields))
+        return list(response.claims)
+
     async def messages(self, conversation_id: str) -> list[pb.Message]:
         """Returns the newest hundred messages, oldest first."""
         response = await self.call(pb.ListMessagesRequest(conversation_id=conversation_id, page_size=100))
@@ -103,6 +108,27 @@ def finish_request(run_id: str, *parts: pb.Part, **fields: Any) -> pb.FinishRunR
     return pb.FinishRunRequest(run_id=run_id, parts=parts, **(given | fields))
 
 
+def release_request(run_id: str, *parts: pb.Part, **fields: Any) -> pb.ReleaseRunRequest:
+    given: dict[str, Any] = {"fence": 1, "last_seq": 4}
+    return pb.ReleaseRunRequest(run_id=run_id, parts=parts, **(given | fields))
+
+
+def retry_request(run_id: str, *parts: pb.Part, **fields: Any) -> pb.RetryRunRequest:
+    given: dict[str, Any] = {"fence": 1, "error_reason": "PROVIDER_UNAVAILABLE", "last_seq": 4}
+    return pb.RetryRunRequest(run_id=run_id, parts=parts, **(given | fields))
+
+
+def load_request(run_id: str, **fields: Any) -> pb.LoadRunRequest:
+    given: dict[str, Any] = {"fence": 1, "history_max_messages": 50, "history_max_tokens": 8000}
+    return pb.LoadRunRequest(run_id=run_id, **(given | fields))
+
+
+def claim_request(**fields: Any) -> pb.ClaimRunsRequest:
+    """Claims what has lapsed at once; tests that are about suspicion ask for it."""
+    given: dict[str, Any] = {"owner": "chat-2", "lease": Duration(seconds=15), "max_runs": 100}
+    return pb.ClaimRunsRequest(**(given | fields))
+
+
 @dataclass(frozen=True)
 class Service:
     """The data service on a loopback port.
@@ -116,6 +142,10 @@ class Service:
     channel: grpc.aio.Channel
     issuer: Issuer
     clock: Clock
+
+    def claimer(self) -> Person:
+        """Returns a service that speaks for itself, as auth lets it."""
+        return self.person(user_id=NOBODY, org=NOBODY, role="service", aud=["data"], act={"sub": "chat"})
 
     def person(self, **claims: Any) -> Person:
         """Returns a new user, in an organization of its own unless told."""

@@ -12,11 +12,15 @@ import pytest
 from runtime import postgres
 from runtime.context import Identity
 from services.data.composition import load_queries
-from services.data.runs.domain import BeginRequest, FinishRequest, Runs, RunStatus
+from services.data.runs.domain import ActiveLimits, RunStatus
+from services.data.runs.keeping import FinishRequest, Keeping, Progress
+from services.data.runs.starting import BeginRequest, OnConflict, Starting
 from services.data.runs.store import PostgresRuns
 from tests.contract.data.person import Person, Service, finish_request, text
 
 TABLES = ("conversation", "message", "run")
+CLAIMERS = {"claim_runs", "list_dead_letters", "retry_dead_letter", "drop_dead_letter"}
+"""The functions that look across tenants, as a role of their own."""
 
 
 @pytest.fixture
@@ -77,8 +81,9 @@ async def test_every_table_has_a_policy_on_organization_and_user(owner: asyncpg.
     rows = await owner.fetch("""
         SELECT relname, polcmd, polpermissive, polroles, pg_get_expr(polqual, polrelid) AS using, polwithcheck
         FROM pg_class LEFT JOIN pg_policy ON polrelid = pg_class.oid
-        WHERE relnamespace = 'chat'::regnamespace AND relkind IN ('r', 'p')
+        WHERE relnamespace = 'chat'::regnamespace AND relkind IN ('r', 'p') AND polroles <> ARRAY['parley_claimer'::regrole::oid]
     """)
+    assert {row["relname"] for row in rows} >= set(TABLES)
     for row in rows:
         using = row["using"] or ""
         assert "request.jwt.claims" in using, row["relname"]
@@ -135,13 +140,70 @@ async def test_the_services_role_reaches_its_own_schema_alone(owner: asyncpg.Con
 
 async def test_functions_act_as_their_caller_and_look_names_up_in_one_place(owner: asyncpg.Connection) -> None:
     rows = await owner.fetch("""
-        SELECT proname, prosecdef, proconfig, has_function_privilege('public', oid, 'EXECUTE') AS open
+        SELECT proname, prosecdef, proconfig, has_function_privilege('public', oid, 'EXECUTE') AS open, proowner::regrole::text AS owner
         FROM pg_proc WHERE pronamespace = 'chat'::regnamespace
     """)
-    assert {row["proname"] for row in rows} >= {"begin_run", "checkpoint_run", "finish_run"}
+    assert {row["proname"] for row in rows} >= {"start_run", "store_checkpoint", "end_run", *CLAIMERS}
     for row in rows:
-        assert (row["prosecdef"], row["open"]) == (False, False), row["proname"]
+        assert (row["prosecdef"], row["open"]) == (row["proname"] in CLAIMERS, False), row["proname"]
+        assert (row["owner"] == "parley_claimer") == (row["proname"] in CLAIMERS), row["proname"]
         assert row["proconfig"] == ["search_path=pg_catalog, pg_temp"], row["proname"]
+
+
+async def test_the_claimers_role_is_nobody_special_and_nobody_logs_in_as_it(owner: asyncpg.Connection) -> None:
+    role = await owner.fetchrow("""
+        SELECT rolcanlogin, rolsuper OR rolbypassrls OR rolcreaterole OR rolcreatedb OR rolreplication AS special,
+          has_schema_privilege(oid, 'chat', 'CREATE') AS creates,
+          EXISTS (SELECT FROM pg_class WHERE relowner = pg_roles.oid) AS owns,
+          pg_has_role('parley_data', oid, 'MEMBER') AS lent
+        FROM pg_roles WHERE rolname = 'parley_claimer'
+    """)
+    assert role is not None
+    assert tuple(role) == (False, False, False, False, False)
+
+
+async def test_the_claimer_can_read_and_write_nothing_that_anybody_said(owner: asyncpg.Connection) -> None:
+    rows = await owner.fetch("""
+        SELECT attrelid::regclass::text AS table, attname::text AS column,
+          has_column_privilege('parley_claimer', attrelid, attnum, 'SELECT') AS reads,
+          has_column_privilege('parley_claimer', attrelid, attnum, 'UPDATE') AS writes,
+          has_table_privilege('parley_claimer', attrelid, 'INSERT, DELETE, TRUNCATE') AS more
+        FROM pg_attribute JOIN pg_class ON pg_class.oid = attrelid
+        WHERE relnamespace = 'chat'::regnamespace AND relkind IN ('r', 'p') AND attnum > 0 AND NOT attisdropped
+    """)
+    assert not any(row["more"] for row in rows)
+    reads = {(row["table"], row["column"]) for row in rows if row["reads"] and row["table"] != "chat.run"}
+    writes = {(row["table"], row["column"]) for row in rows if row["writes"] and row["table"] != "chat.run"}
+    assert reads == {("chat.message", "org_id"), ("chat.message", "id"), ("chat.message", "run_id")}
+    assert writes == {("chat.message", "state")}
+    of_runs = {row["column"] for row in rows if row["table"] == "chat.run"}
+    assert of_runs - {row["column"] for row in rows if row["table"] == "chat.run" and row["reads"]} == {
+        "content_sha256",
+        "position",
+    }
+    kept = {
+        "org_id",
+        "id",
+        "user_id",
+        "conversation_id",
+        "user_message_id",
+        "answer_message_id",
+        "content_sha256",
+        "model",
+    }
+    assert not kept & {row["column"] for row in rows if row["table"] == "chat.run" and row["writes"]}
+
+
+async def test_a_read_as_the_claimer_is_refused_by_the_database(owner: asyncpg.Connection, victim: Person) -> None:
+    async with owner.transaction():
+        await owner.execute("SET LOCAL ROLE parley_claimer")
+        assert await owner.fetchval("SELECT count(id) FROM chat.message") >= 2
+        with pytest.raises(asyncpg.InsufficientPrivilegeError):
+            async with owner.transaction():
+                await owner.fetch("SELECT parts FROM chat.message")
+        with pytest.raises(asyncpg.InsufficientPrivilegeError):
+            async with owner.transaction():
+                await owner.fetch("SELECT title FROM chat.conversation")
 
 
 # --- what statements see and change
@@ -177,12 +239,15 @@ async def test_claims_end_with_the_functions_that_set_them(stored: Any, service:
     person = service.person()
     caller = Identity(person.user_id, person.org_id, "owner", "", None, {}, 0)
     async with postgres.connect(stored.url, queries, max_connections=1) as database:
-        runs = Runs(PostgresRuns(database), service.clock, message_max_chars=10)
-        run = (await runs.begin(caller, BeginRequest("", "", "hello", "", "chat-1", 1, 0, 0))).run
+        starting = Starting(PostgresRuns(database), service.clock, message_max_chars=10)
+        keeping = Keeping(PostgresRuns(database), service.clock)
+        unbound = ActiveLimits(0, 0, 0)
+        request = BeginRequest("", "", "hello", "", "chat-1", 1, 0, 0, False, 1, OnConflict.REJECT, unbound, None)
+        run = (await starting.begin(caller, request)).run
         assert await seen(database) == 0
-        await runs.checkpoint(caller, run.id, fence=1, parts=[], last_seq=1, lease_s=1)
+        await keeping.checkpoint(caller, Progress(run.id, 1, (), 1), lease_s=1)
         assert await seen(database) == 0
-        await runs.finish(caller, FinishRequest(run.id, 1, RunStatus.COMPLETED, "", (), None, "", 2))
+        await keeping.finish(caller, FinishRequest(run.id, 1, RunStatus.COMPLETED, "", (), None, "", 2))
         assert await seen(database) == 0
 
 
@@ -309,10 +374,10 @@ async def test_what_is_answered_holds_no_database_text(
     """A fault nobody foresaw is an internal error to the caller and nothing more."""
     person = service.person()
     await person.turn((await person.create()).id, "hello", "hi")
-    await owner.execute("ALTER FUNCTION chat.finish_run RENAME TO finish_run_away")
+    await owner.execute("ALTER FUNCTION chat.end_run RENAME TO end_run_away")
     try:
         begun = await person.begin()
         refusal = await person.refusal(finish_request(begun.run.id, text("x")))
     finally:
-        await owner.execute("ALTER FUNCTION chat.finish_run_away RENAME TO finish_run")
+        await owner.execute("ALTER FUNCTION chat.end_run_away RENAME TO end_run")
     assert (refusal.code, refusal.message, refusal.metadata) == ("INTERNAL", "internal error", {})

@@ -33,5 +33,5 @@ def test_every_kind_of_part_is_one_of_the_contract() -> None:
 
 
 def test_every_end_of_a_run_says_what_becomes_of_its_answer() -> None:
-    assert set(ANSWER_STATE) == set(RunStatus) - {RunStatus.RUNNING}
+    assert set(ANSWER_STATE) == set(RunStatus) - {RunStatus.QUEUED, RunStatus.RUNNING}
     assert MessageState.PARTIAL not in ANSWER_STATE.values()
