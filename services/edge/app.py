@@ -16,11 +16,13 @@ from services.edge.asgi import Front
 from services.edge.client_address import ClientAddress
 from services.edge.conversations.routes import ConversationRoutes
 from services.edge.cors import Cors
+from services.edge.dead_letters.routes import DeadLetterRoutes
 from services.edge.description import describe
 from services.edge.identity.routes import IdentityRoutes
 from services.edge.operation.page import Page
 from services.edge.operation.routes import OperationRoutes
 from services.edge.runs.routes import RunRoutes
+from services.edge.runs.start import StartRoutes
 
 if TYPE_CHECKING:
     from fastapi import APIRouter
@@ -58,9 +60,11 @@ def build(config: EdgeConfig, services: Services, verifier: Verifier, streams: S
     app.state.verifier = verifier
     # Routes are tried in this order: the hot ones come first.
     nouns = [
-        *RunRoutes(services, streams).routers(),
+        *StartRoutes(services, streams, patience_s=config.reattach_s).routers(),
+        *RunRoutes(services, streams, patience_s=config.reattach_s).routers(),
         *ConversationRoutes(services).routers(),
         *IdentityRoutes(services, ClientAddress(config.trusted_proxies)).routers(),
+        *DeadLetterRoutes(services).routers(),
     ]
     for router in nouns:
         app.include_router(router)

@@ -55,7 +55,11 @@ async def connect(config: EdgeConfig) -> AsyncIterator[Services]:
     """Opens the channels; connecting happens at the first call."""
     async with (
         open_channel(config.auth_address, auth_pb2.DESCRIPTOR) as auth,
-        open_channel(config.data_address, data_pb2.DESCRIPTOR, idempotent=["UpdateConversation"]) as data,
+        open_channel(
+            config.data_address,
+            data_pb2.DESCRIPTOR,
+            idempotent=["SearchConversations", "SelectBranch", "UpdateConversation"],
+        ) as data,
         open_channel(config.chat_address, chat_pb2.DESCRIPTOR, idempotent=["CancelRun"]) as chat,
     ):
         yield Services(

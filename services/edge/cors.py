@@ -11,10 +11,10 @@ if TYPE_CHECKING:
 
 # The last three are what supabase-js sends.
 _REQUEST_HEADERS = (
-    "accept, authorization, content-type, last-event-id, traceparent, tracestate, x-request-id, "
+    "accept, authorization, content-type, last-event-id, prefer, traceparent, tracestate, x-request-id, "
     "apikey, x-client-info, x-supabase-api-version"
 )
-_RESPONSE_HEADERS = "retry-after, www-authenticate, x-request-id"
+_RESPONSE_HEADERS = "location, preference-applied, retry-after, www-authenticate, x-request-id, x-should-retry"
 _METHODS = "GET, POST, PATCH, DELETE"
 _MAX_AGE_S = "600"
 

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 from fastapi.openapi.utils import get_openapi
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from fastapi import FastAPI
 
 BEARER: dict[str, Any] = {"security": [{"bearer": []}]}
@@ -26,6 +28,7 @@ _PROBLEM: dict[str, Any] = {
         "code": {"type": "string", "description": "Reason, such as `conversation_not_found`."},
         "request_id": {"type": "string", "description": "Finds this request in the logs."},
         "retry_after": {"type": "number", "description": "Seconds after which trying again makes sense."},
+        "run_id": {"type": "string", "description": "With `concurrent_request`: the run that is active."},
         "field": {"type": "string", "description": "The field that is wrong; the first, if there are several."},
         "errors": {
             "type": "array",
@@ -50,10 +53,11 @@ _PROBLEM: dict[str, Any] = {
 _WORDS = {
     400: "The request is wrong: `field` names the field.",
     401: "There is no access token, or it is not valid (any more).",
+    403: "The caller's role does not carry the permission.",
     404: "There is no such thing, or it is not yours.",
     406: "The caller accepts nothing that there is.",
     408: "The body did not arrive in time.",
-    409: "It clashes with what is there.",
+    409: "It clashes with what is there. `x-should-retry: false` says that the same again will not help.",
     413: "The body is too large.",
     415: "The body is not said to be JSON.",
     429: "A limit is reached; wait `retry_after` seconds.",
@@ -81,6 +85,26 @@ def responses(*statuses: int, body: bool = False, signed_in: bool = True) -> dic
             "content": {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}},
         }
         for status in sorted(found)
+    }
+
+
+def one_of(*ways: tuple[Sequence[str], Sequence[str]]) -> dict[str, Any]:
+    """Describes an object that can be given in several ways.
+
+    Args:
+        ways: Of each the fields that must be given and those that must be left out.
+    """
+    return {
+        "anyOf": [
+            {
+                "required": list(given),
+                "properties": {
+                    **{name: {"type": "string"} for name in given},
+                    **{name: {"type": "null"} for name in left_out},
+                },
+            }
+            for given, left_out in ways
+        ]
     }
 
 

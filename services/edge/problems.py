@@ -126,6 +126,7 @@ _SENTENCES = {
     "dict_type": "must be a JSON object.",
 }
 _LONGEST_NAME = 64
+_AWAY_S = 1.0
 _OWN_MEMBERS = frozenset({"type", "title", "status", "detail", "code", "request_id", "retry_after", "errors", "allow"})
 
 
@@ -152,8 +153,8 @@ def document(error: ParleyError, *, path: str) -> dict[str, Any]:
         "code": error.code.lower(),
         "request_id": request_id.get(),
     }
-    if error.retry_after_s is not None:
-        members["retry_after"] = round(error.retry_after_s, 3)
+    if (retry_after_s := _retry_after_s(error, status)) is not None:
+        members["retry_after"] = round(retry_after_s, 3)
     members |= {name: value for name, value in error.metadata.items() if name not in _OWN_MEMBERS}
     if isinstance(error, InvalidRequest):
         members["errors"] = [{"field": field, "detail": sentence} for field, sentence in error.faults]
@@ -166,8 +167,11 @@ def respond(error: ParleyError, *, path: str) -> Response:
     """Returns the whole answer that tells of an error."""
     status = status_of(error)
     headers: dict[str, str] = {"cache-control": "no-store"}
-    if error.retry_after_s is not None:
-        headers["retry-after"] = str(math.ceil(error.retry_after_s))
+    if (retry_after_s := _retry_after_s(error, status)) is not None:
+        headers["retry-after"] = str(math.ceil(retry_after_s))
+    if status == http.HTTPStatus.CONFLICT and error.code != errors.Conflict.reason:
+        # OpenAI's and Anthropic's clients repeat a 409 unless they are told that it will be another one.
+        headers["x-should-retry"] = "false"
     if status == http.HTTPStatus.UNAUTHORIZED:
         invalid = error.code == "INVALID_TOKEN"
         headers["www-authenticate"] = 'Bearer error="invalid_token"' if invalid else "Bearer"
@@ -197,6 +201,12 @@ def of_http(error: HTTPException, *, path: str, allow: str) -> ParleyError:
     if error.status_code == http.HTTPStatus.METHOD_NOT_ALLOWED:
         return MethodNotAllowed(f"{path} does not take this method, only {allow}.", allow=allow)
     return errors.InvalidArgument("The request could not be read.")
+
+
+def _retry_after_s(error: ParleyError, status: int) -> float | None:
+    if error.retry_after_s is None and status == http.HTTPStatus.SERVICE_UNAVAILABLE:
+        return _AWAY_S
+    return error.retry_after_s
 
 
 def _field(loc: Sequence[Any]) -> str:

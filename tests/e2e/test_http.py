@@ -20,7 +20,7 @@ NewPerson = Callable[[], Awaitable[Person]]
 
 async def test_a_conversation_can_be_made_read_renamed_and_deleted(person: Person) -> None:
     made = (await person.http.post("/v1/conversations", json={"title": "Hôtel 🏨"})).json()
-    assert made.keys() == {"id", "title", "created_at", "updated_at"}
+    assert made.keys() == {"id", "title", "created_at", "updated_at", "head_message_id"}
     path = f"/v1/conversations/{made['id']}"
     assert (await person.http.get(path)).json() == made
     renamed = await person.http.patch(path, json={"title": "Sea"})

@@ -1,12 +1,24 @@
 """What the conversations API takes and gives."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, Self
+from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic_core import PydanticCustomError
 
 from parley.data.v1 import data_pb2
+from services.edge import tool_input
+from services.edge.description import one_of
+from services.edge.problems import InvalidRequest
 
 Instant = Annotated[str, Field(json_schema_extra={"format": "date-time"}, examples=["2026-11-21T09:30:00.123456Z"])]
+
+
+def without_nul(text: str | None) -> str | None:
+    """Refuses U+0000, which Postgres cannot store."""
+    if text is not None and "\x00" in text:
+        raise PydanticCustomError("nul", "must not hold the character U+0000.")
+    return text
 
 
 class _Request(BaseModel):
@@ -19,10 +31,25 @@ class NewConversation(_Request):
     title: Annotated[str | None, Field(max_length=200, examples=["Holiday plans"])] = None
 
 
-class Rename(_Request):
-    """A new title."""
+class Change(_Request):
+    """A new title, another branch, or both."""
 
-    title: Annotated[str, Field(min_length=1, max_length=200, examples=["Holiday plans"])]
+    model_config = ConfigDict(json_schema_extra=one_of((("title",), ()), (("head_message_id",), ())))
+
+    title: Annotated[
+        str | None, Field(min_length=1, max_length=200, examples=["Holiday plans"]), AfterValidator(without_nul)
+    ] = None
+    head_message_id: Annotated[
+        UUID | None,
+        Field(description="A message of it: the conversation goes to its branch, to the newest message below it."),
+    ] = None
+
+    @model_validator(mode="after")
+    def _changes_something(self) -> Self:
+        """Raises: InvalidRequest, which pydantic lets through: it names the field."""
+        if self.title is None and self.head_message_id is None:
+            raise InvalidRequest([("title", "is required, unless head_message_id is given.")])
+        return self
 
 
 class Conversation(BaseModel):
@@ -32,30 +59,76 @@ class Conversation(BaseModel):
     title: Annotated[str, Field(description="Empty until one is given or made.")]
     created_at: Instant
     updated_at: Annotated[Instant, Field(description="When a message last came or the title changed.")]
+    head_message_id: Annotated[
+        str | None, Field(description="The newest message of the branch it is on; null while it has none.")
+    ]
 
     @classmethod
-    def of(cls, conversation: data_pb2.Conversation) -> "Conversation":
+    def of(cls, conversation: data_pb2.Conversation) -> Self:
         """Converts what data answers."""
         return cls(
             id=conversation.id,
             title=conversation.title,
             created_at=conversation.create_time.ToJsonString(),
             updated_at=conversation.update_time.ToJsonString(),
+            head_message_id=conversation.head_message_id or None,
         )
 
 
-class ConversationPage(BaseModel):
-    """Conversations, the most recently active first."""
+class Match(BaseModel):
+    """What a search has found in a conversation."""
 
-    conversations: list[Conversation]
+    message_id: Annotated[str, Field(description="The best matching message; empty where the title matches.")]
+    snippet: Annotated[str, Field(description="Plain text around the match.")]
+
+
+class ListedConversation(Conversation):
+    """A conversation in a list."""
+
+    match: Annotated[Match | None, Field(description="With `q` only.")] = None
+
+    @classmethod
+    def found(cls, result: data_pb2.SearchResult) -> Self:
+        """Converts what data has found."""
+        listed = cls.of(result.conversation)
+        listed.match = Match(message_id=result.message_id, snippet=result.snippet)
+        return listed
+
+
+class ConversationPage(BaseModel):
+    """Conversations, the most recently active first; with `q` the best match first."""
+
+    conversations: list[ListedConversation]
     next_page_token: Annotated[str, Field(description="Empty on the last page.")]
 
 
-class Part(BaseModel):
-    """One piece of a message."""
+class TextPart(BaseModel):
+    """Text of a message."""
 
     type: Literal["text", "reasoning"]
     text: str
+
+
+class ToolUsePart(BaseModel):
+    """A call of a tool by the model."""
+
+    type: Literal["tool_use"] = "tool_use"
+    tool_call_id: Annotated[str, Field(description="Unique within the run.")]
+    name: str
+    input: dict[str, Any]
+
+
+class ToolResultPart(BaseModel):
+    """What a tool answered."""
+
+    type: Literal["tool_result"] = "tool_result"
+    tool_call_id: Annotated[str, Field(description="The call it answers.")]
+    name: str
+    content: Annotated[str, Field(description="As the model got it.")]
+    is_error: bool
+
+
+Part = TextPart | ToolUsePart | ToolResultPart
 
 
 class Usage(BaseModel):
@@ -70,7 +143,7 @@ class Usage(BaseModel):
     estimated: Annotated[bool, Field(description="Counted by us, since the provider did not say.")]
 
     @classmethod
-    def of(cls, usage: data_pb2.Usage) -> "Usage":
+    def of(cls, usage: data_pb2.Usage) -> Self:
         """Converts what data answers."""
         return cls(
             input_tokens=usage.input_tokens,
@@ -90,6 +163,10 @@ class Message(BaseModel):
     conversation_id: str
     run_id: str
     parent_id: Annotated[str | None, Field(description="The message it follows; null for the first.")]
+    sibling_ids: Annotated[
+        list[str],
+        Field(description="All messages that follow the same one, itself included, oldest first: the branches here."),
+    ]
     role: Literal["user", "assistant"]
     content: Annotated[str, Field(description="All parts of type `text`, joined.")]
     parts: list[Part]
@@ -99,7 +176,7 @@ class Message(BaseModel):
     created_at: Instant
 
     @classmethod
-    def of(cls, message: data_pb2.Message) -> "Message":
+    def of(cls, message: data_pb2.Message) -> Self:
         """Converts what data answers."""
         parts = [part for part in map(_part, message.parts) if part is not None]
         return cls(
@@ -107,8 +184,9 @@ class Message(BaseModel):
             conversation_id=message.conversation_id,
             run_id=message.run_id,
             parent_id=message.parent_id or None,
+            sibling_ids=list(message.sibling_ids),
             role="user" if message.role == data_pb2.ROLE_USER else "assistant",
-            content="".join(part.text for part in parts if part.type == "text"),
+            content="".join(part.text for part in parts if isinstance(part, TextPart) and part.type == "text"),
             parts=parts,
             state=_STATES[message.state],
             model=message.model,
@@ -134,7 +212,17 @@ _STATES: dict[int, Literal["complete", "partial", "cancelled", "failed", "interr
 
 
 def _part(part: data_pb2.Part) -> Part | None:
-    kind = part.WhichOneof("kind")
-    if kind is None:  # a kind that a newer data knows and this edge does not
-        return None
-    return Part(type=kind, text=getattr(part, kind))
+    match part.WhichOneof("kind"):
+        case "text":
+            return TextPart(type="text", text=part.text)
+        case "reasoning":
+            return TextPart(type="reasoning", text=part.reasoning)
+        case "tool_use":
+            use = part.tool_use
+            return ToolUsePart(tool_call_id=use.tool_call_id, name=use.name, input=tool_input.parsed(use.input_json))
+        case "tool_result":
+            result = part.tool_result
+            return ToolResultPart(
+                tool_call_id=result.tool_call_id, name=result.name, content=result.content, is_error=result.is_error
+            )
+    return None  # a kind that a newer data knows and this edge does not

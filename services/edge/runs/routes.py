@@ -1,6 +1,7 @@
-"""Runs: start one and watch it, watch one again, look at it, stop it."""
+"""Runs: watch one, or all of a conversation; look at one, stop it."""
 
-from typing import Annotated, Any
+import functools
+from typing import Annotated
 from uuid import UUID
 
 from fastapi import APIRouter, Header, Query, Request, Response
@@ -11,91 +12,56 @@ from services.edge.calls import SignedInRoute
 from services.edge.clients import Services
 from services.edge.description import BEARER, responses
 from services.edge.problems import NotAcceptable
-from services.edge.runs.shapes import NewRun, NewTurn, Run
-from services.edge.runs.sse import accepts, cursor
+from services.edge.runs import cursor
+from services.edge.runs.conversation_feed import ConversationFeed
+from services.edge.runs.event_description import CONVERSATION_STREAM, RUN_STREAM
+from services.edge.runs.negotiation import accepts
+from services.edge.runs.reattach import Batches, RunFeed
+from services.edge.runs.shapes import Run
+from services.edge.runs.start import watching
 from services.edge.runs.stream import EventStream, Streams
 
-After = Annotated[int | None, Query(ge=0, le=2**63 - 1, description="Events after this position.")]
+_UUID = "[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"
+After = Annotated[
+    str | None,
+    Query(
+        description="Events after this position: `<seq>`, or `<run_id>:<seq>`.",
+        max_length=128,
+        json_schema_extra={"pattern": f"^({_UUID}:)?[0-9]{{1,19}}$"},
+    ),
+]
+AfterEvent = Annotated[
+    str | None,
+    Query(
+        description="`<run_id>:<seq>`, the last id seen.",
+        max_length=128,
+        json_schema_extra={"pattern": f"^{_UUID}:[0-9]{{1,19}}$"},
+    ),
+]
 LastEventId = Annotated[
     str, Header(description="`<run_id>:<seq>`, the last id seen; wins over `after`.", max_length=128)
 ]
 
-_EXAMPLE = """\
-: ok
-
-id: 0193…:1
-event: run
-data: {"run_id":"0193…","seq":1,"conversation_id":"…","message_id":"…","user_message_id":"…","model":"fast"}
-
-id: 0193…:4
-event: text
-data: {"run_id":"0193…","seq":4,"delta":"Because","offset":0}
-
-id: 0193…:9
-event: done
-data: {"run_id":"0193…","seq":9,"status":"completed","message_id":"…"}
-
-"""
-_EVENT = {
-    "title": "RunEvent",
-    "type": "object",
-    "required": ["id", "event", "data"],
-    "properties": {
-        "id": {"type": "string", "description": "`<run_id>:<seq>`"},
-        "event": {
-            "type": "string",
-            "enum": ["run", "user_message", "thinking", "text", "reasoning", "usage", "done", "error"],
-        },
-        "data": {"type": "string", "contentMediaType": "application/json"},
-    },
-}
-_STREAM: dict[int | str, dict[str, Any]] = {
-    200: {
-        "description": (
-            "The run's events: `run`, `user_message`, `thinking`, `text`, `reasoning`, `usage`, and at last `done` or `error`. "
-            "Ignore names you do not know. A stream that ends without `done` or `error` was cut off: go on from "
-            "`GET /v1/runs/{run_id}/events` with the last id you saw."
-        ),
-        "content": {"text/event-stream": {"itemSchema": _EVENT, "example": _EXAMPLE}},
-    }
-}
-
 
 class RunRoutes:
-    """The paths of runs.
+    """The paths of runs, but for those that start one.
 
     Args:
         services: The services behind.
         streams: The event streams that are open.
+        patience_s: How long a stream looks for another instance when its own has gone.
     """
 
-    def __init__(self, services: Services, streams: Streams) -> None:
+    def __init__(self, services: Services, streams: Streams, *, patience_s: float) -> None:
         self._services = services
         self._chat = services.chat
         self._streams = streams
+        self._patience_s = patience_s
 
     def routers(self) -> list[APIRouter]:
         """Returns the routes."""
         router = APIRouter(route_class=SignedInRoute, tags=["Runs"])
         one = "/v1/runs/{run_id}"
-        router.add_api_route(
-            "/v1/chat",
-            self.chat,
-            methods=["POST"],
-            response_class=Response,
-            summary="Send a message and stream the answer",
-            responses={**_STREAM, **responses(404, 406, 409, 429, body=True)},
-            openapi_extra=BEARER,
-        )
-        router.add_api_route(
-            "/v1/conversations/{conversation_id}/runs",
-            self.start,
-            methods=["POST"],
-            response_class=Response,
-            summary="Send a message in a conversation and stream the answer",
-            responses={**_STREAM, **responses(404, 406, 409, 429, body=True)},
-            openapi_extra=BEARER,
-        )
         router.add_api_route(
             one,
             self.get,
@@ -121,26 +87,26 @@ class RunRoutes:
             response_class=Response,
             summary="Stream a run's events",
             responses={
-                **_STREAM,
+                **RUN_STREAM,
                 204: {"description": "The run has ended and there is nothing after the cursor: do not come back."},
-                **responses(404, 406),
+                **responses(404, 406, 429),
             },
+            openapi_extra=BEARER,
+        )
+        router.add_api_route(
+            "/v1/conversations/{conversation_id}/events",
+            self.conversation_events,
+            methods=["GET"],
+            response_class=Response,
+            summary="Stream the events of a conversation's runs",
+            responses={**CONVERSATION_STREAM, **responses(404, 406, 429)},
             openapi_extra=BEARER,
         )
         return [router]
 
-    async def chat(self, body: NewTurn, request: Request) -> Response:
-        """Starts a run, in a new conversation if none is named. It goes on if the caller goes away."""
-        return self._start(request, body, str(body.conversation_id) if body.conversation_id else "")
-
-    async def start(self, conversation_id: UUID, body: NewRun, request: Request) -> Response:
-        """Starts a run. It goes on if the caller goes away."""
-        return self._start(request, body, str(conversation_id))
-
     async def get(self, run_id: UUID) -> Response:
         """Returns where a run stands."""
-        response = await self._services.call(self._chat.GetRun, chat_pb2.GetRunRequest(run_id=str(run_id)))
-        return _answer(response.run)
+        return _answer(await self._run(str(run_id)))
 
     async def cancel(self, run_id: UUID) -> Response:
         """Stops a run and keeps what had been written. Stopping an ended run changes nothing."""
@@ -152,19 +118,49 @@ class RunRoutes:
     ) -> Response:
         """Streams every event after a cursor, then live ones to the run's end."""
         _require_event_stream(request)
-        position = cursor(str(run_id), last_event_id, after)
-        message = chat_pb2.WatchRunRequest(run_id=str(run_id), after_seq=position)
-        return EventStream(self._streams, stream(self._chat.WatchRun, message), quiet_start=position > 0)
-
-    def _start(self, request: Request, body: NewRun, conversation_id: str) -> Response:
-        _require_event_stream(request)
-        message = chat_pb2.StartRunRequest(
-            conversation_id=conversation_id,
-            message=body.message,
-            client_message_id=body.client_message_id or "",
-            model=body.model or "",
+        position = cursor.in_run(str(run_id), last_event_id, after)
+        watch = watching(self._services)
+        feed = RunFeed(
+            functools.partial(watch, str(run_id), position),
+            watch,
+            patience_s=self._patience_s,
+            run_id=str(run_id),
+            after_seq=position,
         )
-        return EventStream(self._streams, stream(self._chat.StartRun, message), quiet_start=False)
+        return EventStream(self._streams, feed, quiet_start=position > 0)
+
+    async def conversation_events(
+        self, conversation_id: UUID, request: Request, after: AfterEvent = None, last_event_id: LastEventId = ""
+    ) -> Response:
+        """Streams every run of a conversation, whoever starts it, for as long as the caller stays."""
+        _require_event_stream(request)
+        run_id, position = cursor.in_conversation(last_event_id, after)
+
+        def watch(after_run_id: str, after_seq: int) -> Batches:
+            message = chat_pb2.WatchConversationRequest(
+                conversation_id=str(conversation_id), after_run_id=after_run_id, after_seq=after_seq
+            )
+            return stream(self._chat.WatchConversation, message)
+
+        feed = ConversationFeed(
+            watch,
+            watching(self._services),
+            self._has_ended,
+            patience_s=self._patience_s,
+            run_id=run_id,
+            after_seq=position,
+        )
+        return EventStream(self._streams, feed, quiet_start=True, endless=True)
+
+    async def _has_ended(self, run_id: str) -> bool:
+        run = await self._run(run_id)
+        return run.status not in {chat_pb2.RUN_STATUS_QUEUED, chat_pb2.RUN_STATUS_RUNNING}
+
+    async def _run(self, run_id: str) -> chat_pb2.Run:
+        response: chat_pb2.GetRunResponse = await self._services.call(
+            self._chat.GetRun, chat_pb2.GetRunRequest(run_id=run_id)
+        )
+        return response.run
 
 
 def _require_event_stream(request: Request) -> None:

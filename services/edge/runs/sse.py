@@ -1,4 +1,4 @@
-"""A run's events as server-sent events: a pure projection of the log, and the cursor it hands out."""
+"""A run's events as server-sent events: a pure projection of the log."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from parley.chat.v1 import chat_pb2
-from runtime.validation import invalid
+from services.edge import tool_input
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -19,14 +19,18 @@ HEARTBEAT = b": ping\n\n"
 COME_BACK = b"retry: 1000\n\n"
 """What tells a client to come back after a second, with the last id it saw."""
 
-_GREATEST_SEQ = 2**63 - 1
 _encode = msgspec.json.Encoder().encode
 
 
-def frames(run_id: str, events: Iterable[chat_pb2.RunEvent]) -> bytes:
+def frames(run_id: str, events: Iterable[chat_pb2.RunEvent], *, numbered: bool = True) -> bytes:
     """Returns the frames of events that happened together, joined. Lines end with LF alone.
 
     An event whose kind this edge does not know yet is left out: its clients do not know it either.
+
+    Args:
+        run_id: The run they belong to.
+        events: The events, in order.
+        numbered: Whether frames have an `id`, which is what a client comes back with.
     """
     written = []
     for event in events:
@@ -34,62 +38,14 @@ def frames(run_id: str, events: Iterable[chat_pb2.RunEvent]) -> bytes:
         if kind is None:
             continue
         data = {"run_id": run_id, "seq": event.seq, **_PROJECTIONS[kind](getattr(event, kind))}
-        written.append(
-            b"id: %b:%d\nevent: %b\ndata: %b\n\n" % (run_id.encode(), event.seq, kind.encode(), _encode(data))
-        )
+        position = b"id: %b:%d\n" % (run_id.encode(), event.seq) if numbered else b""
+        written.append(b"%bevent: %b\ndata: %b\n\n" % (position, kind.encode(), _encode(data)))
     return b"".join(written)
-
-
-def cursor(run_id: str, last_event_id: str, after: int | None) -> int:
-    """Returns the position in the log after which a client wants events; 0: all.
-
-    Args:
-        run_id: The run in the path.
-        last_event_id: The header `Last-Event-ID`, which wins; empty: there was none.
-        after: The query's `after`.
-
-    Raises: InvalidArgument: the header is no id of this run.
-    """
-    if not last_event_id:
-        return after or 0
-    run, _, seq = last_event_id.rpartition(":")
-    if run != run_id or not (seq.isascii() and seq.isdigit()) or len(seq) > len(str(_GREATEST_SEQ)):
-        raise invalid("last_event_id", f"must be an id of this run's events, such as {run_id}:1.")
-    position = int(seq)
-    if position > _GREATEST_SEQ:
-        raise invalid("last_event_id", "is past the end of any log.")
-    return position
-
-
-def accepts(header: str) -> bool:
-    """Says whether an `Accept` header takes `text/event-stream`; the most specific range decides, as RFC 9110 has it."""
-    found: tuple[int, bool] = (-1, True)
-    for item in header.split(","):
-        media_range, *parameters = (part.strip().lower() for part in item.split(";"))
-        specificity = _RANGES.get(media_range)
-        if specificity is None:
-            continue
-        refused = any(_weight(parameter) == 0 for parameter in parameters)
-        found = max(found, (specificity, not refused))
-    return found[1] if found[0] >= 0 else not header.strip()
 
 
 def status_name(status: chat_pb2.RunStatus.ValueType) -> str:
     """Returns a run's status as the API spells it, such as `completed`."""
     return chat_pb2.RunStatus.Name(status).removeprefix("RUN_STATUS_").lower()
-
-
-_RANGES = {"*/*": 0, "text/*": 1, "text/event-stream": 2}
-
-
-def _weight(parameter: str) -> float | None:
-    name, _, value = parameter.partition("=")
-    if name.strip() != "q":
-        return None
-    try:
-        return float(value)
-    except ValueError:
-        return None
 
 
 def _run(run: chat_pb2.RunStarted) -> dict[str, Any]:
@@ -113,12 +69,33 @@ def _thinking(_: chat_pb2.Thinking) -> dict[str, Any]:
     return {}
 
 
+def _progress(progress: chat_pb2.Progress) -> dict[str, Any]:
+    return {"step": progress.step, "message": progress.message}
+
+
 def _text(text: chat_pb2.Text) -> dict[str, Any]:
     return {"delta": text.delta, "offset": text.offset}
 
 
 def _reasoning(reasoning: chat_pb2.Reasoning) -> dict[str, Any]:
     return {"delta": reasoning.delta}
+
+
+def _tool_use(use: chat_pb2.ToolUse) -> dict[str, Any]:
+    return {"tool_call_id": use.tool_call_id, "name": use.name, "input": tool_input.parsed(use.input_json)}
+
+
+def _tool_result(result: chat_pb2.ToolResult) -> dict[str, Any]:
+    return {
+        "tool_call_id": result.tool_call_id,
+        "name": result.name,
+        "content": result.content,
+        "is_error": result.is_error,
+    }
+
+
+def _reset(reset: chat_pb2.Reset) -> dict[str, Any]:
+    return {"step": reset.step, "offset": reset.offset}
 
 
 def _usage(usage: chat_pb2.Usage) -> dict[str, Any]:
@@ -134,7 +111,7 @@ def _usage(usage: chat_pb2.Usage) -> dict[str, Any]:
 
 
 def _done(done: chat_pb2.Done) -> dict[str, Any]:
-    return {"status": status_name(done.status), "message_id": done.message_id}
+    return {"status": status_name(done.status), "message_id": done.message_id, "model": done.model}
 
 
 def _error(error: chat_pb2.Error) -> dict[str, Any]:
@@ -152,8 +129,12 @@ _PROJECTIONS: dict[str, Callable[[Any], dict[str, Any]]] = {
     "run": _run,
     "user_message": _user_message,
     "thinking": _thinking,
+    "progress": _progress,
     "text": _text,
     "reasoning": _reasoning,
+    "tool_use": _tool_use,
+    "tool_result": _tool_result,
+    "reset": _reset,
     "usage": _usage,
     "done": _done,
     "error": _error,

@@ -1,10 +1,10 @@
-"""The answer that streams a run's events: raw ASGI, one send per batch, heartbeats, and an end when its client goes or the server drains."""
+"""The answer that streams events of runs: raw ASGI, one send per batch, heartbeats, and an end when its client goes or the server drains."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from opentelemetry import trace
 from prometheus_client import Counter, Gauge
@@ -15,13 +15,11 @@ from services.edge.problems import NotReady, TooManyStreams
 from services.edge.runs.sse import COME_BACK, HEARTBEAT, OPENING, frames
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Iterator
+    from collections.abc import Iterator
 
     from starlette.types import Receive, Scope, Send
 
-    from parley.chat.v1 import chat_pb2
-
-    Batches = AsyncGenerator[chat_pb2.StartRunResponse | chat_pb2.WatchRunResponse, None]
+    from services.edge.runs.reattach import Batches
 
 Ending = Literal["cut", "completed", "nothing_new", "client_gone", "stalled", "drained", "broken"]
 
@@ -37,6 +35,19 @@ _EVENTS = Counter("parley_edge_stream_events_total", "Events sent on event strea
 _ENDED = Counter("parley_edge_streams_ended_total", "Event streams ended, by how.", ["how"])
 
 
+class Feed(Protocol):
+    """Where a stream's events come from."""
+
+    def batches(self) -> Batches:
+        """Yields events of one run that happened together, at least one; closed in any case."""
+
+    def commit(self) -> None:
+        """Is told that the client has been told something."""
+
+    def is_cursor(self, run_id: str) -> bool:
+        """Says whether events of this run get an id, which is what a client comes back with."""
+
+
 class Streams:
     """The event streams that are open.
 
@@ -50,6 +61,7 @@ class Streams:
         self.heartbeat_s = heartbeat_s
         self.stalled_reader_s = stalled_reader_s
         self._limit = limit
+        self._draining = False
         self._open: set[EventStream] = set()
         self._none_open = asyncio.Event()
         self._none_open.set()
@@ -58,8 +70,10 @@ class Streams:
     def place(self, stream: EventStream) -> Iterator[None]:
         """Holds a place for the length of the block.
 
-        Raises: TooManyStreams.
+        Raises: TooManyStreams; NotReady: it would never end, and the drain has begun.
         """
+        if self._draining and stream.endless:
+            raise _being_replaced()
         if len(self._open) >= self._limit:
             raise TooManyStreams("This server holds as many open streams as it may; try again.", retry_after_s=1)
         self._open.add(stream)
@@ -74,7 +88,11 @@ class Streams:
                 self._none_open.set()
 
     async def drain(self, grace_s: float) -> None:
-        """Waits for the streams to end; tells those still open after `grace_s` to come back elsewhere."""
+        """Waits for the streams to end; tells those still open after `grace_s` to come back elsewhere, and those that never end at once."""
+        self._draining = True
+        for stream in list(self._open):
+            if stream.endless:
+                stream.leave("drained")
         if await self._wait_for_none(grace_s):
             return
         for stream in list(self._open):
@@ -94,8 +112,8 @@ class EventStream(Response):
     """Streams batches of events as they come.
 
     Status and headers wait for the first batch, so that an error before it is an ordinary answer; where `quiet_start` is set they wait
-    no longer than a quarter of a second, since a run that is watched may have nothing new to say for a while. No events at all is a 204,
-    which tells an EventSource that there is nothing to come back for.
+    no longer than a quarter of a second, since what is watched may have nothing new to say for a while. No events at all is a 204, which
+    tells an EventSource that there is nothing to come back for.
 
     What cuts the events off but is not the run's own end (a service that dies, a drain) ends the stream with `retry`: the client comes
     back with its last id and misses nothing. A client that reads slowly slows down only what is read for it: a send waits for the
@@ -103,14 +121,16 @@ class EventStream(Response):
 
     Args:
         streams: Where it takes its place.
-        batches: The events; closed in any case.
+        feed: The events.
         quiet_start: Whether there may be no events for a while.
+        endless: Whether there is no last event. A drain does not wait for such a stream.
     """
 
-    def __init__(self, streams: Streams, batches: Batches, *, quiet_start: bool) -> None:
+    def __init__(self, streams: Streams, feed: Feed, *, quiet_start: bool, endless: bool = False) -> None:
         super().__init__()
+        self.endless = endless
         self._streams = streams
-        self._batches = batches
+        self._feed = feed
         self._quiet_start = quiet_start
         self._send: Send
         self._begun = False
@@ -153,14 +173,15 @@ class EventStream(Response):
         texts = 0
         try:
             # A scope that another task can end, without that being taken for a cancellation of the request.
-            async with asyncio.timeout(None) as self._leaving, contextlib.aclosing(self._batches) as batches:
+            async with asyncio.timeout(None) as self._leaving, contextlib.aclosing(self._feed.batches()) as batches:
                 async for batch in batches:
-                    await self._write(frames(batch.run_id, batch.events))
+                    numbered = self._feed.is_cursor(batch.run_id)
+                    await self._write(frames(batch.run_id, batch.events, numbered=numbered))
                     self._events += len(batch.events)
                     _EVENTS.inc(len(batch.events))
                     if not texts and (texts := sum(event.HasField("text") for event in batch.events)):
                         span.add_event("first_text_sent")
-            self._ending = "completed"
+            self._ending = "broken" if self.endless else "completed"
         except TimeoutError:
             if self._ending == "cut":
                 raise
@@ -181,7 +202,7 @@ class EventStream(Response):
             await self._send({"type": "http.response.body", "body": b"", "more_body": False})
             return
         if not self._begun:
-            raise NotReady("This server is being replaced; try again.", retry_after_s=1)
+            raise _being_replaced()
         last = b"" if self._ending == "completed" else COME_BACK
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_LAST_WORDS_S):
@@ -192,6 +213,7 @@ class EventStream(Response):
         self._busy_since = loop.time()
         if not self._begun:
             self._begun = True
+            self._feed.commit()
             data = OPENING + data
             await self._send({"type": "http.response.start", "status": 200, "headers": _HEADERS})
         await self._send({"type": "http.response.body", "body": data, "more_body": True})
@@ -225,3 +247,7 @@ class EventStream(Response):
                 await self._write(b"")
         elif now - self._last_sent >= self._streams.heartbeat_s:
             await self._write(HEARTBEAT)
+
+
+def _being_replaced() -> NotReady:
+    return NotReady("This server is being replaced; try again.", retry_after_s=1)

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from parley.chat.v1 import chat_pb2
 from runtime.testing import Issuer
 from services.edge.app import build
 from services.edge.clients import connect
@@ -51,6 +52,10 @@ def test_it_holds_the_paths_of_the_api(document: dict[str, Any]) -> None:
         ("GET", "/v1/runs/{run_id}"),
         ("POST", "/v1/runs/{run_id}/cancel"),
         ("GET", "/v1/runs/{run_id}/events"),
+        ("GET", "/v1/conversations/{conversation_id}/events"),
+        ("GET", "/v1/admin/dead-letters"),
+        ("POST", "/v1/admin/dead-letters/{run_id}/retry"),
+        ("DELETE", "/v1/admin/dead-letters/{run_id}"),
     }
 
 
@@ -79,7 +84,15 @@ def test_streams_are_described_as_streams(document: dict[str, Any]) -> None:
     for path in ("/v1/chat", "/v1/conversations/{conversation_id}/runs"):
         answers = document["paths"][path]["post"]["responses"]
         assert list(answers["200"]["content"]) == ["text/event-stream"]
+        assert list(answers["202"]["content"]) == ["application/json"]
         assert "406" in answers
+
+
+def test_every_event_that_is_sent_is_named(document: dict[str, Any]) -> None:
+    for path in ("/v1/runs/{run_id}/events", "/v1/conversations/{conversation_id}/events"):
+        item = document["paths"][path]["get"]["responses"]["200"]["content"]["text/event-stream"]["itemSchema"]
+        kinds = chat_pb2.RunEvent.DESCRIPTOR.oneofs_by_name["kind"].fields
+        assert set(item["properties"]["event"]["enum"]) == {kind.name for kind in kinds}
 
 
 def test_every_reference_leads_somewhere(document: dict[str, Any]) -> None:

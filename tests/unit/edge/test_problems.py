@@ -95,3 +95,20 @@ def test_what_was_found_wrong_while_reading_the_body_is_told_as_it_is() -> None:
     wrapped = HTTPException(400)
     wrapped.__cause__ = errors.InvalidArgument("body: is not valid JSON.", field="body")
     assert problems.of_http(wrapped, path="/", allow="") is wrapped.__cause__
+
+
+def test_whatever_is_away_says_when_to_come_back() -> None:
+    answer = problems.respond(errors.Unavailable("Away."), path="/v1/chat")
+    assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
+    assert json.loads(bytes(answer.body))["retry_after"] == 1
+
+
+def test_a_conflict_that_will_be_one_again_tells_sdks_not_to_retry() -> None:
+    error = errors.Conflict.of("CONCURRENT_REQUEST", "One at a time.", run_id="r")
+    answer = problems.respond(error, path="/v1/chat")
+    assert (answer.status_code, answer.headers["x-should-retry"]) == (409, "false")
+    assert json.loads(bytes(answer.body))["run_id"] == "r"
+
+
+def test_a_conflict_that_passes_does_not() -> None:
+    assert "x-should-retry" not in problems.respond(errors.Conflict("Again."), path="/v1/chat").headers

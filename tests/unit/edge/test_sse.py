@@ -1,4 +1,4 @@
-"""A run's events become frames, and frames' ids become cursors."""
+"""A run's events become frames."""
 
 import json
 
@@ -7,8 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from parley.chat.v1 import chat_pb2
-from runtime.errors import InvalidArgument
-from services.edge.runs.sse import accepts, cursor, frames
+from services.edge.runs.sse import frames
 
 RUN = "0193f000-0000-7000-8000-000000000001"
 
@@ -99,8 +98,8 @@ def test_a_price_of_nothing_is_a_price() -> None:
     ],
 )
 def test_the_end_says_how(status: chat_pb2.RunStatus.ValueType, word: str) -> None:
-    name, data = only(chat_pb2.RunEvent(seq=9, done=chat_pb2.Done(status=status, message_id="m")))
-    assert (name, data["status"], data["message_id"]) == ("done", word, "m")
+    name, data = only(chat_pb2.RunEvent(seq=9, done=chat_pb2.Done(status=status, message_id="m", model="gpt")))
+    assert (name, data["status"], data["message_id"], data["model"]) == ("done", word, "m", "gpt")
 
 
 def test_an_error_spells_its_reason_as_the_api_does_and_says_when_to_come_back_only_if_it_is_known() -> None:
@@ -130,58 +129,20 @@ def test_every_kind_of_the_contract_has_a_projection() -> None:
         assert only(event)[0] == field.name
 
 
-def test_the_header_wins_over_the_query() -> None:
-    assert cursor(RUN, f"{RUN}:7", 3) == 7
+def test_the_input_of_a_tool_is_the_object_the_model_wrote_on_one_line() -> None:
+    use = chat_pb2.ToolUse(tool_call_id="t", name="look", input_json='{\n "a": [1,\r\n 2]}')
+    stream = frames(RUN, [chat_pb2.RunEvent(seq=5, tool_use=use)])
+    assert stream.count(b"\n") == 4
+    assert parse(stream)[0][2]["input"] == {"a": [1, 2]}
 
 
-def test_without_a_header_the_query_counts_and_without_both_it_is_the_beginning() -> None:
-    assert cursor(RUN, "", 3) == 3
-    assert cursor(RUN, "", None) == 0
+@pytest.mark.parametrize("written", ["", "{", "null", "[1]", '"x"', "NaN", '{"a": 1e999}', '"\\ud800"', "[" * 100_000])
+def test_an_input_that_is_no_object_is_an_empty_one(written: str) -> None:
+    use = chat_pb2.ToolUse(tool_call_id="t", name="look", input_json=written)
+    assert only(chat_pb2.RunEvent(seq=5, tool_use=use))[1]["input"] == {}
 
 
-@pytest.mark.parametrize(
-    "header",
-    [
-        "7",
-        ":7",
-        f"{RUN}:",
-        f"{RUN}:-1",
-        f"{RUN}:1.5",
-        f"{RUN}:٣",
-        f"{RUN}:²",
-        f"{RUN}:seven",
-        f"{RUN}:9223372036854775808",
-        f"{RUN}:{'9' * 100}",
-        f"{RUN.replace('1', '2')}:7",
-        f"{RUN.upper()}:7",
-    ],
-)
-def test_a_cursor_that_is_no_id_of_this_run_is_refused_by_name(header: str) -> None:
-    with pytest.raises(InvalidArgument) as refused:
-        cursor(RUN, header, None)
-    assert refused.value.metadata["field"] == "last_event_id"
-
-
-@pytest.mark.parametrize(
-    "header",
-    [
-        "",
-        "*/*",
-        "text/*",
-        "text/event-stream",
-        "TEXT/Event-Stream; q=0.5",
-        "application/json, text/event-stream",
-        "application/json;q=1, */*;q=0.1",
-        "text/*;q=0, text/event-stream",
-    ],
-)
-def test_accept_takes_an_event_stream(header: str) -> None:
-    assert accepts(header)
-
-
-@pytest.mark.parametrize(
-    "header",
-    ["application/json", "text/html, image/*", "text/event-stream;q=0", "*/*, text/event-stream; q=0.0", "text/plain"],
-)
-def test_accept_excludes_an_event_stream(header: str) -> None:
-    assert not accepts(header)
+def test_a_frame_that_is_no_cursor_has_no_id() -> None:
+    event = chat_pb2.RunEvent(seq=4, thinking=chat_pb2.Thinking())
+    expected = f'event: thinking\ndata: {{"run_id":"{RUN}","seq":4}}\n\n'
+    assert frames(RUN, [event], numbered=False) == expected.encode()

@@ -24,6 +24,14 @@ class Source:
     def __init__(self) -> None:
         self.queue: asyncio.Queue[Batch | ParleyError | None] = asyncio.Queue()
         self.closed = asyncio.Event()
+        self.committed = False
+        self.cursor = True
+
+    def commit(self) -> None:
+        self.committed = True
+
+    def is_cursor(self, run_id: str) -> bool:
+        return self.cursor
 
     def put(self, *items: Batch | ParleyError | None) -> "Source":
         for item in items:
@@ -91,9 +99,14 @@ def streams(*, limit: int = 10, heartbeat_s: float = 60, stalled_reader_s: float
 
 
 def serve(
-    source: Source, client: Client, registry: Streams | None = None, *, quiet_start: bool = False
+    source: Source,
+    client: Client,
+    registry: Streams | None = None,
+    *,
+    quiet_start: bool = False,
+    endless: bool = False,
 ) -> asyncio.Task[None]:
-    stream = EventStream(registry or streams(), source.batches(), quiet_start=quiet_start)
+    stream = EventStream(registry or streams(), source, quiet_start=quiet_start, endless=endless)
     return asyncio.create_task(stream({"type": "http"}, client.receive, client.send))
 
 
@@ -187,7 +200,7 @@ async def test_a_stream_that_breaks_notes_why() -> None:
         reason = "CHAT_AWAY"
 
     source, client, notes = Source().put(batch(1), Away("Gone.")), Client(), dict[str, Any]()
-    stream = EventStream(streams(), source.batches(), quiet_start=False)
+    stream = EventStream(streams(), source, quiet_start=False)
     await stream({"type": "http", "parley.notes": notes}, client.receive, client.send)
     assert notes == {"stream.ended": "broken", "stream.events": 1, "stream.reason": "CHAT_AWAY"}
 
@@ -211,6 +224,49 @@ async def test_a_drain_ends_what_is_open_after_the_grace_with_a_wish_to_come_bac
     assert client.body.endswith(b"retry: 1000\n\n")
     assert client.complete
     assert source.closed.is_set()
+
+
+async def test_a_drain_sends_those_back_at_once_that_never_end() -> None:
+    registry, source, client = streams(), Source().put(batch(1)), Client()
+    task = serve(source, client, registry, endless=True)
+    await client.until(lambda: client.body)
+    await registry.drain(3600)
+    await task
+    assert client.body.endswith(b"retry: 1000\n\n")
+    assert client.complete
+
+
+async def test_a_drain_takes_no_more_of_those_that_never_end() -> None:
+    registry = streams()
+    await registry.drain(0)
+    with pytest.raises(NotReady):
+        await serve(Source(), Client(), registry, endless=True)
+    client = Client()
+    await serve(Source().put(batch(1), None), client, registry)
+    assert client.status == 200
+
+
+async def test_an_endless_stream_that_ends_all_the_same_sends_its_client_back() -> None:
+    source, client = Source().put(batch(1), None), Client()
+    await serve(source, client, endless=True)
+    assert client.body.endswith(b"retry: 1000\n\n")
+
+
+async def test_its_source_learns_when_the_client_has_been_told_something() -> None:
+    source, client = Source(), Client()
+    task = serve(source, client, quiet_start=True)
+    await client.until(lambda: client.body == b": ok\n\n")
+    assert source.committed
+    source.put(None)
+    await task
+
+
+async def test_what_is_no_cursor_has_no_id() -> None:
+    source, client = Source().put(batch(1), None), Client()
+    source.cursor = False
+    await serve(source, client)
+    assert b"id:" not in client.body
+    assert b"event: thinking\n" in client.body
 
 
 async def test_a_drain_refuses_a_run_that_has_not_begun() -> None:

@@ -1,0 +1,1 @@
+"""Dead letters: background runs that were given up, for an operator to look at."""
