@@ -106,6 +106,8 @@ class DataClient:
         claims = (
             Claim(
                 run_id=claim.run.id,
+                conversation_id=claim.run.conversation_id,
+                model=claim.run.model,
                 fence=claim.run.fence,
                 kind=_CLAIM_KINDS[claim.kind],
                 user_id=claim.user_id,

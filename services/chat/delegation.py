@@ -6,9 +6,11 @@ import asyncio
 import time
 from typing import TYPE_CHECKING
 
+import jwt
 import structlog
 
-from runtime.errors import ParleyError, PermissionDenied, Unauthenticated
+from runtime.context import Identity
+from runtime.errors import NotFound, ParleyError, PermissionDenied, Unauthenticated
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -61,3 +63,53 @@ class Credential:
                 pause_s = min(pause_s * 2, _LONGEST_PAUSE_S)
             else:
                 return
+
+
+class Standing(Credential):
+    """A token got for a user who is not there, and a new one before it ends.
+
+    Args:
+        auth: Who gives it.
+        user_id: UUID of the user.
+        org_id: UUID of the organization.
+        token: The first one.
+        clock: Seconds since the epoch.
+    """
+
+    def __init__(
+        self, auth: Auth, user_id: str, org_id: str, token: str, *, clock: Callable[[], float] = time.time
+    ) -> None:
+        super().__init__(auth, token, expires_at=identity_of(token).expires_at, clock=clock)
+        self._user_id = user_id
+        self._org_id = org_id
+
+    async def exchange(self) -> None:
+        """Keeps the token fresh; returns when no further one is to be had."""
+        pause_s = _FIRST_PAUSE_S
+        while True:
+            await asyncio.sleep(max(self._expires_at - self._clock() - _NEAR_END_S, pause_s))
+            try:
+                self.token = await self._auth.delegate_for(self._user_id, self._org_id)
+            except (Unauthenticated, PermissionDenied, NotFound) as error:
+                log.warning("delegation_refused", reason=error.code)
+                return
+            except ParleyError as error:
+                log.warning("delegation_delayed", reason=error.code)
+                pause_s = min(pause_s * 2, _LONGEST_PAUSE_S)
+            else:
+                self._expires_at, pause_s = identity_of(self.token).expires_at, _FIRST_PAUSE_S
+
+
+def identity_of(token: str) -> Identity:
+    """Reads who a token speaks for. Only for tokens that auth has just given to this service: it is not verified."""
+    claims = jwt.decode(token, options={"verify_signature": False})
+    actor = claims.get("act")
+    return Identity(
+        user_id=claims["sub"],
+        org_id=claims["org"],
+        role=claims["role"],
+        session_id=claims["session_id"],
+        actor=actor["sub"] if actor else None,
+        claims=claims,
+        expires_at=float(claims["exp"]),
+    )

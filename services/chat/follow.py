@@ -1,191 +1,228 @@
-"""Runs that are not live here: their tail, what is stored of them, and their end when the owner is gone."""
+"""A run as its watchers see it, wherever it lives: here, on another instance, in the queue, or only in what is stored."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
-import structlog
-
-from runtime.errors import FailedPrecondition, Unavailable
+from runtime.errors import Unavailable
 from services.chat import snapshot
-from services.chat.domain import CursorAhead, NotStopped, PartKind, RunStatus, Usage
-from services.chat.ports import Ending
-from services.chat.prompt import estimate_tokens
+from services.chat.domain import CursorAhead, Draining, NotStopped, RunMoved, RunNotFound, RunStatus
+from services.chat.turn import Turn
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable
+    from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 
-    from runtime.context import Identity
+    from services.chat.caller import Caller
     from services.chat.domain import Event, Run, Stored
     from services.chat.log import RunLog
     from services.chat.ports import Data, Signals, Tail
 
-log = structlog.stdlib.get_logger()
-
-UNSEEN_MAX_EVENTS = 10_000
-"""How far a live log may be ahead of what is stored or in the tail: about a second of the fastest model."""
 _FIRST_LOOK_S = 0.25
 _LOOK_EVERY_S = 2.0
 _CANCEL_FOR_S = 5.0
-_CANCEL_ASK_EVERY_S = 0.25
+_CANCEL_FIRST_LOOK_S = 0.03
+_CANCEL_LOOK_EVERY_S = 0.25
+ACTIVE = (RunStatus.QUEUED, RunStatus.RUNNING)
 
 
-class Elsewhere:
-    """Other instances' runs, and those that nobody owns any more.
+class Follow:
+    """The events of any run, and the way to its end.
 
     Args:
         data: What is stored.
-        tail: What is live.
+        tail: What is live on other instances.
         signals: Word to the owners.
-        clock: Seconds since the epoch.
-        lapsed_for_s: How long a lease must have lapsed, unchanged, before its owner counts as gone.
+        live: What is live here, by id.
     """
 
-    def __init__(
-        self, data: Data, tail: Tail, signals: Signals, clock: Callable[[], float], *, lapsed_for_s: float
-    ) -> None:
+    def __init__(self, data: Data, tail: Tail, signals: Signals, live: Mapping[str, Turn]) -> None:
         self._data = data
         self._tail = tail
         self._signals = signals
-        self._clock = clock
-        self._lapsed_for_s = lapsed_for_s
+        self._live = live
+        self._replicas: dict[str, list[RunLog]] = {}
+        self._draining = False
 
-    async def follow(
-        self, stored: Stored, seq: int, *, caller: Identity, token: str, request_id: str
+    def own(self, run_id: str, caller: Caller) -> Turn | None:
+        """Returns a run that is live here.
+
+        Raises: RunNotFound: it is somebody else's.
+        """
+        turn = self._live.get(run_id)
+        if turn is not None and not caller.is_same_as(turn.caller):
+            raise RunNotFound
+        return turn
+
+    async def find(self, run_id: str, caller: Caller) -> Turn | Stored:
+        """Returns a run that is live here, or what is stored of it.
+
+        Raises: RunNotFound; Unavailable.
+        """
+        turn = self.own(run_id, caller)
+        if turn is not None:
+            return turn
+        stored = await self._data.get_run(run_id, token=caller.token)
+        # It may have begun here while we looked.
+        return self.own(run_id, caller) or stored
+
+    def arrived(self, run_id: str) -> None:
+        """Lets those who follow a run elsewhere know that it has become live here."""
+        for replica in self._replicas.get(run_id, ()):
+            replica.announce()
+
+    def drain(self) -> None:
+        """Sends those away who follow runs of other instances; those who follow this one's stay until they end or move."""
+        self._draining = True
+        for run_id in self._replicas:
+            self.arrived(run_id)
+
+    async def events(
+        self, found: Turn | Stored, seq: int, caller: Caller, *, through_moves: bool = False
     ) -> AsyncGenerator[list[Event], None]:
         """Replays a run after a position and follows it to its end.
 
-        The tail is followed as it grows. While it is silent, what is stored is looked at every two seconds: it is all there is when the
-        tail is away, it tells when the owner is gone, and it closes a log whose end the tail has missed.
+        Args:
+            found: What `find` has returned.
+            seq: The position.
+            caller: Who watches.
+            through_moves: Goes on also where another instance takes the run over from this one.
 
         Yields: at least one event, in order.
-        Raises: RunNotFound; CursorAhead.
+        Raises: CursorAhead; RunMoved; Draining; RunNotFound: it has been deleted; Unavailable.
+        """
+        run_id = found.run.id
+        gone: Turn | None = None
+        if isinstance(found, Turn) and seq > found.log.last_seq:
+            raise CursorAhead
+        while True:
+            source = found.log.follow(seq) if isinstance(found, Turn) else self._elsewhere(found, seq, caller, gone)
+            try:
+                async with contextlib.aclosing(source) as batches:
+                    async for events in batches:
+                        yield events
+                        seq = events[-1].seq
+            except RunMoved:
+                if not isinstance(found, Turn) or not through_moves or self._draining:
+                    raise
+                gone, found = found, await self._data.get_run(run_id, token=caller.token)
+                continue
+            turn = self._here(run_id, gone)
+            if isinstance(found, Turn) or turn is None:
+                return
+            found = turn
+
+    async def cancel(self, run_id: str, caller: Caller) -> Run:
+        """Stops a run wherever it is; returns it once it has ended. The wish is stored first, so that it outlives whoever owns the run.
+
+        Raises: RunNotFound; NotStopped: the owner has not ended it yet; Unavailable.
+        """
+        give_up_at = time.monotonic() + _CANCEL_FOR_S
+        gone: Turn | None = None
+        pause_s = _CANCEL_FIRST_LOOK_S
+        while True:
+            turn = self.own(run_id, caller)
+            if turn is not None and turn is not gone:
+                turn.stop(RunStatus.CANCELLED)
+                await turn.over()
+                if turn.run.status not in ACTIVE:
+                    return turn.run
+                gone = turn  # another instance has it by now
+            run, owner = await self._data.cancel_run(run_id, token=caller.token)
+            if run.status not in ACTIVE:
+                return run
+            if owner:
+                # Otherwise whoever claims it will know; and so will its owner at the next checkpoint, should the word be lost.
+                with contextlib.suppress(Unavailable):
+                    await self._signals.ask_to_cancel(owner, run_id)
+            look_again_at = time.monotonic() + _CANCEL_LOOK_EVERY_S
+            while time.monotonic() < look_again_at and self._here(run_id, gone) is None:
+                await asyncio.sleep(pause_s)
+                pause_s = min(pause_s * 1.5, _CANCEL_LOOK_EVERY_S)
+                stored = await self._data.get_run(run_id, token=caller.token)
+                if stored.run.status not in ACTIVE:
+                    return stored.run
+                if time.monotonic() > give_up_at:
+                    raise NotStopped
+
+    def _here(self, run_id: str, gone: Turn | None) -> Turn | None:
+        """Returns a run that is live here, other than one that this instance has lost."""
+        turn = self._live.get(run_id)
+        return None if turn is gone else turn
+
+    async def _elsewhere(
+        self, stored: Stored, seq: int, caller: Caller, gone: Turn | None
+    ) -> AsyncGenerator[list[Event], None]:
+        """Follows a run until it ends or comes here.
+
+        The tail is followed as it grows. While it is silent, what is stored is looked at every two seconds: it is all there is when the
+        tail is away, and it closes a log whose end the tail has missed.
         """
         run_id = stored.run.id
-        watch = Lease(self._clock, self._lapsed_for_s)
-        async with self._tail.replica(caller.org_id, run_id) as replica:
-            look_in_s = _FIRST_LOOK_S
-            while True:
-                if stored.run.status is not RunStatus.RUNNING:
-                    if events := snapshot.events_after(stored, seq, request_id=request_id):
-                        yield events
-                    return
-                known = max(stored.last_seq, replica.last_seq)
-                if seq > known + UNSEEN_MAX_EVENTS:
+        async with self._replica(caller.identity.org_id, run_id) as replica:
+            look_in_s, told_seen = _FIRST_LOOK_S, False
+            while stored.run.status in ACTIVE:
+                if seq > max(stored.last_seq, replica.last_seq) + snapshot.UNSEEN_MAX_EVENTS:
                     raise CursorAhead
-                if watch.lapsed(stored):
-                    stored = await self._interrupt(stored, replica, seen=max(known, seq), token=token)
-                    continue
-                while await _grown(replica, seq, look_in_s):
+                while await self._grown(replica, seq, run_id, gone, look_in_s):
                     while events := replica.after(seq):
                         yield events
                         seq = events[-1].seq
                     if replica.ended:
                         return
                     look_in_s = _LOOK_EVERY_S
+                if self._here(run_id, gone) is not None:
+                    return
+                if self._draining:
+                    raise Draining
+                if replica.last_seq < seq and not told_seen:
+                    # Its owner has shown more than the tail holds; should another have to go on with it, it must know.
+                    told_seen = True
+                    await self._tail.note_seen(caller.identity.org_id, run_id, seq)
                 look_in_s = _LOOK_EVERY_S
-                stored = await self._data.get_run(run_id, token=token)
-                if stored.run.status is RunStatus.RUNNING and (
-                    events := snapshot.events_after(stored, seq, request_id=request_id)
-                ):
+                stored = await self._look(stored, replica, caller)
+                if events := snapshot.events_after(stored, seq, request_id=caller.request_id):
                     yield events
                     seq = events[-1].seq
+                    if stored.run.status not in ACTIVE:
+                        return
+            if events := snapshot.events_after(stored, seq, request_id=caller.request_id):
+                yield events
 
-    async def cancel(self, stored: Stored, *, token: str) -> Run:
-        """Has the owner stop a run; returns the run once it has ended.
+    async def _look(self, stored: Stored, replica: RunLog, caller: Caller) -> Stored:
+        """Returns what is stored now. While data is away a live tail goes on without it.
 
-        Raises: NotStopped; RunNotFound; Unavailable.
+        Raises: RunNotFound; Unavailable.
         """
-        run_id = stored.run.id
-        watch = Lease(self._clock, self._lapsed_for_s)
-        give_up_at = time.monotonic() + max(_CANCEL_FOR_S, self._lapsed_for_s + 1)
-        while stored.run.status is RunStatus.RUNNING:
-            if watch.lapsed(stored):
-                stored = await self.end(stored, RunStatus.CANCELLED, seen=stored.last_seq, token=token)
-                continue
-            if time.monotonic() > give_up_at:
-                raise NotStopped
-            try:
-                await self._signals.ask_to_cancel(stored.owner, run_id)
-            except Unavailable:
-                if not watch.lapsing:  # otherwise there may be nobody to ask
-                    raise
-            await asyncio.sleep(_CANCEL_ASK_EVERY_S)
-            stored = await self._data.get_run(run_id, token=token)
-        return stored.run
-
-    async def _interrupt(self, stored: Stored, replica: RunLog, *, seen: int, token: str) -> Stored:
-        if replica.last_seq > stored.last_seq:  # the tail has more of it than the last checkpoint
-            stored = replace(stored, parts=replica.parts())
-        return await self.end(stored, RunStatus.INTERRUPTED, seen=seen, token=token)
-
-    async def end(self, stored: Stored, status: RunStatus, *, seen: int, token: str) -> Stored:
-        """Ends a run that nobody owns, with what is left of its answer; returns it as it is stored then.
-
-        Its last number is beyond all that any client can have seen of the lost log, so that every cursor stays good.
-        """
-        written = sum(estimate_tokens(part.text) for part in stored.parts)
-        thought = sum(estimate_tokens(part.text) for part in stored.parts if part.kind is PartKind.REASONING)
-        ending = Ending(
-            run_id=stored.run.id,
-            fence=stored.fence,
-            status=status,
-            error_reason="",
-            parts=stored.parts,
-            usage=Usage(estimate_tokens(stored.content), written, reasoning_tokens=thought, estimated=True),
-            model="",
-            last_seq=seen + UNSEEN_MAX_EVENTS,
-        )
         try:
-            await self._data.finish_run(ending, token=token)
-            log.warning("ownerless_run_ended", run_id=stored.run.id, owner=stored.owner, status=status)
-        except FailedPrecondition as error:
-            log.info("ownerless_run_taken", run_id=stored.run.id, reason=error.code)
-        return await self._data.get_run(stored.run.id, token=token)
+            return await self._data.get_run(stored.run.id, token=caller.token)
+        except Unavailable:
+            if not replica.last_seq:
+                raise
+            return stored
 
+    @contextlib.asynccontextmanager
+    async def _replica(self, org_id: str, run_id: str) -> AsyncIterator[RunLog]:
+        async with self._tail.replica(org_id, run_id) as replica:
+            replicas = self._replicas.setdefault(run_id, [])
+            replicas.append(replica)
+            try:
+                yield replica
+            finally:
+                replicas.remove(replica)
+                if not replicas:
+                    del self._replicas[run_id]
 
-class Lease:
-    """Tells whether a run's owner is gone: its lease has lapsed and stays as it is for a while.
-
-    Once is not enough. An owner that could not reach data for a while renews its lease as soon as it can, and must get the chance.
-    And a lease that changes has a living owner, however late it is by the clock here: clocks of two machines differ.
-
-    Args:
-        clock: Seconds since the epoch.
-        lapsed_for_s: The while; longer than an owner that lives leaves its lease alone.
-    """
-
-    def __init__(self, clock: Callable[[], float], lapsed_for_s: float) -> None:
-        self._clock = clock
-        self._lapsed_for_s = lapsed_for_s
-        self._lapsed_since: float | None = None
-        self._seen: float | None = None
-
-    @property
-    def lapsing(self) -> bool:
-        """Whether it had lapsed when last looked at."""
-        return self._lapsed_since is not None
-
-    def lapsed(self, stored: Stored) -> bool:
-        """Looks at what is stored now; says whether the owner is gone."""
-        now, lease = self._clock(), stored.lease_expires_at
-        if lease is None or lease > now:
-            self._lapsed_since = None
-        elif self._lapsed_since is None or lease != self._seen:
-            self._lapsed_since = now
-        self._seen = lease
-        return self._lapsed_since is not None and now - self._lapsed_since >= self._lapsed_for_s
-
-
-async def _grown(replica: RunLog, seq: int, timeout_s: float) -> bool:
-    """Returns True once a log holds something after a position, False after the timeout."""
-    try:
-        async with asyncio.timeout(timeout_s):
-            while replica.last_seq <= seq:
-                await replica.changed()
-    except TimeoutError:
-        return False
-    return True
+    async def _grown(self, replica: RunLog, seq: int, run_id: str, gone: Turn | None, timeout_s: float) -> bool:
+        """Returns True once a log holds something after a position, False after the timeout, or at once where the run has come here."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                while replica.last_seq <= seq:
+                    if self._draining or self._here(run_id, gone) is not None:
+                        return False
+                    await replica.changed()
+        except TimeoutError:
+            return False
+        return True

@@ -8,13 +8,12 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from services.chat.asking import Earlier
-from services.chat.domain import Event, Part, Run, RunStatus, Stored, Usage
+from services.chat.domain import Part, Run, RunStatus, Stored, Usage
+from services.chat.log import RunLog
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from contextlib import AbstractAsyncContextManager
-
-    from services.chat.log import RunLog
 
 
 class OnConflict(StrEnum):
@@ -119,9 +118,11 @@ class Begun:
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A run that this instance has claimed, of which nothing is known yet but whose it is."""
+    """A run that this instance has claimed, of which nothing that was said is known yet."""
 
     run_id: str
+    conversation_id: str
+    model: str
     fence: int
     kind: ClaimKind
     user_id: str
@@ -323,6 +324,9 @@ class Tail(Protocol):
     async def take(self, org_id: str, run_id: str, *, fence: int) -> TakenTail:
         """Shuts all earlier owners out of a run's log and returns what is in it."""
 
+    async def forget(self, org_id: str, run_id: str) -> None:
+        """Drops a run's log, for the next owner to make it anew from what is stored."""
+
     async def note_seen(self, org_id: str, run_id: str, seq: int) -> None:
         """Takes note of a position a watcher has come with that is past the log's end."""
 
@@ -344,6 +348,9 @@ class Signals(Protocol):
 
     async def tell_begun(self, org_id: str, conversation_id: str, run_id: str) -> None:
         """Tells the watchers of a conversation of a new run."""
+
+    def tell_begun_here(self, org_id: str, conversation_id: str, run_id: str) -> None:
+        """Tells only the watchers on this instance, of a run whose log the tail keeps: it tells the others."""
 
     def begun(self, org_id: str, conversation_id: str) -> AbstractAsyncContextManager[Announcements]:
         """Gives the runs of a conversation that are told of during the block."""

@@ -5,44 +5,105 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING, Any
 
-from parley.chat.v1 import chat_pb2, chat_pb2_grpc
+from parley.chat.v1 import chat_pb2 as pb
+from parley.chat.v1 import chat_pb2_grpc
+from runtime import validation
 from runtime.context import credential, current_identity, request_id
-from services.chat.runs import Ask, Caller
+from runtime.wellknown import timestamp
+from services.chat.asks import Ask
+from services.chat.caller import Caller
+from services.chat.ports import Branch, BranchKind, OnConflict
 from services.chat.wire import event_pb, run_pb
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
+    from services.chat.conversations import Conversations
+    from services.chat.dead_letters import DeadLetters
     from services.chat.runs import Runs
+
+_CONFLICTS: dict[int, OnConflict] = {
+    pb.ON_CONFLICT_UNSPECIFIED: OnConflict.REJECT,
+    pb.ON_CONFLICT_REJECT: OnConflict.REJECT,
+    pb.ON_CONFLICT_ENQUEUE: OnConflict.ENQUEUE,
+    pb.ON_CONFLICT_INTERRUPT: OnConflict.INTERRUPT,
+}
 
 
 class ChatServicer(chat_pb2_grpc.ChatServiceServicer):
-    """Runs over gRPC."""
+    """Runs, conversations and dead letters over gRPC."""
 
-    def __init__(self, runs: Runs) -> None:
+    def __init__(self, runs: Runs, conversations: Conversations, dead_letters: DeadLetters) -> None:
         self._runs = runs
+        self._conversations = conversations
+        self._dead_letters = dead_letters
 
-    async def StartRun(
-        self, request: chat_pb2.StartRunRequest, context: Any
-    ) -> AsyncGenerator[chat_pb2.StartRunResponse, None]:
-        ask = Ask(request.conversation_id, request.message, request.client_message_id, request.model)
+    async def StartRun(self, request: pb.StartRunRequest, context: Any) -> AsyncGenerator[pb.StartRunResponse, None]:
         # Closed here: a generator that is merely dropped ends whenever it is collected, and holds its place as a watcher until then.
-        async with contextlib.aclosing(self._runs.start(ask, _caller())) as batches:
+        async with contextlib.aclosing(self._runs.start(_ask(request), _caller())) as batches:
             async for run_id, events in batches:
-                yield chat_pb2.StartRunResponse(run_id=run_id, events=map(event_pb, events))
+                yield pb.StartRunResponse(run_id=run_id, events=map(event_pb, events))
 
-    async def WatchRun(
-        self, request: chat_pb2.WatchRunRequest, context: Any
-    ) -> AsyncGenerator[chat_pb2.WatchRunResponse, None]:
+    async def SubmitRun(self, request: pb.SubmitRunRequest, context: Any) -> pb.SubmitRunResponse:
+        return pb.SubmitRunResponse(run=run_pb(await self._runs.submit(_ask(request), _caller())))
+
+    async def WatchRun(self, request: pb.WatchRunRequest, context: Any) -> AsyncGenerator[pb.WatchRunResponse, None]:
         async with contextlib.aclosing(self._runs.watch(request.run_id, request.after_seq, _caller())) as batches:
             async for run_id, events in batches:
-                yield chat_pb2.WatchRunResponse(run_id=run_id, events=map(event_pb, events))
+                yield pb.WatchRunResponse(run_id=run_id, events=map(event_pb, events))
 
-    async def CancelRun(self, request: chat_pb2.CancelRunRequest, context: Any) -> chat_pb2.CancelRunResponse:
-        return chat_pb2.CancelRunResponse(run=run_pb(await self._runs.cancel(request.run_id, _caller())))
+    async def WatchConversation(
+        self, request: pb.WatchConversationRequest, context: Any
+    ) -> AsyncGenerator[pb.WatchConversationResponse, None]:
+        watching = self._conversations.watch(
+            request.conversation_id, request.after_run_id, request.after_seq, _caller()
+        )
+        async with contextlib.aclosing(watching) as batches:
+            async for run_id, events in batches:
+                yield pb.WatchConversationResponse(run_id=run_id, events=map(event_pb, events))
 
-    async def GetRun(self, request: chat_pb2.GetRunRequest, context: Any) -> chat_pb2.GetRunResponse:
-        return chat_pb2.GetRunResponse(run=run_pb(await self._runs.get(request.run_id, _caller())))
+    async def CancelRun(self, request: pb.CancelRunRequest, context: Any) -> pb.CancelRunResponse:
+        return pb.CancelRunResponse(run=run_pb(await self._runs.cancel(request.run_id, _caller())))
+
+    async def GetRun(self, request: pb.GetRunRequest, context: Any) -> pb.GetRunResponse:
+        return pb.GetRunResponse(run=run_pb(await self._runs.get(request.run_id, _caller())))
+
+    async def ListDeadLetters(self, request: pb.ListDeadLettersRequest, context: Any) -> pb.ListDeadLettersResponse:
+        letters, following = await self._dead_letters.list(request.page_size, request.page_token, _caller())
+        return pb.ListDeadLettersResponse(
+            dead_letters=[
+                pb.DeadLetter(
+                    run=run_pb(letter.run),
+                    user_id=letter.user_id,
+                    tries=letter.tries,
+                    create_time=timestamp(letter.given_up_at),
+                )
+                for letter in letters
+            ],
+            next_page_token=following,
+        )
+
+    async def RetryDeadLetter(self, request: pb.RetryDeadLetterRequest, context: Any) -> pb.RetryDeadLetterResponse:
+        return pb.RetryDeadLetterResponse(run=run_pb(await self._dead_letters.retry(request.run_id, _caller())))
+
+    async def DropDeadLetter(self, request: pb.DropDeadLetterRequest, context: Any) -> pb.DropDeadLetterResponse:
+        await self._dead_letters.drop(request.run_id, _caller())
+        return pb.DropDeadLetterResponse()
+
+
+def _ask(request: pb.StartRunRequest | pb.SubmitRunRequest) -> Ask:
+    conflict = _CONFLICTS.get(request.on_conflict)
+    if conflict is None:
+        raise validation.invalid("on_conflict", "must be REJECT, ENQUEUE or INTERRUPT.")
+    branch: Branch | None = None
+    match request.WhichOneof("branch"):
+        case "edit_message_id":
+            branch = Branch(BranchKind.EDIT, request.edit_message_id)
+        case "regenerate_message_id":
+            branch = Branch(BranchKind.REGENERATE, request.regenerate_message_id)
+        case "continue_message_id":
+            branch = Branch(BranchKind.CONTINUE, request.continue_message_id)
+    return Ask(request.conversation_id, request.message, request.client_message_id, request.model, conflict, branch)
 
 
 def _caller() -> Caller:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from services.chat import failures
+from services.chat.answer import merged, retold
 from services.chat.domain import (
     CursorAhead,
     Done,
     Event,
     Failed,
-    PartKind,
     Reasoning,
     RunStarted,
     RunStatus,
@@ -19,12 +19,18 @@ from services.chat.domain import (
     Usage,
     UserMessage,
 )
+from services.chat.log import RunLog
 
 if TYPE_CHECKING:
-    from services.chat.domain import Stored
+    from collections.abc import Iterable
+    from datetime import datetime
 
+    from services.chat.domain import Kind, Part, Run, Stored
+
+UNSEEN_MAX_EVENTS = 10_000
+"""How far a live log may be ahead of what is stored or in the tail: about a second of the fastest model."""
 _OPENING = 3
-"""`run`, `user_message` and `thinking` are the first events of every log."""
+"""`run`, `user_message` and `thinking` are the first events of every log; one of a queued run holds the first two."""
 _CLOSING = 2
 """`usage` and `done` or `error` are the last ones."""
 
@@ -32,53 +38,79 @@ _CLOSING = 2
 def events_after(stored: Stored, seq: int, *, request_id: str) -> list[Event]:
     """Returns the events after a position.
 
-    They are fewer than the log held: one `text` stands for all deltas, with the number of the last of them, so that a cursor means the
-    same here and in the log. Whoever has seen a part of the text gets all of it at offset 0 and replaces what is on the screen;
-    reasoning, which has no offset, comes only to those who have seen none of it.
+    They are fewer than the log held: one `text` stands for all deltas between two other events, with numbers that end with that of the
+    last of them, so that a cursor means the same here and in the log. Whoever has seen a part of a text gets all of it, with the place
+    where it begins, and replaces what is on the screen; reasoning, which has no offset, comes only to those who have seen none of it.
 
     Args:
-        stored: A run, running or ended.
+        stored: A run, queued, running or ended.
         seq: The cursor.
         request_id: Put into the `error` event of a failed run, whose own is not stored.
 
     Raises: CursorAhead: the run has ended before the cursor.
     """
-    ended = stored.run.status is not RunStatus.RUNNING
+    ended = stored.run.status not in (RunStatus.RUNNING, RunStatus.QUEUED)
     if ended and seq > stored.last_seq:
         raise CursorAhead
     body = stored.last_seq - _CLOSING if ended else stored.last_seq
-    events = _opening(stored) if seq < _OPENING else []
+    events = _opening(stored.run, stored.content, stored.asked_at)
+    if stored.run.status is RunStatus.QUEUED and body <= _OPENING:
+        events.pop()
     if body > _OPENING and seq < body:
-        events += _body(stored, body, with_reasoning=seq <= _OPENING)
+        events += _body(stored.parts, body, with_reasoning=seq <= _OPENING)
     if ended:
         events.append(Event(stored.last_seq - 1, stored.usage or Usage(0, 0, estimated=True)))
-        events.append(Event(stored.last_seq, _end(stored, request_id)))
+        events.append(Event(stored.last_seq, _end(stored.run, request_id)))
     return [event for event in events if event.seq > seq]
 
 
-def _opening(stored: Stored) -> list[Event]:
-    run = stored.run
+def remade(run: Run, content: str, asked_at: datetime, parts: tuple[Part, ...], *, last_seq: int) -> RunLog:
+    """Returns a log for the new owner of a run whose log is lost.
+
+    What is stored comes with numbers beyond all that any client can have seen of the lost log, so that every cursor stays good and
+    leads to all of it.
+    """
+    log = RunLog()
+    if not parts and last_seq <= _OPENING:
+        return log
+    log.load(_opening(run, content, asked_at))
+    kinds = _whole(retold(parts))
+    first = max(last_seq, _OPENING) + UNSEEN_MAX_EVENTS
+    log.load(Event(first + index, kind) for index, kind in enumerate(kinds))
+    return log
+
+
+def _opening(run: Run, content: str, asked_at: datetime) -> list[Event]:
     return [
         Event(1, RunStarted(run.conversation_id, run.message_id, run.user_message_id, run.model)),
-        Event(2, UserMessage(run.user_message_id, stored.content, stored.asked_at)),
+        Event(2, UserMessage(run.user_message_id, content, asked_at)),
         Event(3, Thinking()),
     ]
 
 
-def _body(stored: Stored, seq: int, *, with_reasoning: bool) -> list[Event]:
-    text = "".join(part.text for part in stored.parts if part.kind is PartKind.TEXT)
-    reasoning = "".join(part.text for part in stored.parts if part.kind is PartKind.REASONING)
-    events = []
-    if reasoning and with_reasoning:
-        # Both were there, so there were at least two deltas: the number before the text's is theirs too.
-        events.append(Event(seq - 1 if text else seq, Reasoning(reasoning)))
-    if text:
-        events.append(Event(seq, Text(text, 0)))
-    return events
+def _body(parts: tuple[Part, ...], last: int, *, with_reasoning: bool) -> list[Event]:
+    """Returns an answer's parts with the last numbers up to `last`. Each part was one event at least, so that there are enough."""
+    kinds = retold(merged(parts))
+    whole = _whole(kinds)
+    if last - len(whole) >= _OPENING:
+        kinds = whole
+    first = last + 1 - len(kinds)
+    return [
+        Event(first + index, kind)
+        for index, kind in enumerate(kinds)
+        if with_reasoning or not isinstance(kind, Reasoning)
+    ]
 
 
-def _end(stored: Stored, request_id: str) -> Done | Failed:
-    run = stored.run
+def _whole(kinds: Iterable[Kind]) -> list[Kind]:
+    """Returns events that leave nothing on a screen but what they say: the last of them says where the text ends."""
+    kinds = list(kinds)
+    if not kinds or not isinstance(kinds[-1], Text):
+        kinds.append(Text("", sum(len(kind.delta) for kind in kinds if isinstance(kind, Text))))
+    return kinds
+
+
+def _end(run: Run, request_id: str) -> Done | Failed:
     if run.status is not RunStatus.FAILED:
-        return Done(run.status, run.message_id)
+        return Done(run.status, run.message_id, run.response_model)
     return Failed(run.error_reason, failures.sentence(run.error_reason), request_id)

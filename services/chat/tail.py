@@ -1,27 +1,24 @@
-"""The log in Redis: one writer and one reader a process, so that any instance can follow any run.
-
-A run's log is one stream. An entry holds all events that were new at a flush: `v`, the version of this format; `fence`, the generation of
-the owner; `first` and `last`, the numbers of its events; `events`, a serialized WatchRunResponse. An entry's id is `<last>-0`, so that a
-cursor of a client is a position in the stream. Where an entry repeats what came before, the reader takes the rest of it.
-"""
+"""The log in Redis: one writer and one reader a process, so that any instance can follow any run, and go on with it."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import structlog
 from opentelemetry.trace import SpanKind
-from redis.exceptions import RedisError
+from redis.exceptions import RedisError, ResponseError
 
-from parley.chat.v1 import chat_pb2
 from runtime import telemetry
 from services.chat import background, metrics
+from services.chat.entries import START, EntryId, entry, entry_id, key_of, marker, replay, seen_key_of
 from services.chat.log import RunLog
-from services.chat.wire import event_pb, kind_of
+from services.chat.ports import TakenTail
+from services.chat.signals import begun_channel
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -30,7 +27,6 @@ if TYPE_CHECKING:
 
 log = structlog.stdlib.get_logger()
 
-VERSION = b"1"
 _AWAY = (RedisError, OSError, TimeoutError)
 _PAUSE_S = 1.0
 _KEEP_TRYING_S = 60.0
@@ -38,22 +34,32 @@ _ENTRIES_MAX = 20_000
 _READ_ENTRIES = 100
 # Less than the client's patience, and short, because a run that is new to the reader waits for the end of the wait.
 _BLOCK_MS = 100
-
-
-def key_of(org_id: str, run_id: str) -> str:
-    """Returns the stream of a run; all that is ever said of it lies in one slot of a cluster."""
-    return f"parley:{org_id}:{{{run_id}}}:log"
+_FLUSH_PATIENCE_S = 0.5
+_REFUSED = "equal or smaller"
+"""What Redis says of an entry whose id is not above the newest."""
 
 
 @dataclass(slots=True)
 class _Kept:
-    """A log that is sent: `trace` leads to its run's span; `flushed_seq` is 0 while nothing, or nothing certain, is in the stream."""
+    """A log that is sent.
+
+    Attributes:
+        trace: Leads to its run's span.
+        sent_seq: Position up to which the stream is certain to hold it; 0: nothing, or nothing certain, is there.
+        announced: Watchers of the conversation have been told.
+        expires_at: When to set the stream's life anew.
+    """
 
     key: str
     log: RunLog
     fence: int
+    channel: str
+    run_id: str
+    superseded: Callable[[], None]
     trace: dict[str, str]
-    flushed_seq: int = 0
+    sent_seq: int
+    announced: bool = False
+    expires_at: float = 0.0
     ended_at: float | None = None
 
 
@@ -61,10 +67,18 @@ class _Kept:
 class _Followed:
     """A log that is read, and by how many."""
 
-    run_id: str
     log: RunLog = field(default_factory=RunLog)
-    position: int = 0
+    position: str = START
     readers: int = 0
+
+
+@dataclass(slots=True)
+class _Sent:
+    """An entry on its way, and where in the pipeline's answers its own stands."""
+
+    kept: _Kept
+    last: int
+    index: int
 
 
 class RedisTail:
@@ -73,7 +87,7 @@ class RedisTail:
     Args:
         client: Answers bytes.
         flush_every_s: Between two flushes.
-        ttl_s: How long a stream stays after its last beginning or end.
+        ttl_s: How long a stream stays after it has begun or ended, and at most twice that while its run lives.
     """
 
     def __init__(self, client: redis.asyncio.Redis, *, flush_every_s: float, ttl_s: int) -> None:
@@ -85,6 +99,7 @@ class RedisTail:
         self._something_kept = asyncio.Event()
         self._something_followed = asyncio.Event()
         self._away: set[str] = set()
+        self._flushed: list[asyncio.Future[None]] = []
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -94,16 +109,95 @@ class RedisTail:
         with contextlib.suppress(*_AWAY):
             await self._flush()
 
-    def keep(self, org_id: str, run_id: str, log: RunLog, *, fence: int) -> None:
+    def keep(
+        self,
+        org_id: str,
+        run_id: str,
+        log: RunLog,
+        *,
+        fence: int,
+        conversation_id: str,
+        superseded: Callable[[], None],
+        sent_seq: int = 0,
+    ) -> None:
         """Sends what is and will be in the log, until its end has been sent."""
-        self._kept[run_id] = _Kept(key_of(org_id, run_id), log, fence, telemetry.outgoing_headers())
+        self._kept[run_id] = _Kept(
+            key=key_of(org_id, run_id),
+            log=log,
+            fence=fence,
+            channel=begun_channel(org_id, conversation_id),
+            run_id=run_id,
+            superseded=superseded,
+            trace=telemetry.outgoing_headers(),
+            sent_seq=sent_seq,
+        )
         self._something_kept.set()
+
+    def let_go(self, run_id: str) -> None:
+        """Sends no more of a log."""
+        self._kept.pop(run_id, None)
+
+    async def flush(self, run_id: str) -> None:
+        """Returns once what is in the log has been sent, or after a moment in which it could not be."""
+        kept = self._kept.get(run_id)
+        if kept is None:
+            return
+        target = kept.log.last_seq
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_FLUSH_PATIENCE_S):
+                while kept.sent_seq < target and run_id in self._kept:
+                    flushed = asyncio.get_running_loop().create_future()
+                    self._flushed.append(flushed)
+                    await flushed
+
+    async def take(self, org_id: str, run_id: str, *, fence: int) -> TakenTail:
+        """Shuts all earlier owners out of a run's log and returns what is in it; nothing where Redis is away."""
+        key = key_of(org_id, run_id)
+        try:
+            async with self._client.pipeline(transaction=False) as pipeline:
+                pipeline.xadd(key, marker(), id=str(EntryId(fence, 0)), nomkstream=True)
+                pipeline.xrange(key)
+                pipeline.zscore(seen_key_of(org_id, run_id), b"seq")
+                _, entries, seen = await pipeline.execute(raise_on_error=False)
+        except _AWAY as error:
+            self._failed("take", error)
+            return TakenTail(None, 0)
+        for answer in (entries, seen):
+            if isinstance(answer, Exception):
+                self._failed("take", answer)
+                return TakenTail(None, 0)
+        self._worked("take")
+        found = RunLog()
+        replay(found, entries)
+        return TakenTail(found if found.last_seq else None, int(seen or 0))
+
+    async def forget(self, org_id: str, run_id: str) -> None:
+        """Drops a run's log."""
+        try:
+            await self._client.delete(key_of(org_id, run_id), seen_key_of(org_id, run_id))
+        except _AWAY as error:
+            self._failed("forget", error)
+        else:
+            self._worked("forget")
+
+    async def note_seen(self, org_id: str, run_id: str, seq: int) -> None:
+        """Takes note of a position a watcher has come with that is past the log's end."""
+        key = seen_key_of(org_id, run_id)
+        try:
+            async with self._client.pipeline(transaction=False) as pipeline:
+                pipeline.zadd(key, {b"seq": seq}, gt=True)
+                pipeline.expire(key, self._ttl_s)
+                await pipeline.execute()
+        except _AWAY as error:
+            self._failed("seen", error)
+        else:
+            self._worked("seen")
 
     @contextlib.asynccontextmanager
     async def replica(self, org_id: str, run_id: str) -> AsyncIterator[RunLog]:
         """Gives a copy of another instance's log that grows for the length of the block; watchers of one run share it."""
         key = key_of(org_id, run_id)
-        followed = self._followed.setdefault(key, _Followed(run_id))
+        followed = self._followed.setdefault(key, _Followed())
         followed.readers += 1
         self._something_followed.set()
         metrics.REPLICAS.set(len(self._followed))
@@ -126,7 +220,7 @@ class RedisTail:
             except _AWAY as error:
                 # What was sent may be there or not; once Redis answers again each log is sent anew as a whole.
                 for kept in self._kept.values():
-                    kept.flushed_seq = 0
+                    kept.sent_seq = 0
                 self._drop_ended()
                 self._failed("write", error)
                 await asyncio.sleep(_PAUSE_S)
@@ -135,43 +229,84 @@ class RedisTail:
 
     async def _flush(self) -> None:
         """Appends to each run's stream what is new, in one pipeline."""
-        sent: list[tuple[_Kept, int, int]] = []
+        sent: list[_Sent] = []
         async with contextlib.AsyncExitStack() as stack:
             pipeline = await stack.enter_async_context(self._client.pipeline(transaction=False))
             commands = 0
+            now = time.monotonic()
             for kept in self._kept.values():
-                events = kept.log.after(kept.flushed_seq)
+                events = kept.log.unsent(kept.sent_seq)
                 if not events:
                     continue
-                if not kept.flushed_seq:
-                    pipeline.delete(kept.key)
-                    commands += 1
-                last = events[-1].seq
-                entry: dict[Any, Any] = {
-                    b"v": VERSION,
-                    b"fence": kept.fence,
-                    b"first": events[0].seq,
-                    b"last": last,
-                    b"events": chat_pb2.WatchRunResponse(events=map(event_pb, events)).SerializeToString(),
-                }
+                new, last = not kept.sent_seq, events[-1].seq
                 # Where the stream has gone meanwhile, nothing is added: half a log would be of no use to anybody.
-                new = not kept.flushed_seq
-                pipeline.xadd(kept.key, entry, id=f"{last}-0", maxlen=_ENTRIES_MAX, nomkstream=not new)
-                sent.append((kept, last, commands))
+                pipeline.xadd(
+                    kept.key,
+                    entry(events, after=kept.sent_seq),
+                    id=str(EntryId(kept.fence, last)),
+                    maxlen=_ENTRIES_MAX,
+                    nomkstream=not new,
+                )
+                sent.append(_Sent(kept, last, commands))
                 commands += 1
-                if new or kept.log.ended:
+                if new or kept.log.ended or now > kept.expires_at:
                     pipeline.expire(kept.key, self._ttl_s)
                     commands += 1
+                    kept.expires_at = now + self._ttl_s / 2
                     # A turn's trace shows the first flush and the last one; a span for each would cost more than the flush.
                     stack.enter_context(_span(kept))
+                if not kept.announced:
+                    pipeline.publish(kept.channel, kept.run_id)
+                    commands += 1
+                    kept.announced = True
             answers = await pipeline.execute(raise_on_error=False) if sent else []
-        for kept, last, index in sent:
-            added = isinstance(answers[index], bytes)
-            kept.flushed_seq = last if added else 0
-            metrics.TAIL_ENTRIES.inc(added)
-            if isinstance(answers[index], Exception):
-                raise answers[index]
+        await self._note([(item, answers[item.index]) for item in sent])
         self._drop_ended()
+        flushed, self._flushed = self._flushed, []
+        for future in flushed:
+            if not future.done():
+                future.set_result(None)
+
+    async def _note(self, answers: list[tuple[_Sent, Any]]) -> None:
+        """Takes note of what has become of the entries.
+
+        Raises: what Redis said, other than of an entry that comes too late.
+        """
+        refused: list[_Kept] = []
+        failure: Exception | None = None
+        for item, answer in answers:
+            kept = item.kept
+            if isinstance(answer, ResponseError) and _REFUSED in str(answer):
+                refused.append(kept)
+            elif isinstance(answer, Exception):
+                failure = answer
+                kept.sent_seq = 0
+            elif answer is None:  # the stream has gone: all of it again
+                kept.sent_seq = 0
+            else:
+                kept.sent_seq = item.last
+                kept.log.confirm(item.last)
+                metrics.TAIL_ENTRIES.inc()
+        for kept in refused:
+            await self._look(kept)
+        if failure is not None:
+            raise failure
+
+    async def _look(self, kept: _Kept) -> None:
+        """Finds out why an entry was refused: it had arrived before, or the run has another owner."""
+        newest: Any = await self._client.xrevrange(kept.key, count=1)
+        if not newest:
+            kept.sent_seq = 0
+            return
+        fence, last = entry_id(newest[0][0])
+        if fence > kept.fence:
+            self.let_go(kept.run_id)
+            metrics.FENCED.labels("tail").inc()
+            log.warning("run_superseded", run_id=kept.run_id, fence=kept.fence, by=fence)
+            kept.superseded()
+        else:
+            kept.sent_seq = last
+            kept.log.confirm(last)
 
     def _drop_ended(self) -> None:
         now = time.monotonic()
@@ -180,7 +315,7 @@ class RedisTail:
                 continue
             if kept.ended_at is None:
                 kept.ended_at = now
-            if kept.flushed_seq == kept.log.last_seq or now - kept.ended_at > _KEEP_TRYING_S:
+            if kept.sent_seq == kept.log.last_seq or now - kept.ended_at > _KEEP_TRYING_S:
                 del self._kept[run_id]
 
     async def _read(self) -> None:
@@ -190,7 +325,7 @@ class RedisTail:
                 await self._something_followed.wait()
             # The answer belongs to these copies: meanwhile one may go and another of the same run begin anew.
             reading = dict(self._followed)
-            positions: dict[Any, Any] = {key: f"{item.position}-0" for key, item in reading.items()}
+            positions: dict[Any, Any] = {key: item.position for key, item in reading.items()}
             try:
                 streams: Any = await self._client.xread(positions, count=_READ_ENTRIES, block=_BLOCK_MS)
             except _AWAY as error:
@@ -219,17 +354,9 @@ def _span(kept: _Kept) -> contextlib.AbstractContextManager[Any]:
 
 
 def _take(followed: _Followed, entries: list[Any]) -> None:
-    """Appends the entries' events to a copy, as far as they follow on what it holds."""
+    """Appends the entries' events to a copy."""
     before = followed.log.last_seq
-    for entry_id, fields in entries:
-        followed.position = int(entry_id.partition(b"-")[0])
-        if fields.get(b"v") != VERSION or int(fields[b"first"]) > followed.log.last_seq + 1:
-            continue
-        for event in chat_pb2.WatchRunResponse.FromString(fields[b"events"]).events:
-            kind = kind_of(event)
-            if kind is None:
-                break
-            if event.seq == followed.log.last_seq + 1:
-                followed.log.append(kind)
+    followed.position = entries[-1][0].decode()
+    replay(followed.log, entries)
     if followed.log.last_seq > before:
         followed.log.announce()

@@ -133,6 +133,8 @@ class World:
             "redis_url": Secret(self.redis_url),
             "actor_key": Secret(ACTOR_KEY),
             "checkpoint_every_s": 0.1,
+            "claim_every_s": 0.2,
+            "title_model": "",
         }
         async with assemble(ChatConfig(**(given | overrides))) as chat:
             await chat.server.start()
@@ -141,8 +143,10 @@ class World:
                 async with open_channel(f"127.0.0.1:{chat.server.port}", pb.DESCRIPTOR) as channel:
                     yield Instance(chat, channel)
             finally:
-                # What a test leaves behind must not write into the next one.
-                await chat.runs.drain(0.5)
+                # What a test leaves behind must not write into the next one, nor go on there.
+                for run_id in list(chat.host.live):
+                    chat.runs.cancel_own(run_id)
+                await chat.drain(1)
                 await chat.server.stop(0)
 
     async def person(self) -> Person:

@@ -1,0 +1,82 @@
+"""What is in Redis of a run's log: one stream a run, each entry all events that were new at a flush.
+
+An entry's id is `<fence>-<last>`: the generation of the owner and the number of its last event. Redis refuses an id that is not above the
+newest, so an owner is shut out by the first entry of the next one: a marker `<fence>-0`, which holds no events. The fields are `v`, the
+version of this format; `first`, the number after which an entry goes on; `events`, a serialized WatchRunResponse. Where an entry repeats
+what came before, the reader takes the rest of it; one with `first` 1 holds the whole log.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from parley.chat.v1 import chat_pb2
+from services.chat.domain import Event
+from services.chat.wire import event_pb, kind_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from services.chat.log import RunLog
+
+VERSION = b"2"
+START = "0-0"
+"""Before any entry."""
+
+
+class EntryId(NamedTuple):
+    """Who wrote an entry, and its last event."""
+
+    fence: int
+    last: int
+
+    def __str__(self) -> str:
+        return f"{self.fence}-{self.last}"
+
+
+def key_of(org_id: str, run_id: str) -> str:
+    """Returns the stream of a run; all that is ever said of it lies in one slot of a cluster."""
+    return f"parley:{org_id}:{{{run_id}}}:log"
+
+
+def seen_key_of(org_id: str, run_id: str) -> str:
+    """Returns where the furthest position is kept that a watcher has come with."""
+    return f"parley:{org_id}:{{{run_id}}}:seen"
+
+
+def entry_id(raw: bytes) -> EntryId:
+    """Reads an id."""
+    fence, _, last = raw.partition(b"-")
+    return EntryId(int(fence), int(last))
+
+
+def marker() -> dict[Any, Any]:
+    """Returns the entry with which an owner shuts out those before it."""
+    return {b"v": VERSION, b"first": 0, b"events": b""}
+
+
+def entry(events: Sequence[Event], *, after: int) -> dict[Any, Any]:
+    """Returns events as an entry that goes on after a position."""
+    return {
+        b"v": VERSION,
+        b"first": after + 1,
+        b"events": chat_pb2.WatchRunResponse(events=map(event_pb, events)).SerializeToString(),
+    }
+
+
+def replay(log: RunLog, entries: Iterable[tuple[bytes, dict[bytes, bytes]]]) -> None:
+    """Adds what entries hold to a log, as far as they follow on it and this release knows what they say."""
+    for _, fields in entries:
+        if fields.get(b"v") != VERSION or not fields[b"events"] or int(fields[b"first"]) > log.last_seq + 1:
+            continue
+        events: list[Event] = []
+        unknown = False
+        for event in chat_pb2.WatchRunResponse.FromString(fields[b"events"]).events:
+            if event.seq > log.last_seq:
+                kind = kind_of(event)
+                if unknown := kind is None:
+                    break
+                events.append(Event(event.seq, kind))
+        log.load(events)
+        if unknown:
+            return

@@ -1,0 +1,45 @@
+"""What the new owner of a run finds of its log."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from services.chat.ports import ClaimKind
+from services.chat.snapshot import UNSEEN_MAX_EVENTS, remade
+
+if TYPE_CHECKING:
+    from services.chat.log import RunLog
+    from services.chat.ports import Begun, TakenTail
+
+UNSEEN_EVENTS = 64
+"""How many events a dead owner can have shown that had not been flushed: more than any model writes in that time."""
+
+
+class Found(NamedTuple):
+    """What there is of a run's log.
+
+    Attributes:
+        log: What has been told; None: nothing.
+        sent_seq: How much of it the tail holds.
+        unseen_events: How many events beyond that the owner before may have shown, for a row of resets to stand in for; 0: none.
+    """
+
+    log: RunLog | None
+    sent_seq: int = 0
+    unseen_events: int = 0
+
+
+def found(begun: Begun, taken: TakenTail) -> Found:
+    """Returns where a claimed run goes on: at the end of its log, or, where that is lost or behind, at what is stored."""
+    log = taken.log
+    queued = begun.claim is ClaimKind.QUEUED
+    # The log of a dead letter that is tried again tells of its end.
+    if log is None or log.last_seq < begun.last_seq or (queued and log.ended):
+        if queued and begun.tries <= 1 and not begun.last_seq:
+            return Found(None)
+        return Found(remade(begun.run, begun.content, begun.asked_at, begun.answer, last_seq=begun.last_seq))
+    if begun.claim is not ClaimKind.LAPSED or log.ended:
+        return Found(log, log.last_seq)
+    ahead = min(max(taken.seen + 1 - log.last_seq, 0), UNSEEN_MAX_EVENTS) if taken.seen > log.last_seq else 0
+    visible = bool(log.answer.step_parts())
+    return Found(log, log.last_seq, max(UNSEEN_EVENTS, ahead) if visible or ahead else 0)
