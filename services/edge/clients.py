@@ -59,8 +59,9 @@ async def connect(config: EdgeConfig) -> AsyncIterator[Services]:
             config.data_address,
             data_pb2.DESCRIPTOR,
             idempotent=["SearchConversations", "SelectBranch", "UpdateConversation"],
+            mux=True,
         ) as data,
-        open_channel(config.chat_address, chat_pb2.DESCRIPTOR, idempotent=["CancelRun"]) as chat,
+        open_channel(config.chat_address, chat_pb2.DESCRIPTOR, idempotent=["CancelRun"], mux=True) as chat,
     ):
         yield Services(
             auth=auth_pb2_grpc.AuthServiceStub(auth),
