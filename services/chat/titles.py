@@ -146,7 +146,7 @@ def first_words(message: str) -> str:
 
 
 def _shortened(text: str) -> str:
-    text = "".join(character for character in text if character.isprintable())
+    text = "".join(character for character in text if character.isprintable()).strip()
     if len(text) <= TITLE_MAX_CHARS:
         return text
     cut = text[: TITLE_MAX_CHARS - 1]

@@ -107,7 +107,9 @@ def _imported(entry: str) -> Tool:
         raise ValueError(f"cannot be imported ({error})") from None
     except AttributeError:
         raise ValueError(f"the module has no {attribute}") from None
-    if not isinstance(found, Tool):
+    except Exception as error:
+        raise ValueError(f"cannot be imported ({type(error).__name__})") from error
+    if isinstance(found, type) or not isinstance(found, Tool):
         raise ValueError("is no tool")  # noqa: TRY004 - reported as a fault of the configuration
     return found
 

@@ -1,0 +1,134 @@
+"""An owner keeps its run: stores and renews, doubts itself in time, and never shows what the next one cannot know of."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+
+from runtime.errors import ParleyError, Unavailable
+from services.chat import keeping
+from services.chat.delegation import Credential
+from services.chat.domain import RunStatus, Usage
+from services.chat.keeping import Keeper, Pace
+from services.chat.log import RunLog
+from services.chat.ports import Ending
+from tests.unit.chat.turns import BEGUN, PACE, STALE, Saying, Storing, caller, text, until
+
+AWAY = Unavailable("away")
+ENDING = Ending("r", 1, RunStatus.COMPLETED, "", (text("Hi"),), Usage(1, 1), "mini", 5)
+
+
+def keeper(
+    data: Storing,
+    log: RunLog,
+    *,
+    pace: Pace = PACE,
+    lost: Callable[[ParleyError], None] = lambda _: None,
+) -> Keeper:
+    credential = Credential(Saying(), "own", expires_at=caller().expires_at)
+    return Keeper(BEGUN, log, data=data, credential=credential, pace=pace, lost=lost, unwanted=lambda: None)
+
+
+async def test_what_grows_is_stored_and_what_does_not_grow_is_renewed() -> None:
+    data, log = Storing(), RunLog()
+    kept = keeper(data, log, pace=replace(PACE, lease_s=0.09))
+    keeping_it = asyncio.create_task(kept.keep())
+    log.write("Hel")
+    await until(lambda: data.stored == (text("Hel"),))
+    tries = data.tries
+    await until(lambda: data.tries > tries)
+    keeping_it.cancel()
+
+
+async def test_an_owner_that_cannot_renew_shows_only_what_the_tail_holds_until_it_can() -> None:
+    data, log = Storing(), RunLog()
+    kept = keeper(data, log, pace=replace(PACE, lease_s=0.15))
+    data.refuse = AWAY
+    keeping_it = asyncio.create_task(kept.keep())
+    log.write("Hel")
+    assert len(log.after(0)) == 1
+    await until(lambda: log.after(0) == [])
+    log.write("lo")
+    log.confirm(1)
+    assert [event.seq for event in log.after(0)] == [1]
+    data.refuse = None
+    await until(lambda: len(log.after(0)) == 2)
+    keeping_it.cancel()
+    kept.close()
+
+
+async def test_a_lease_counts_from_when_it_was_asked_for() -> None:
+    """An answer that takes long must not make the owner believe in a lease that is older than it thinks."""
+    data, log = Storing(), RunLog()
+    kept = keeper(data, log, pace=replace(PACE, lease_s=0.09))
+    log.write("Hel")
+    answer: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    checkpoint = data.checkpoint_run
+
+    async def slowly(*arguments: object, **more: object) -> bool:
+        await answer
+        return await checkpoint(*arguments, **more)  # type: ignore[arg-type]
+
+    data.checkpoint_run = slowly  # type: ignore[method-assign]
+    storing = asyncio.create_task(kept.checkpoint())
+    await asyncio.sleep(0.08)
+    answer.set_result(None)
+    await storing
+    await until(lambda: log.after(0) == [])
+    kept.close()
+
+
+async def test_what_precedes_an_effect_is_secured_however_long_data_is_away() -> None:
+    data, log = Storing(AWAY, AWAY), RunLog()
+    kept = keeper(data, log)
+    await kept.secure()  # nothing to store
+    assert data.tries == 0
+    log.write("Hel")
+    await kept.secure()
+    assert (data.tries, data.stored) == (3, (text("Hel"),))
+    kept.close()
+
+
+async def test_two_checkpoints_do_not_overtake_one_another() -> None:
+    data, log = Storing(), RunLog()
+    kept = keeper(data, log)
+    log.write("Hel")
+    first = asyncio.create_task(kept.checkpoint())
+    await asyncio.sleep(0)
+    log.write("lo")
+    await asyncio.gather(first, kept.checkpoint())
+    assert data.stored == (text("Hello"),)
+    kept.close()
+
+
+async def test_a_lost_run_is_told_of_once_and_not_kept_any_more() -> None:
+    told: list[str] = []
+    data, log = Storing(), RunLog()
+    data.refuse = STALE
+    log.write("Hel")
+    await keeper(data, log, lost=lambda error: told.append(error.code)).keep()
+    assert told == ["STALE_FENCE"]
+
+
+async def test_an_end_is_stored_once_data_is_back_and_shown_then(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(keeping, "_FINISH_PAUSE_S", 0.001)
+    data, log = Storing(AWAY, AWAY, AWAY), RunLog()
+    log.write("Hi")
+    log.hold()
+    assert await keeper(data, log).finish(ENDING) is not None
+    assert (data.tries, len(log.after(0))) == (4, 1)
+
+
+async def test_an_end_that_is_refused_since_the_run_is_anothers_is_given_up() -> None:
+    told: list[str] = []
+    data = Storing(STALE)
+    assert await keeper(data, RunLog(), lost=lambda error: told.append(error.code)).finish(ENDING) is None
+    assert (told, data.tries) == (["STALE_FENCE"], 1)
+
+
+def test_an_owner_doubts_before_its_lease_ends() -> None:
+    pace = Pace(6, 1, finish_patience_s=2, finish_retry_for_s=600)
+    assert pace.renew_every_s < pace.doubt_after_s < pace.lease_s
