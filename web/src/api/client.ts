@@ -1,7 +1,7 @@
 // The server's HTTP as functions: one per endpoint, failures as ProblemError.
 import { ProblemError, problemFromResponse, problemOf } from "./problem";
 import type { SessionStore } from "./session";
-import type { Conversation, Run, SessionReply, WireMessage } from "./types";
+import type { Conversation, Found, Run, SessionReply, WireMessage } from "./types";
 
 type Call = { body?: unknown; headers?: Record<string, string>; signal?: AbortSignal | undefined };
 
@@ -47,7 +47,15 @@ export async function refresh(refreshToken: string): Promise<SessionReply> {
 
 export type Page<T> = { items: T[]; nextPageToken: string };
 
-export type StartRun = { conversationId: string; message: string; clientMessageId: string };
+export type OnConflict = "reject" | "enqueue" | "interrupt";
+
+/** What is asked for: a new message, another one in place of `editMessageId`, or an answer given anew or gone on with. */
+export type Ask =
+  | { message: string; editMessageId?: string }
+  | { regenerateMessageId: string }
+  | { continueMessageId: string };
+
+export type StartRun = { conversationId: string; ask: Ask; clientMessageId: string; onConflict: OnConflict };
 
 /** The calls of a signed-in user. */
 export class Api {
@@ -72,10 +80,31 @@ export class Api {
   }
 
   async conversations(pageToken: string, pageSize = 30): Promise<Page<Conversation>> {
-    const query = new URLSearchParams({ page_size: String(pageSize), ...(pageToken && { page_token: pageToken }) });
-    const reply = await this.json<{ conversations: Conversation[]; next_page_token: string }>(
+    return this.conversationPage<Conversation>({}, pageToken, pageSize);
+  }
+
+  /** Conversations whose title or text has these words, the best match first. */
+  async search(words: string, pageToken: string, signal: AbortSignal, pageSize = 20): Promise<Page<Found>> {
+    return this.conversationPage<Found>({ q: words }, pageToken, pageSize, signal);
+  }
+
+  private async conversationPage<T>(
+    asked: Record<string, string>,
+    pageToken: string,
+    pageSize: number,
+    signal?: AbortSignal,
+  ): Promise<Page<T>> {
+    const query = new URLSearchParams({
+      ...asked,
+      page_size: String(pageSize),
+      ...(pageToken && { page_token: pageToken }),
+    });
+    const reply = await this.json<{ conversations: T[]; next_page_token: string }>(
       "GET",
       `/v1/conversations?${query}`,
+      {
+        signal,
+      },
     );
     return { items: reply.conversations, nextPageToken: reply.next_page_token };
   }
@@ -92,6 +121,11 @@ export class Api {
     return this.json("PATCH", `/v1/conversations/${encodeURIComponent(id)}`, { body: { title } });
   }
 
+  /** Puts a conversation on the branch that a message is on. */
+  selectBranch(id: string, messageId: string): Promise<Conversation> {
+    return this.json("PATCH", `/v1/conversations/${encodeURIComponent(id)}`, { body: { head_message_id: messageId } });
+  }
+
   async deleteConversation(id: string): Promise<void> {
     await this.send("DELETE", `/v1/conversations/${encodeURIComponent(id)}`);
   }
@@ -103,13 +137,31 @@ export class Api {
     return { items: reply.messages, nextPageToken: reply.next_page_token };
   }
 
-  /** The events of a new run, or of the same run if this message was already sent under this id. */
-  startRun({ conversationId, message, clientMessageId }: StartRun, signal: AbortSignal): Promise<Response> {
+  /** The events of a new run, or of the same run if this was already sent under this id. */
+  startRun({ conversationId, ask, clientMessageId, onConflict }: StartRun, signal: AbortSignal): Promise<Response> {
+    const body = {
+      ...("message" in ask && {
+        message: ask.message,
+        ...(ask.editMessageId && { edit_message_id: ask.editMessageId }),
+      }),
+      ...("regenerateMessageId" in ask && { regenerate_message_id: ask.regenerateMessageId }),
+      ...("continueMessageId" in ask && { continue_message_id: ask.continueMessageId }),
+      client_message_id: clientMessageId,
+      ...(onConflict !== "reject" && { on_conflict: onConflict }),
+    };
     return this.send("POST", `/v1/conversations/${encodeURIComponent(conversationId)}/runs`, {
-      body: { message, client_message_id: clientMessageId },
+      body,
       headers: { accept: "text/event-stream" },
       signal,
     });
+  }
+
+  /** The events of all runs of a conversation, after `<run id>:<seq>`; "" for the runs that are active now and all later ones. */
+  conversationEvents(conversationId: string, after: string, signal: AbortSignal): Promise<Response> {
+    const headers: Record<string, string> = { accept: "text/event-stream" };
+    if (after !== "") headers["last-event-id"] = after;
+    const path = `/v1/conversations/${encodeURIComponent(conversationId)}/events`;
+    return this.send("GET", path, { headers, signal });
   }
 
   /** The events of a run after `afterSeq`; 0 for all. */

@@ -1,22 +1,23 @@
 import { expect, test } from "vitest";
-import { followRun, type Source } from "./follow";
+import type { StartRun } from "./client";
+import { followRun } from "./follow";
 import { ProblemError, problemOf } from "./problem";
 import type { Run, RunEvent, RunStatus } from "./types";
 
 const RUN = "r1";
-const START: Source = { start: { conversationId: "c1", message: "hi", clientMessageId: "m1" } };
+const START: StartRun = { conversationId: "c1", ask: { message: "hi" }, clientMessageId: "m1", onConflict: "reject" };
 
-type Sent = { name: string; [key: string]: unknown };
+type Sent = { kind: string; [key: string]: unknown };
 
 function frames(events: [number, Sent][]): string {
-  const frame = ([seq, { name, ...data }]: [number, Sent]) =>
-    `id: ${RUN}:${seq}\nevent: ${name}\ndata: ${JSON.stringify({ run_id: RUN, seq, ...data })}\n\n`;
+  const frame = ([seq, { kind, ...data }]: [number, Sent]) =>
+    `id: ${RUN}:${seq}\nevent: ${kind}\ndata: ${JSON.stringify({ run_id: RUN, seq, ...data })}\n\n`;
   return events.map(frame).join("");
 }
 
-const run: Sent = { name: "run", conversation_id: "c1", message_id: "a1", user_message_id: "u1", model: "demo" };
-const text = (delta: string, offset: number): Sent => ({ name: "text", delta, offset });
-const done: Sent = { name: "done", status: "completed", message_id: "a1" };
+const run: Sent = { kind: "run", conversation_id: "c1", message_id: "a1", user_message_id: "u1", model: "demo" };
+const text = (delta: string, offset: number): Sent => ({ kind: "text", delta, offset });
+const done: Sent = { kind: "done", status: "completed", message_id: "a1" };
 const LOG: [number, Sent][] = [
   [1, run],
   [2, text("one ", 0)],
@@ -45,7 +46,6 @@ class Server {
       id: RUN,
       conversation_id: "c1",
       message_id: "a1",
-      model: "demo",
       status: this.status,
       error_code: null,
     }) satisfies Run;
@@ -59,7 +59,7 @@ class Server {
     return new Response(next, { headers: { "content-type": "text/event-stream; charset=utf-8" } });
   }
 
-  async follow(source: Source = START) {
+  async follow() {
     const seen: RunEvent[] = [];
     let replays = 0;
     const watcher = {
@@ -71,8 +71,15 @@ class Server {
       connection: () => undefined,
     };
     const wait = async (ms: number) => void this.waits.push(ms);
-    const timing = { firstDelayMs: 500, maxDelayMs: 10_000, idleMs: 1000, wait };
-    const ending = await followRun(this, source, watcher, new AbortController().signal, timing);
+    const timing = {
+      firstDelayMs: 500,
+      maxDelayMs: 10_000,
+      idleMs: 1000,
+      wokenIdleMs: 1000,
+      wait,
+      onWake: () => () => undefined,
+    };
+    const ending = await followRun(this, START, watcher, new AbortController().signal, timing);
     return { ending, seqs: seen.map((event) => event.seq), replays };
   }
 }
@@ -158,7 +165,7 @@ test("a refusal before the run begins is an error at once", async () => {
 });
 
 test("a run whose events are no longer there is gone", async () => {
-  expect((await new Server(http(404)).follow({ runId: RUN })).ending).toBe("gone");
+  expect((await new Server(frames(LOG.slice(0, 2)), http(404)).follow()).ending).toBe("gone");
 });
 
 test("a run that has nothing more to say, though its end was not seen, is gone", async () => {

@@ -70,7 +70,14 @@ const WORDS: Record<string, Words> = {
     text: "This message was already sent with other words. Send it as a new one.",
     retry: false,
   },
-  concurrent_request: { text: "Another answer is still being written. Wait until it is done or stop it.", retry: true },
+  concurrent_request: { text: "Another answer of yours is still being written. What shall happen?", retry: false },
+  queue_full: {
+    text: "Too many of your messages are waiting already. Let some of them be answered first.",
+    retry: true,
+  },
+  message_not_found: { text: "This message is no longer here. Load the page again.", retry: false },
+  message_not_finished: { text: "This answer is still being written.", retry: true },
+  not_interrupted: { text: "This answer is whole: there is nothing to go on with.", retry: false },
   body_too_large: { text: "The message is too large to send. Shorten it, or send it in pieces.", retry: false },
   context_too_long: {
     text: "This conversation has become too long for the model. Start a new one, or send a shorter message.",

@@ -8,6 +8,8 @@ function parseIn(chunks: Uint8Array[]): SseFrame[] {
   return chunks.flatMap((chunk) => parser.feed(chunk));
 }
 
+const awake = (idleMs: number) => ({ idleMs, wokenIdleMs: idleMs, onWake: () => () => undefined });
+
 const STREAM = [
   ": ok\n\n",
   'id: r:1\nevent: run\ndata: {"seq":1}\n\n',
@@ -58,7 +60,8 @@ describe("reading a body", () => {
       },
     });
     const batches: string[][] = [];
-    for await (const frames of readSse(body, new SseParser(), 1000)) batches.push(frames.map((frame) => frame.data));
+    for await (const frames of readSse(body, new SseParser(), awake(1000)))
+      batches.push(frames.map((frame) => frame.data));
     expect(batches).toEqual([["a", "b"], ["c"]]);
   });
 
@@ -71,7 +74,8 @@ describe("reading a body", () => {
       },
     });
     const seen: string[] = [];
-    for await (const frames of readSse(body, new SseParser(), 5)) seen.push(...frames.map((frame) => frame.data));
+    for await (const frames of readSse(body, new SseParser(), awake(5)))
+      seen.push(...frames.map((frame) => frame.data));
     expect(seen).toEqual(["a"]);
     expect(cancelled).toBe(true);
   });

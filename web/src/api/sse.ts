@@ -1,4 +1,5 @@
 // Server-sent events over fetch: EventSource can neither POST nor send an Authorization header.
+import type { Timing } from "./connection";
 
 export type SseFrame = { id: string; event: string; data: string };
 
@@ -55,27 +56,34 @@ export class SseParser {
 /**
  * Yields the frames of each read together, so that what arrived at once is shown at once.
  *
- * Heartbeat comments yield nothing but keep the connection alive; after `idleMs` without a byte the connection counts as dead and the
- * iteration ends as if the server had closed it.
+ * Heartbeat comments yield nothing but keep the connection alive; after `idleMs` without a byte (`wokenIdleMs` when the machine has just
+ * woken up) the connection counts as dead and the iteration ends as if the server had closed it.
  */
 export async function* readSse(
   body: ReadableStream<Uint8Array>,
   parser: SseParser,
-  idleMs: number,
+  { idleMs, wokenIdleMs, onWake }: Pick<Timing, "idleMs" | "wokenIdleMs" | "onWake">,
 ): AsyncGenerator<SseFrame[]> {
   const reader = body.getReader();
+  let heard = Date.now();
+  let giveUp = (): void => undefined;
+  const dead = new Promise<null>((resolve) => {
+    giveUp = () => resolve(null);
+  });
+  const sleep = onWake(() => {
+    if (Date.now() - heard > wokenIdleMs) giveUp();
+  });
   try {
     while (true) {
-      let timer: ReturnType<typeof setTimeout> | undefined;
-      const idle = new Promise<null>((resolve) => {
-        timer = setTimeout(() => resolve(null), idleMs);
-      });
-      const chunk = await Promise.race([reader.read(), idle]).finally(() => clearTimeout(timer));
+      const timer = setTimeout(giveUp, idleMs);
+      const chunk = await Promise.race([reader.read(), dead]).finally(() => clearTimeout(timer));
       if (chunk === null || chunk.done) return;
+      heard = Date.now();
       const frames = parser.feed(chunk.value);
       if (frames.length > 0) yield frames;
     }
   } finally {
+    sleep();
     // Cancelling closes the socket; what it answers no longer matters.
     reader.cancel().catch(() => undefined);
   }

@@ -7,6 +7,9 @@ export type SessionReply = { access_token: string; refresh_token: string; expire
 
 export type Conversation = { id: string; title: string; created_at: string; updated_at: string };
 
+/** Something a search has found; `message_id` is empty where the title matches. */
+export type Found = Conversation & { match: { message_id: string; snippet: string } | null };
+
 export type Usage = {
   input_tokens: number;
   output_tokens: number;
@@ -19,27 +22,33 @@ export type Usage = {
   estimated: boolean;
 };
 
+/** One piece of a stored message; kinds not listed here are ignored. */
+export type WirePart =
+  | { type: "text" | "reasoning"; text: string }
+  | { type: "tool_use"; tool_call_id: string; name: string; input: unknown }
+  | { type: "tool_result"; tool_call_id: string; name: string; content: string; is_error: boolean };
+
 export type WireMessage = {
   id: string;
   conversation_id: string;
   run_id: string;
   role: "user" | "assistant";
   content: string;
-  parts: { type: string; text?: string }[];
+  parts: WirePart[];
   state: "complete" | "partial" | "cancelled" | "failed" | "interrupted";
   model: string;
   usage: Usage | null;
   created_at: string;
+  /** All messages that follow the same one, this one included, oldest first. */
+  sibling_ids: string[];
 };
 
-export type RunStatus = "running" | "completed" | "cancelled" | "failed" | "interrupted" | "limited";
+export type RunStatus = "queued" | "running" | "completed" | "cancelled" | "failed" | "interrupted" | "limited";
 
 export type Run = {
   id: string;
   conversation_id: string;
   message_id: string;
-  /** Asked for; after the end the one that answered. */
-  model: string;
   status: RunStatus;
   error_code: string | null;
 };
@@ -49,19 +58,29 @@ type Numbered = { run_id: string; seq: number };
 /** One entry of a run's log. Names not listed here are ignored, so that later servers may send more. */
 export type RunEvent = Numbered &
   (
-    | { name: "run"; conversation_id: string; message_id: string; user_message_id: string; model: string }
-    | { name: "user_message"; message_id: string; content: string; created_at: string }
-    | { name: "thinking" }
+    | { kind: "run"; conversation_id: string; message_id: string; user_message_id: string; model: string }
+    | { kind: "user_message"; message_id: string; content: string; created_at: string }
+    | { kind: "thinking" }
     // offset: where delta begins in the answer, in Unicode code points.
-    | { name: "text"; delta: string; offset: number }
-    | { name: "reasoning"; delta: string }
-    | { name: "reset"; offset: number }
-    | ({ name: "usage" } & Usage)
-    | { name: "done"; status: RunStatus; message_id: string }
-    | { name: "error"; code: string; message: string; request_id: string; retry_after?: number }
+    | { kind: "text"; delta: string; offset: number }
+    | { kind: "reasoning"; delta: string }
+    // What a step is doing, in words for people.
+    | { kind: "progress"; step: number; message: string }
+    | { kind: "tool_use"; tool_call_id: string; name: string; input: unknown }
+    | { kind: "tool_result"; tool_call_id: string; name: string; content: string; is_error: boolean }
+    // A step is done again: its text from offset on, its reasoning and its tool calls no longer count.
+    | { kind: "reset"; step: number; offset: number }
+    | ({ kind: "usage" } & Usage)
+    // model: the one that answered; empty where none did.
+    | { kind: "done"; status: RunStatus; message_id: string; model?: string }
+    | { kind: "error"; code: string; message: string; request_id: string; retry_after?: number }
   );
 
-const KNOWN = new Set(["run", "user_message", "thinking", "text", "reasoning", "reset", "usage", "done", "error"]);
+const KINDS: RunEvent["kind"][] = [
+  ...(["run", "user_message", "thinking", "progress", "text", "reasoning", "tool_use", "tool_result"] as const),
+  ...(["reset", "usage", "done", "error"] as const),
+];
+const KNOWN = new Set<string>(KINDS);
 
 /** Turns a frame into an event; null for a name this page does not know or data that is no event. */
 export function parseRunEvent(name: string, data: string): RunEvent | null {
@@ -75,5 +94,5 @@ export function parseRunEvent(name: string, data: string): RunEvent | null {
   if (typeof value !== "object" || value === null) return null;
   const { run_id, seq } = value as Partial<Numbered>;
   if (typeof run_id !== "string" || typeof seq !== "number") return null;
-  return { ...value, name } as RunEvent;
+  return { ...value, kind: name } as RunEvent;
 }

@@ -1,30 +1,36 @@
 // What a person can do with their conversations: each deed talks to the server and tells the store what came of it.
-import type { Api, StartRun } from "../api/client";
-import { followRun, type Source } from "../api/follow";
-import { asProblem, explain, ProblemError, problemOf } from "../api/problem";
-import type { Conversation, RunEvent } from "../api/types";
-import { plainText } from "../markdown/plain-text";
+import type { Api, OnConflict } from "../api/client";
+import { asProblem, explain, type Problem, problemOf } from "../api/problem";
+import type { Conversation } from "../api/types";
+import { wordsAtTheEnd } from "./announce";
 import type { Drafts } from "./drafts";
-import { FrameBatch } from "./frames";
-import { type Message, visibleText } from "./message";
+import { Live } from "./live";
+import { isLive, type Message } from "./message";
 import { randomId } from "./random-id";
-import { NEW_THREAD, type Thread } from "./state";
+import { Search } from "./search";
+import { NEW_THREAD } from "./state";
 import type { ChatStore } from "./store";
-import { firstWords } from "./title";
+import { activeAnswer, type Thread } from "./thread";
+import { Titles } from "./titles";
+import type { Turn } from "./turn";
+import { Turns } from "./turns";
 
 /** How long a stopped run may take to say its last word before the page asks for what is stored. */
 const LAST_WORD_MS = 3000;
-
-/** Characters of an answer that are announced: longer ones are read on the page, at the reader's own pace. */
-const READ_ALOUD = 4000;
+/** A run that has said nothing but that it is there for this long may be waiting in a queue. */
+const QUEUED_MS = 700;
 
 export class ChatController {
   readonly store: ChatStore;
+  readonly search: Search;
   private readonly api: Api;
   private readonly drafts: Drafts;
-  private readonly onAdopted: (conversationId: string) => void;
-  private readonly following = new Map<string, AbortController>();
+  private readonly turns: Turns;
+  private readonly live: Live;
+  private readonly titles: Titles;
+  private readonly loading = new Map<string, { now: Promise<boolean>; next: Promise<boolean> | null }>();
   private readonly cancelling = new Set<string>();
+  private readonly asked = new Set<string>();
   private disposed = false;
 
   /** `onAdopted` is told the id that the new conversation got, once, when its first message is sent. */
@@ -32,13 +38,35 @@ export class ChatController {
     this.api = api;
     this.drafts = drafts;
     this.store = store;
-    this.onAdopted = onAdopted;
+    this.search = new Search(api, store);
+    this.titles = new Titles(api, store);
+    const told = {
+      accepted: (thread: string, answerKey: string, runId: string) => this.askWhetherQueued(thread, answerKey, runId),
+      ended: (thread: string, answerKey: string) => this.ended(thread, answerKey),
+    };
+    this.live = new Live(api, store, {
+      ...told,
+      load: (thread) => this.load(thread),
+      isOwn: (answerKey) => this.turns.follows(answerKey),
+      gone: (thread, problem) => this.lost(thread, problem),
+    });
+    this.turns = new Turns(api, store, drafts, {
+      ...told,
+      adopted: onAdopted,
+      settled: (thread) => this.live.settle(thread),
+      stoppable: (thread, answerKey, runId) => this.cancel(thread, answerKey, runId),
+      saw: (thread, events) => this.live.saw(thread, events),
+      lost: (thread) => this.load(thread),
+    });
   }
 
   /** Stops watching; the runs go on at the server. */
   dispose(): void {
     this.disposed = true;
-    for (const abort of this.following.values()) abort.abort();
+    this.turns.dispose();
+    this.live.dispose();
+    this.titles.dispose();
+    this.search.dispose();
   }
 
   async loadConversations(): Promise<void> {
@@ -64,28 +92,49 @@ export class ChatController {
 
   startNew(): void {
     // The message just sent is about to give the new thread its id.
-    if (this.thread(NEW_THREAD)?.active) return;
+    if (activeAnswer(this.thread(NEW_THREAD))) return;
     this.store.dispatch({ type: "thread_started", viewKey: randomId() });
   }
 
-  /** Shows a conversation: its newest messages, and the rest of an answer that is still being written. */
+  /** Says which conversation is in view, so that it is kept up to date; null: none, or nobody looks at the tab. */
+  show(id: string | null): void {
+    this.live.show(id === NEW_THREAD ? null : id);
+  }
+
+  /** Loads a conversation's newest messages and follows what is written in it. */
   async open(id: string): Promise<void> {
-    if (this.thread(id)?.active) return;
+    // A conversation that has just got its id has nothing to load.
+    if (this.thread(id)?.messages.some((message) => isLive(message) && this.turns.follows(message.key))) return;
     this.store.dispatch({ type: "thread_loading", thread: id, viewKey: randomId() });
+    if (!(await this.load(id))) return;
+    if (!this.store.get().list.items.some((item) => item.id === id)) this.learnConversation(id);
+    const last = this.thread(id)?.messages.at(-1);
+    if (last?.state === "failed" && last.problem === null && last.runId) this.learnFailure(id, last, last.runId);
+  }
+
+  /** Loads the newest messages, beginning no sooner than now; resolves to whether that worked. */
+  private load(id: string): Promise<boolean> {
+    const under = this.loading.get(id);
+    if (under) {
+      under.next ??= under.now.then(() => this.load(id));
+      return under.next;
+    }
+    const now = this.loadNow(id).finally(() => this.loading.delete(id));
+    this.loading.set(id, { now, next: null });
+    return now;
+  }
+
+  private async loadNow(id: string): Promise<boolean> {
     try {
       const page = await this.api.messages(id, "");
-      if (this.disposed) return;
+      if (this.disposed) return false;
       this.store.dispatch({ type: "thread_loaded", thread: id, messages: page.items, olderToken: page.nextPageToken });
     } catch (error) {
       this.store.dispatch({ type: "thread_failed", thread: id, problem: asProblem(error) });
-      return;
+      return false;
     }
-    if (!this.store.get().list.items.some((item) => item.id === id)) this.learnConversation(id);
-    if (this.thread(id)?.active) return;
-    const last = this.thread(id)?.messages.at(-1);
-    if (last?.role !== "assistant" || last.runId === null) return;
-    if (last.state === "streaming") this.watch(id, last, last.runId);
-    else if (last.state === "failed" && last.problem === null) this.learnFailure(id, last, last.runId);
+    this.live.loaded(id);
+    return true;
   }
 
   /** A conversation reached by its address alone, far down in the list. */
@@ -107,14 +156,19 @@ export class ChatController {
     }
   }
 
-  /** Where the server chose the model, the run says which when it is over. */
-  private async learnModel(thread: string, { key }: Message, runId: string): Promise<void> {
-    try {
-      const { model } = await this.api.run(runId);
-      this.store.dispatch({ type: "answer_model", thread, answerKey: key, model });
-    } catch {
-      // The answer is whole without it.
-    }
+  private askWhetherQueued(thread: string, answerKey: string, runId: string): void {
+    if (this.asked.has(runId)) return;
+    this.asked.add(runId);
+    setTimeout(async () => {
+      const answer = this.message(thread, answerKey);
+      if (this.disposed || !answer || answer.begun || !isLive(answer)) return;
+      try {
+        const { status } = await this.api.run(runId);
+        if (status === "queued") this.store.dispatch({ type: "run_queued", thread, answerKey });
+      } catch {
+        // It is shown as one that thinks.
+      }
+    }, QUEUED_MS);
   }
 
   async loadOlder(id: string): Promise<void> {
@@ -131,154 +185,92 @@ export class ChatController {
 
   /** Sends a message, in a new conversation if `id` is NEW_THREAD; the text must not be blank. */
   send(id: string, text: string): Promise<void> {
-    return this.sendAs(id, text, randomId());
+    return this.begin(id, { kind: "new", text, clientMessageId: randomId() });
   }
 
-  /** Sends a message that did not get through once more, as the same one. */
-  async resend(id: string, message: Message): Promise<void> {
-    if (message.clientMessageId) await this.sendAs(id, message.text, message.clientMessageId);
+  /** Sends another message in place of one that was sent; what followed it stays as another branch. */
+  edit(id: string, message: Message, text: string): Promise<void> {
+    return this.branch(id, message, (target) => ({ kind: "edit", text, target, clientMessageId: randomId() }));
+  }
+
+  /** Has an answer given anew; the old one stays as another branch. */
+  regenerate(id: string, answer: Message): Promise<void> {
+    return this.branch(id, answer, (target) => ({ kind: "regenerate", target, clientMessageId: randomId() }));
+  }
+
+  /** Has an answer that was cut off gone on with. */
+  continue(id: string, answer: Message): Promise<void> {
+    return this.branch(id, answer, (target) => ({ kind: "continue", target, clientMessageId: randomId() }));
+  }
+
+  /** Asks once more for what did not get through, as the same turn. */
+  async resend(id: string, message: Message, onConflict: OnConflict = "reject"): Promise<void> {
+    if (message.turn) await this.begin(id, message.turn, onConflict);
   }
 
   discard(thread: string, message: Message): void {
+    const { turn } = message;
+    if (!turn) return;
     this.drafts.saveUnsent(thread, "");
-    if (message.clientMessageId)
-      this.store.dispatch({ type: "message_discarded", thread, clientMessageId: message.clientMessageId });
+    this.store.dispatch({ type: "turn_discarded", thread, turn });
+    // What the turn would have taken the place of comes back.
+    if (turn.kind !== "new") this.load(thread);
   }
 
-  private async sendAs(thread: string, text: string, clientMessageId: string): Promise<void> {
-    if (this.thread(thread)?.active) return;
-    const answerKey = randomId();
-    this.drafts.saveUnsent(thread, "");
-    this.store.dispatch({ type: "message_sent", thread, text, clientMessageId, answerKey });
-    const abort = new AbortController();
-    this.following.set(answerKey, abort);
-    let conversationId = thread;
-    try {
-      if (thread === NEW_THREAD) conversationId = await this.adopt(text);
-      else this.store.dispatch({ type: "conversation_touched", id: thread, at: new Date().toISOString() });
-      abort.signal.throwIfAborted();
-      const start: StartRun = { conversationId, message: text, clientMessageId };
-      await this.follow(conversationId, answerKey, { start }, abort.signal);
-    } catch (error) {
-      if (this.disposed) return;
-      const answer = this.message(conversationId, answerKey);
-      if (answer && answer.runId !== null) this.leave(conversationId, answerKey, error);
-      else {
-        const problem = abort.signal.aborted ? problemOf("not_sent") : asProblem(error);
-        // A reload or the sign-in form may be next: the words must not be lost.
-        this.drafts.saveUnsent(conversationId, text);
-        this.store.dispatch({ type: "message_unsent", thread: conversationId, clientMessageId, problem });
-      }
-    } finally {
-      this.following.delete(answerKey);
-    }
+  /** Shows another version of a message, with what followed it. Throws ProblemError. */
+  async selectBranch(thread: string, messageId: string): Promise<void> {
+    await this.api.selectBranch(thread, messageId);
+    await this.load(thread);
   }
 
-  /** Gives the new thread its conversation. */
-  private async adopt(text: string): Promise<string> {
-    const conversation = await this.api.createConversation(firstWords(text));
-    if (this.disposed) throw new ProblemError(problemOf("signed_out"));
-    this.store.dispatch({ type: "thread_adopted", conversation });
-    this.onAdopted(conversation.id);
-    return conversation.id;
+  private async branch(thread: string, message: Message, turn: (target: string) => Turn): Promise<void> {
+    if (message.id !== null && !activeAnswer(this.thread(thread))) await this.begin(thread, turn(message.id));
   }
 
-  private async watch(thread: string, answer: Message, runId: string): Promise<void> {
-    const abort = new AbortController();
-    this.following.set(answer.key, abort);
-    this.store.dispatch({ type: "run_watched", thread, answerKey: answer.key, runId });
-    try {
-      await this.follow(thread, answer.key, { runId }, abort.signal);
-    } catch (error) {
-      if (!this.disposed) this.leave(thread, answer.key, error);
-    } finally {
-      this.following.delete(answer.key);
-    }
+  private async begin(thread: string, turn: Turn, onConflict: OnConflict = "reject"): Promise<void> {
+    // It has no id yet that a second message could go to.
+    if (thread === NEW_THREAD && activeAnswer(this.thread(thread))) return;
+    await this.turns.send(thread, turn, onConflict);
   }
 
-  private async follow(thread: string, answerKey: string, source: Source, signal: AbortSignal): Promise<void> {
-    const batch = new FrameBatch<RunEvent>((events) => {
-      if (!this.disposed) this.store.dispatch({ type: "run_events", thread, answerKey, events, at: Date.now() });
-    });
-    const watcher = {
-      events: (events: RunEvent[]) => {
-        batch.add(events);
-        const first = events[0];
-        // Stop was pressed before the run had an id.
-        if (first && this.thread(thread)?.active?.stopping) this.cancel(thread, answerKey, first.run_id);
-      },
-      replay: () => {
-        batch.flush();
-        this.store.dispatch({ type: "run_replayed", thread, answerKey });
-      },
-      connection: (connection: "open" | "waiting") =>
-        this.store.dispatch({ type: "run_connection", thread, connection }),
-    };
-    try {
-      const ending = await followRun(this.api, source, watcher, signal);
-      batch.flush();
-      if (ending === "gone") await this.fetchStored(thread, answerKey);
-    } finally {
-      batch.flush();
-    }
-    const answer = this.message(thread, answerKey);
-    this.announceEnd(answer);
-    if (answer?.state === "complete" && answer.model === "" && answer.runId)
-      this.learnModel(thread, answer, answer.runId);
-  }
-
-  /** The log is no longer there: what is stored is the answer. */
-  private async fetchStored(thread: string, answerKey: string): Promise<void> {
-    const page = await this.api.messages(thread, "");
-    this.store.dispatch({ type: "run_left", thread, problem: null });
-    this.store.dispatch({ type: "thread_loaded", thread, messages: page.items, olderToken: page.nextPageToken });
-    const answer = this.message(thread, answerKey);
-    if (answer?.state !== "streaming") return;
-    this.store.dispatch({ type: "answer_left", thread, answerKey, problem: problemOf("gone") });
-  }
-
-  private leave(thread: string, answerKey: string, error: unknown): void {
-    const stopped = this.following.get(answerKey)?.signal.aborted ?? false;
-    this.store.dispatch({ type: "run_left", thread, problem: stopped ? null : asProblem(error) });
-  }
-
-  /** Stops the answer that is being written. What has been written stays. */
-  stop(thread: string): void {
-    const active = this.thread(thread)?.active;
-    if (!active || active.stopping) return;
-    this.store.dispatch({ type: "run_stopping", thread, stopping: true });
-    if (active.runId !== null) this.cancel(thread, active.answerKey, active.runId);
+  /** Stops the answer that is being written, or the one that waits. What has been written stays. */
+  stop(thread: string, answer: Message | undefined = activeAnswer(this.thread(thread))): void {
+    if (!answer || answer.stopping) return;
+    this.store.dispatch({ type: "run_stopping", thread, answerKey: answer.key, stopping: true });
+    if (answer.runId !== null) this.cancel(thread, answer.key, answer.runId);
+    // A message that may or may not have arrived: sending it again later is the same run.
     else
       setTimeout(
-        () => this.giveUpSending(thread, active.answerKey),
-        active.connection === "waiting" ? 0 : LAST_WORD_MS,
+        () => {
+          if (this.message(thread, answer.key)?.runId === null) this.turns.abandon(answer.key);
+        },
+        answer.connection === "waiting" ? 0 : LAST_WORD_MS,
       );
   }
 
-  /** A message that may or may not have arrived: sending it again later is the same run. */
-  private giveUpSending(thread: string, answerKey: string): void {
-    const active = this.thread(thread)?.active;
-    if (active?.answerKey === answerKey && active.runId === null) this.following.get(answerKey)?.abort();
-  }
-
   private async cancel(thread: string, answerKey: string, runId: string): Promise<void> {
-    if (this.cancelling.has(answerKey)) return;
-    this.cancelling.add(answerKey);
+    if (this.cancelling.has(runId)) return;
+    this.cancelling.add(runId);
     try {
       await this.api.cancelRun(runId);
     } catch (error) {
-      this.cancelling.delete(answerKey);
-      this.store.dispatch({ type: "run_stopping", thread, stopping: false });
+      this.store.dispatch({ type: "run_stopping", thread, answerKey, stopping: false });
       const { text } = explain(asProblem(error));
       this.store.dispatch({ type: "announced", text: `The answer could not be stopped. ${text}` });
       return;
+    } finally {
+      this.cancelling.delete(runId);
     }
     // The run's last event should be on its way; on a broken connection it is not.
-    setTimeout(() => {
-      if (this.thread(thread)?.active?.answerKey !== answerKey || this.disposed) return;
-      this.following.get(answerKey)?.abort();
-      this.store.dispatch({ type: "run_left", thread, problem: null });
-      this.open(thread);
+    setTimeout(async () => {
+      const isOver = (): boolean => {
+        const answer = this.message(thread, answerKey);
+        return this.disposed || !answer || !isLive(answer);
+      };
+      if (isOver()) return;
+      if (this.turns.follows(answerKey)) this.turns.abandon(answerKey);
+      else await this.load(thread);
+      if (!isOver()) this.store.dispatch({ type: "run_stopping", thread, answerKey, stopping: false });
     }, LAST_WORD_MS);
   }
 
@@ -302,22 +294,23 @@ export class ChatController {
     } catch (error) {
       if (asProblem(error).status !== 404) throw error;
     }
-    const active = this.thread(id)?.active;
-    if (active) this.following.get(active.answerKey)?.abort();
+    for (const message of this.thread(id)?.messages ?? []) this.turns.abandon(message.key);
+    this.live.forget(id);
     this.store.dispatch({ type: "conversation_removed", id });
   }
 
-  private announceEnd(answer: Message | undefined): void {
+  private ended(thread: string, answerKey: string): void {
+    const answer = this.message(thread, answerKey);
+    // The next one of the conversation may come from anywhere.
+    this.live.loaded(thread);
     if (!answer) return;
-    const whole = visibleText(answer);
-    const text =
-      plainText(whole.slice(0, READ_ALOUD)) + (whole.length > READ_ALOUD ? "… The whole answer is on the page." : "");
-    const said = {
-      cancelled: `Stopped. ${text}`,
-      failed: `${text} ${answer.problem ? explain(answer.problem).text : ""}`,
-      interrupted: `The answer was cut off. ${text}`,
-    } as Record<string, string>;
-    this.store.dispatch({ type: "announced", text: said[answer.state] ?? `Parley: ${text}` });
+    this.store.dispatch({ type: "announced", text: wordsAtTheEnd(answer) });
+    this.titles.expect(thread);
+  }
+
+  /** The conversation cannot be followed any more. */
+  private lost(thread: string, problem: Problem): void {
+    if (problem.code === "conversation_not_found") this.store.dispatch({ type: "thread_failed", thread, problem });
   }
 
   private thread(id: string): Thread | undefined {

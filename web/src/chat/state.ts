@@ -1,25 +1,22 @@
 // What the page knows, and how each thing that happens changes it. Pure: same state and action, same result.
 import type { Problem } from "../api/problem";
-import type { Conversation, RunEvent, WireMessage } from "../api/types";
-import { applyEvent, fromWire, localMessage, type Message, restart, visibleText } from "./message";
+import type { Conversation, Found } from "../api/types";
+import { emptyThread, reduceThread, type Thread, type ThreadAction } from "./thread";
 
 /** The thread of a conversation that has no id yet. */
 export const NEW_THREAD = "new";
 
-export type Thread = {
-  /** Stays the same while a new conversation gets its id. */
-  viewKey: string;
+export type Listing<T> = {
+  items: T[];
+  nextToken: string;
   status: "loading" | "ready" | "failed";
   problem: Problem | null;
-  messages: Message[];
-  /** Leads to older messages; "" when there are none. */
-  olderToken: string;
-  loadingOlder: boolean;
-  active: { answerKey: string; runId: string | null; connection: "open" | "waiting"; stopping: boolean } | null;
 };
 
 export type ChatState = {
-  list: { items: Conversation[]; nextToken: string; status: "loading" | "ready" | "failed"; problem: Problem | null };
+  list: Listing<Conversation>;
+  /** What the words in the search field have found; null while there are none. */
+  search: (Listing<Found> & { words: string }) | null;
   threads: Record<string, Thread>;
   /** Read out by screen readers; `count` tells two equal sentences apart. */
   announcement: { text: string; count: number };
@@ -29,34 +26,22 @@ export type ChatAction =
   | { type: "list_loading" }
   | { type: "list_loaded"; items: Conversation[]; nextToken: string; append: boolean }
   | { type: "list_failed"; problem: Problem }
+  | { type: "search_changed"; words: string }
+  | { type: "search_found"; words: string; items: Found[]; nextToken: string; append: boolean }
+  | { type: "search_failed"; words: string; problem: Problem }
   | { type: "conversation_changed"; conversation: Conversation }
   | { type: "conversation_learned"; conversation: Conversation }
   | { type: "conversation_touched"; id: string; at: string }
   | { type: "conversation_removed"; id: string }
   | { type: "thread_loading"; thread: string; viewKey: string }
-  | { type: "thread_loaded"; thread: string; messages: WireMessage[]; olderToken: string }
-  | { type: "thread_failed"; thread: string; problem: Problem }
-  | { type: "older_loading"; thread: string }
-  | { type: "older_loaded"; thread: string; messages: WireMessage[]; olderToken: string }
-  | { type: "older_failed"; thread: string }
   | { type: "thread_started"; viewKey: string }
   | { type: "thread_adopted"; conversation: Conversation }
-  | { type: "message_sent"; thread: string; text: string; clientMessageId: string; answerKey: string }
-  | { type: "message_unsent"; thread: string; clientMessageId: string; problem: Problem }
-  | { type: "message_discarded"; thread: string; clientMessageId: string }
-  | { type: "run_watched"; thread: string; answerKey: string; runId: string }
-  | { type: "run_events"; thread: string; answerKey: string; events: RunEvent[]; at: number }
-  | { type: "run_replayed"; thread: string; answerKey: string }
-  | { type: "run_connection"; thread: string; connection: "open" | "waiting" }
-  | { type: "run_stopping"; thread: string; stopping: boolean }
-  | { type: "run_left"; thread: string; problem: Problem | null }
-  | { type: "answer_problem"; thread: string; answerKey: string; problem: Problem }
-  | { type: "answer_model"; thread: string; answerKey: string; model: string }
-  | { type: "answer_left"; thread: string; answerKey: string; problem: Problem }
-  | { type: "announced"; text: string };
+  | { type: "announced"; text: string }
+  | ThreadAction;
 
 export const INITIAL: ChatState = {
   list: { items: [], nextToken: "", status: "loading", problem: null },
+  search: null,
   threads: {},
   announcement: { text: "", count: 0 },
 };
@@ -73,8 +58,27 @@ export function reduce(state: ChatState, action: ChatAction): ChatState {
     }
     case "list_failed":
       return { ...state, list: { ...state.list, status: "failed", problem: action.problem } };
-    case "conversation_changed":
-      return { ...state, list: { ...state.list, items: upsert(state.list.items, action.conversation) } };
+    case "search_changed": {
+      if (action.words === "") return { ...state, search: null };
+      // What was found stays in view until the new words have found something.
+      const before = state.search ?? { items: [], nextToken: "" };
+      return { ...state, search: { ...before, words: action.words, status: "loading", problem: null } };
+    }
+    case "search_found": {
+      if (state.search?.words !== action.words) return state;
+      const items = action.append ? mergeById(state.search.items, action.items) : action.items;
+      const found = { items, nextToken: action.nextToken, status: "ready" as const, problem: null };
+      return { ...state, search: { words: action.words, ...found } };
+    }
+    case "search_failed":
+      if (state.search?.words !== action.words) return state;
+      return { ...state, search: { ...state.search, items: [], status: "failed", problem: action.problem } };
+    case "conversation_changed": {
+      const { title } = action.conversation;
+      const named = (item: Found): Found => (item.id === action.conversation.id ? { ...item, title } : item);
+      const search = state.search && { ...state.search, items: state.search.items.map(named) };
+      return { ...state, search, list: { ...state.list, items: upsert(state.list.items, action.conversation) } };
+    }
     case "conversation_learned": {
       const items = upsert(state.list.items, action.conversation);
       items.sort((a, b) => (a.updated_at < b.updated_at ? 1 : a.updated_at > b.updated_at ? -1 : 0));
@@ -90,7 +94,9 @@ export function reduce(state: ChatState, action: ChatAction): ChatState {
     case "conversation_removed": {
       const { [action.id]: _gone, ...threads } = state.threads;
       const items = state.list.items.filter((item) => item.id !== action.id);
-      return { ...state, threads, list: { ...state.list, items } };
+      const found = state.search?.items.filter((item) => item.id !== action.id) ?? [];
+      const search = state.search && { ...state.search, items: found };
+      return { ...state, threads, search, list: { ...state.list, items } };
     }
     case "thread_started":
       return withThread(state, NEW_THREAD, { ...emptyThread(action.viewKey), status: "ready" });
@@ -116,160 +122,6 @@ export function reduce(state: ChatState, action: ChatAction): ChatState {
   }
 }
 
-type ThreadAction = Exclude<
-  ChatAction,
-  {
-    type:
-      | `list_${string}`
-      | `conversation_${string}`
-      | "thread_started"
-      | "thread_adopted"
-      | "thread_loading"
-      | "announced";
-  }
->;
-
-function reduceThread(thread: Thread, action: ThreadAction): Thread {
-  switch (action.type) {
-    case "thread_loaded":
-      return { ...thread, status: "ready", problem: null, ...mergePage(thread, action.messages, action.olderToken) };
-    case "thread_failed":
-      return { ...thread, status: thread.messages.length > 0 ? "ready" : "failed", problem: action.problem };
-    case "older_loading":
-      return { ...thread, loadingOlder: true };
-    case "older_loaded": {
-      const known = new Set(thread.messages.map((message) => message.id));
-      const older = action.messages.filter((message) => !known.has(message.id)).map((message) => fromWire(message));
-      return {
-        ...thread,
-        loadingOlder: false,
-        olderToken: action.olderToken,
-        messages: [...older, ...thread.messages],
-      };
-    }
-    case "older_failed":
-      return { ...thread, loadingOlder: false };
-    case "message_sent": {
-      const user = localMessage(action.clientMessageId, "user", {
-        text: action.text,
-        clientMessageId: action.clientMessageId,
-      });
-      const answer = localMessage(action.answerKey, "assistant", {});
-      const rest = thread.messages.filter((message) => message.clientMessageId !== action.clientMessageId);
-      const active = { answerKey: action.answerKey, runId: null, connection: "open" as const, stopping: false };
-      return { ...thread, messages: [...rest, user, answer], active };
-    }
-    case "message_unsent": {
-      const answerKey = thread.active?.answerKey;
-      const messages = thread.messages
-        .filter((message) => message.key !== answerKey)
-        .map((message) =>
-          message.clientMessageId === action.clientMessageId
-            ? { ...message, state: "unsent" as const, problem: action.problem }
-            : message,
-        );
-      return { ...thread, messages, active: null };
-    }
-    case "message_discarded":
-      return {
-        ...thread,
-        messages: thread.messages.filter((message) => message.clientMessageId !== action.clientMessageId),
-      };
-    case "run_watched": {
-      const active = { answerKey: action.answerKey, runId: action.runId, connection: "open" as const, stopping: false };
-      return { ...thread, active, messages: change(thread.messages, action.answerKey, restart) };
-    }
-    case "run_replayed":
-      return { ...thread, messages: change(thread.messages, action.answerKey, restart) };
-    case "run_events":
-      return action.events.reduce((current, event) => reduceEvent(current, action, event), thread);
-    case "run_connection":
-      return thread.active ? { ...thread, active: { ...thread.active, connection: action.connection } } : thread;
-    case "run_stopping":
-      return thread.active ? { ...thread, active: { ...thread.active, stopping: action.stopping } } : thread;
-    case "run_left": {
-      if (!thread.active) return thread;
-      const messages = change(thread.messages, thread.active.answerKey, (answer) => ({
-        ...answer,
-        text: visibleText(answer),
-        floor: null,
-        state: answer.state === "streaming" || answer.state === "sending" ? "interrupted" : answer.state,
-        problem: action.problem ?? answer.problem,
-      }));
-      return { ...thread, messages, active: null };
-    }
-    case "answer_left": {
-      const left = { state: "interrupted" as const, problem: action.problem };
-      return { ...thread, messages: change(thread.messages, action.answerKey, (answer) => ({ ...answer, ...left })) };
-    }
-    case "answer_model":
-      return {
-        ...thread,
-        messages: change(thread.messages, action.answerKey, (answer) => ({ ...answer, model: action.model })),
-      };
-    case "answer_problem":
-      return {
-        ...thread,
-        messages: change(thread.messages, action.answerKey, (answer) => ({ ...answer, problem: action.problem })),
-      };
-  }
-}
-
-function reduceEvent(thread: Thread, { answerKey, at }: { answerKey: string; at: number }, event: RunEvent): Thread {
-  const answer = thread.messages.find((message) => message.key === answerKey);
-  if (!answer || event.seq <= answer.lastSeq) return thread;
-  let messages = change(thread.messages, answerKey, (message) => applyEvent(message, event, at));
-  let active = thread.active;
-  if (event.name === "run") {
-    if (active) active = { ...active, runId: event.run_id };
-    // A page loaded in the meantime may hold these two already.
-    const ids = [event.message_id, event.user_message_id];
-    messages = messages.filter(
-      ({ id, key, clientMessageId }) => key === answerKey || clientMessageId || !ids.includes(id ?? ""),
-    );
-    messages = markSent(messages, answerKey, event.user_message_id, event.run_id);
-  } else if (event.name === "user_message") messages = markSent(messages, answerKey, event.message_id, event.run_id);
-  else if (event.name === "done" || event.name === "error") active = null;
-  return { ...thread, messages, active };
-}
-
-/** The user's message that this answer answers now has the server's id. */
-function markSent(messages: Message[], answerKey: string, id: string, runId: string): Message[] {
-  const index = messages.findIndex((message) => message.key === answerKey) - 1;
-  const user = messages[index];
-  if (user?.role !== "user") return messages;
-  return change(messages, user.key, (message) => ({ ...message, id, runId, state: "complete", problem: null }));
-}
-
-function emptyThread(viewKey: string): Thread {
-  const thread = { viewKey, status: "loading" as const, problem: null, messages: [], olderToken: "" };
-  return { ...thread, loadingOlder: false, active: null };
-}
-
-/** The newest page from the server over what is known: older messages and unsent ones stay, keys stay. */
-function mergePage(thread: Thread, page: WireMessage[], olderToken: string): Pick<Thread, "messages" | "olderToken"> {
-  const known = new Map(thread.messages.map((message) => [message.id, message]));
-  const fresh = page.map((wire) => {
-    const before = known.get(wire.id);
-    if (before && (before.key === thread.active?.answerKey || isSame(before, wire))) return before;
-    const message = fromWire(wire, before?.key);
-    return { ...message, problem: message.state === "failed" ? (before?.problem ?? null) : null };
-  });
-  const inPage = new Set<string | null>(page.map((wire) => wire.id));
-  const first = thread.messages.findIndex((message) => message.id !== null && inPage.has(message.id));
-  const older = first > 0 ? thread.messages.slice(0, first) : [];
-  const local = thread.messages.filter((message) => message.id === null);
-  return {
-    messages: [...older.filter((message) => message.id !== null), ...fresh, ...local],
-    olderToken: older.length > 0 ? thread.olderToken : olderToken,
-  };
-}
-
-function isSame(message: Message, wire: WireMessage): boolean {
-  const state = message.state === "limited" ? "complete" : message.state;
-  return state === wire.state && message.text === wire.content;
-}
-
 /** A fresh first page over a list that may be longer: what lies behind the page stays, and so does the way to more. */
 function refreshed(
   list: ChatState["list"],
@@ -284,7 +136,7 @@ function refreshed(
   return { items: [...page, ...behind], nextToken: behind.length > 0 ? list.nextToken : nextToken };
 }
 
-function mergeById(known: Conversation[], more: Conversation[]): Conversation[] {
+function mergeById<T extends { id: string }>(known: T[], more: T[]): T[] {
   const ids = new Set(known.map((item) => item.id));
   return [...known, ...more.filter((item) => !ids.has(item.id))];
 }
@@ -293,10 +145,6 @@ function upsert(items: Conversation[], conversation: Conversation): Conversation
   const index = items.findIndex((item) => item.id === conversation.id);
   if (index < 0) return [conversation, ...items];
   return items.map((item) => (item.id === conversation.id ? conversation : item));
-}
-
-function change(messages: Message[], key: string, by: (message: Message) => Message): Message[] {
-  return messages.map((message) => (message.key === key ? by(message) : message));
 }
 
 function withThread(state: ChatState, id: string, thread: Thread): ChatState {

@@ -1,6 +1,6 @@
 // What a conversation is called.
 import type { Conversation } from "../api/types";
-import type { Thread } from "./state";
+import type { Thread } from "./thread";
 
 /** A conversation's name: its title, else the first words of its first message. */
 export function titleOf(conversation: Conversation | undefined, thread: Thread | undefined): string {

@@ -6,6 +6,7 @@ import { ChatController } from "../chat/controller";
 import { Drafts } from "../chat/drafts";
 import { NEW_THREAD } from "../chat/state";
 import { ChatStore } from "../chat/store";
+import { activeAnswer } from "../chat/thread";
 import { titleOf } from "../chat/title";
 import { Announcer } from "./announcer";
 import { Composer } from "./composer";
@@ -38,14 +39,16 @@ export function ChatPage({ api, user }: { api: Api; user: User }): ReactNode {
   }, [controller]);
 
   useEffect(() => {
+    controller.show(document.hidden ? null : route);
     if (route === NEW_THREAD) controller.startNew();
-    else if (!controller.store.get().threads[route]?.active) controller.open(route);
+    else controller.open(route);
     setDrawer(false);
   }, [controller, route]);
 
   useEffect(() => {
     // What happened elsewhere (another tab, another machine) while this tab was out of sight.
     const refresh = (): void => {
+      controller.show(document.hidden ? null : route);
       if (document.hidden) return;
       controller.loadConversations();
       if (route !== NEW_THREAD) controller.open(route);
@@ -86,6 +89,7 @@ export function ChatPage({ api, user }: { api: Api; user: User }): ReactNode {
       <Sidebar
         controller={controller}
         list={state.list}
+        search={state.search}
         threads={state.threads}
         route={route}
         user={user}
@@ -133,7 +137,7 @@ export function ChatPage({ api, user }: { api: Api; user: User }): ReactNode {
           ref={composer}
           id={route}
           drafts={drafts}
-          active={thread?.active ?? null}
+          active={activeAnswer(thread)}
           disabled={thread?.status === "failed"}
           onSend={(text) => controller.send(route, text)}
           onStop={() => controller.stop(route)}

@@ -10,11 +10,11 @@ import {
 } from "react";
 import { codePoints } from "../chat/code-points";
 import type { Drafts } from "../chat/drafts";
-import type { Thread } from "../chat/state";
+import type { Message } from "../chat/message";
 import { SendIcon, StopIcon } from "./icons";
 import { TOUCH, useMedia } from "./media";
 
-const MAX_LENGTH = 10_000;
+export const MAX_LENGTH = 10_000;
 /** From here on the count is shown. */
 const NEAR_MAX = 9_000;
 
@@ -22,7 +22,8 @@ type Props = {
   ref: Ref<HTMLTextAreaElement>;
   id: string;
   drafts: Drafts;
-  active: Thread["active"];
+  /** The answer that Stop stops. */
+  active: Message | undefined;
   disabled: boolean;
   onSend: (text: string) => void;
   onStop: () => void;
@@ -61,7 +62,7 @@ export function Composer({ ref, id, drafts, active, disabled, onSend, onStop }: 
   };
 
   const send = (): void => {
-    if (active || blank || tooLong || disabled) return;
+    if (blank || tooLong || disabled) return;
     onSend(text);
     write("");
     // With a finger the keyboard goes, so that the answer can be read.
@@ -99,7 +100,7 @@ export function Composer({ ref, id, drafts, active, disabled, onSend, onStop }: 
           onChange={(event) => write(event.target.value)}
           onKeyDown={onKeyDown}
         />
-        {active ? (
+        {active && (
           <button
             type="button"
             className="round stop"
@@ -113,7 +114,9 @@ export function Composer({ ref, id, drafts, active, disabled, onSend, onStop }: 
           >
             <StopIcon />
           </button>
-        ) : (
+        )}
+        {/* While an answer is being written the server is asked, which asks the person what shall become of it. */}
+        {(!active || !blank) && (
           <button
             type="submit"
             className="round send"

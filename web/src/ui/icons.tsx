@@ -65,6 +65,32 @@ export const RetryIcon = () => (
     <path d="M19.5 12a7.5 7.5 0 1 1-2.300-5.400M19.5 3.500v4h-4" />
   </Icon>
 );
+export const CrossIcon = () => (
+  <Icon size={15}>
+    <path d="M7 7l10 10M17 7 7 17" />
+  </Icon>
+);
+export const ContinueIcon = () => (
+  <Icon size={15}>
+    <path d="M4 12h13M12 6.500l6 5.500-6 5.500" />
+  </Icon>
+);
+export const BackIcon = () => (
+  <Icon size={15}>
+    <path d="M14.500 6 8.500 12l6 6" />
+  </Icon>
+);
+export const ForthIcon = () => (
+  <Icon size={15}>
+    <path d="M9.500 6l6 6-6 6" />
+  </Icon>
+);
+export const SearchIcon = () => (
+  <Icon size={16}>
+    <circle cx="11" cy="11" r="6.5" />
+    <path d="M16 16l4.500 4.500" />
+  </Icon>
+);
 export const AlertIcon = () => (
   <Icon>
     <path d="M12 8v5M12 16.500v.1M10.300 4.200 3 17a2 2 0 0 0 1.700 3h14.600a2 2 0 0 0 1.700-3L13.700 4.200a2 2 0 0 0-3.400 0Z" />

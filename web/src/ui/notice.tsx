@@ -10,19 +10,30 @@ type Props = {
   onRetry?: (() => void) | undefined;
   retryLabel?: string;
   children?: ReactNode;
+  /** A question rather than a fault. */
+  calm?: boolean;
   /** Read out at once: for problems that answer something just done. */
   alert?: boolean;
 };
 
-export function Notice({ problem, onRetry, retryLabel = "Try again", children, alert = false }: Props): ReactNode {
+export function Notice({
+  problem,
+  onRetry,
+  retryLabel = "Try again",
+  children,
+  alert = false,
+  calm = false,
+}: Props): ReactNode {
   const words = explain(problem);
   const seconds = useSecondsUntil(problem.retryAt);
   return (
-    <div className="notice" role={alert ? "alert" : undefined}>
-      <AlertIcon />
+    <div className={calm ? "notice calm" : "notice"} role={alert ? "alert" : undefined}>
+      {!calm && <AlertIcon />}
       <div>
         <p>{words.text}</p>
-        {problem.requestId && problem.status !== 404 && <p className="request-id">Request {problem.requestId}</p>}
+        {!calm && problem.requestId && problem.status !== 404 && (
+          <p className="request-id">Request {problem.requestId}</p>
+        )}
         <div className="notice-actions">
           {onRetry && words.retry && (
             <button type="button" className="small" onClick={onRetry} disabled={seconds > 0}>

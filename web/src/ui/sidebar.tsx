@@ -3,17 +3,20 @@ import { type ReactNode, useEffect, useRef, useState } from "react";
 import type { User } from "../api/types";
 import type { ChatController } from "../chat/controller";
 import { type ChatState, NEW_THREAD } from "../chat/state";
+import { activeAnswer } from "../chat/thread";
 import { titleOf } from "../chat/title";
 import { Confirm } from "./confirm";
 import { ConversationItem } from "./conversation-item";
 import { CloseIcon, Mark, PlusIcon, SignOutIcon } from "./icons";
 import { Notice } from "./notice";
 import { go } from "./route";
+import { SearchField, SearchResults } from "./search-field";
 import { ThemeButton } from "./theme-button";
 
 type Props = {
   controller: ChatController;
   list: ChatState["list"];
+  search: ChatState["search"];
   threads: ChatState["threads"];
   route: string;
   user: User;
@@ -28,6 +31,7 @@ type Props = {
 export function Sidebar({
   controller,
   list,
+  search,
   threads,
   route,
   user,
@@ -75,27 +79,34 @@ export function Sidebar({
         <button ref={first} type="button" className="new" onClick={startNew}>
           <PlusIcon /> New conversation
         </button>
+        <SearchField controller={controller} words={search?.words ?? ""} />
         <nav aria-label="Conversations">
-          <ul>
-            {list.items.map((conversation) => (
-              <ConversationItem
-                key={conversation.id}
-                conversation={conversation}
-                title={nameOf(conversation.id)}
-                current={conversation.id === route}
-                writing={threads[conversation.id]?.active != null}
-                onRename={(title) => controller.rename(conversation, title)}
-                onDelete={() => setDeleting(conversation.id)}
-                onOpen={onOpened}
-              />
-            ))}
-          </ul>
-          {list.status === "ready" && list.items.length === 0 && (
-            <p className="muted empty">Your conversations will be listed here.</p>
+          {search ? (
+            <SearchResults found={search} nameOf={nameOf} route={route} controller={controller} onOpened={onOpened} />
+          ) : (
+            <>
+              <ul>
+                {list.items.map((conversation) => (
+                  <ConversationItem
+                    key={conversation.id}
+                    conversation={conversation}
+                    title={nameOf(conversation.id)}
+                    current={conversation.id === route}
+                    writing={activeAnswer(threads[conversation.id]) !== undefined}
+                    onRename={(title) => controller.rename(conversation, title)}
+                    onDelete={() => setDeleting(conversation.id)}
+                    onOpen={onOpened}
+                  />
+                ))}
+              </ul>
+              {list.status === "ready" && list.items.length === 0 && (
+                <p className="muted empty">Your conversations will be listed here.</p>
+              )}
+              {list.status === "loading" && list.items.length === 0 && <p className="muted empty">Loading…</p>}
+              {list.problem && <Notice problem={list.problem} onRetry={() => controller.loadConversations()} />}
+              {list.nextToken !== "" && <More controller={controller} loading={list.status === "loading"} />}
+            </>
           )}
-          {list.status === "loading" && list.items.length === 0 && <p className="muted empty">Loading…</p>}
-          {list.problem && <Notice problem={list.problem} onRetry={() => controller.loadConversations()} />}
-          {list.nextToken !== "" && <More controller={controller} loading={list.status === "loading"} />}
         </nav>
         <div className="account">
           <span className="email" title={user.email}>

@@ -1,7 +1,9 @@
 // The messages of one conversation.
 import { type ReactNode, useLayoutEffect, useRef } from "react";
 import type { ChatController } from "../chat/controller";
-import { NEW_THREAD, type Thread } from "../chat/state";
+import { isLive } from "../chat/message";
+import { NEW_THREAD } from "../chat/state";
+import type { Thread } from "../chat/thread";
 import { useAutoScroll } from "./auto-scroll";
 import { DownIcon, Mark } from "./icons";
 import { MessageView } from "./message-view";
@@ -37,9 +39,9 @@ export function ThreadView({ id, thread, controller, onSuggest }: Props): ReactN
   });
 
   const isNew = id === NEW_THREAD && messages.length === 0;
-  const busy = thread?.active != null || thread?.status === "loading";
+  const live = messages.some(isLive);
   return (
-    <section className="thread" aria-label="Messages" aria-busy={busy}>
+    <section className="thread" aria-label="Messages" aria-busy={live || thread?.status === "loading"}>
       <div className="scroller" ref={scroller} tabIndex={0}>
         <div className="messages" ref={content}>
           {isNew && <Welcome onSuggest={onSuggest} />}
@@ -55,16 +57,8 @@ export function ThreadView({ id, thread, controller, onSuggest }: Props): ReactN
               {thread.loadingOlder ? "Loading…" : "Show earlier messages"}
             </button>
           )}
-          {messages.map((message, index) => (
-            <MessageView
-              key={message.key}
-              message={message}
-              active={thread?.active?.answerKey === message.key ? thread.active : null}
-              isLast={index === messages.length - 1}
-              asked={message.role === "assistant" ? (messages[index - 1]?.text ?? "") : ""}
-              thread={id}
-              controller={controller}
-            />
+          {messages.map((message) => (
+            <MessageView key={message.key} message={message} busy={live} thread={id} controller={controller} />
           ))}
         </div>
       </div>
