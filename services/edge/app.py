@@ -22,6 +22,7 @@ from services.edge.identity.routes import IdentityRoutes
 from services.edge.operation.page import Page
 from services.edge.operation.routes import OperationRoutes
 from services.edge.runs.routes import RunRoutes
+from services.edge.runs.shortcut import Shortcut
 from services.edge.runs.start import StartRoutes
 
 if TYPE_CHECKING:
@@ -59,8 +60,9 @@ def build(config: EdgeConfig, services: Services, verifier: Verifier, streams: S
     )
     app.state.verifier = verifier
     # Routes are tried in this order: the hot ones come first.
+    start = StartRoutes(services, streams, patience_s=config.reattach_s)
     nouns = [
-        *StartRoutes(services, streams, patience_s=config.reattach_s).routers(),
+        *start.routers(),
         *RunRoutes(services, streams, patience_s=config.reattach_s).routers(),
         *ConversationRoutes(services).routers(),
         *IdentityRoutes(services, ClientAddress(config.trusted_proxies)).routers(),
@@ -71,6 +73,7 @@ def build(config: EdgeConfig, services: Services, verifier: Verifier, streams: S
     operation = OperationRoutes(readiness, Page(Path(config.web_root)), functools.partial(describe, app))
     app.router.routes += operation.routes()
     _handle_errors(app, nouns)
+    app.middleware_stack = Shortcut(app.build_middleware_stack(), start, verifier)
     return Front(
         app,
         cors=Cors(config.cors_origins),
