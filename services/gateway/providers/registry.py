@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 
 log = structlog.stdlib.get_logger()
 
+_MAX_ASKED = 1000
+"""Models that are not listed and whose limits are kept; a call may name any."""
+
 _Deployment: TypeAlias = UpstreamDeployment | TailDeployment
 
 
@@ -52,6 +55,7 @@ class EnvironmentRegistry:
         self._loaded = False
         self._providers: dict[str, Provider] = {}
         self._limits: dict[tuple[str, str], ModelLimits] = {}
+        self._asked: dict[tuple[str, str], ModelLimits] = {}
         # By the name of the provider and the provider's name of the model.
         self._models: dict[tuple[str, str], _Deployment] = {}
         self._aliases: dict[str, _Deployment] = {}
@@ -119,6 +123,13 @@ class EnvironmentRegistry:
             if (provider.name, model) not in self._limits
         }
 
+    def _ask_limit(self, provider: Provider, model: str) -> ModelLimits:
+        """Asks for a model that is not listed, and keeps the answer: litellm takes its time over a model it does not know."""
+        if len(self._asked) >= _MAX_ASKED:
+            self._asked.clear()
+        limits = self._asked[provider.name, model] = self._bridge.limits(provider, model)
+        return limits
+
     def _resolve_aliases(self, providers: Sequence[Provider]) -> dict[str, _Deployment]:
         aliases: dict[str, _Deployment] = {}
         # The most preferred provider that has models; a compatible server that told of none has no defaults.
@@ -164,7 +175,8 @@ class EnvironmentRegistry:
         return self._models.get((provider.name, model)) or self._deployment(provider, model, listed=False)
 
     def _deployment(self, provider: Provider, model: str, *, listed: bool) -> _Deployment:
-        limits = self._limits.get((provider.name, model)) or self._bridge.limits(provider, model)
+        name = (provider.name, model)
+        limits = self._limits.get(name) or self._asked.get(name) or self._ask_limit(provider, model)
         told = self._config.tools
         tools = told.get(f"{provider.name}/{model}", told.get(provider.name, limits.tools))
         limits = dataclasses.replace(limits, tools=tools)
