@@ -58,6 +58,7 @@ class Chat:
         server: What it serves.
         runs: Its use cases.
         host: The runs it owns.
+        claims: How it takes runs that nobody owns.
     """
 
     def __init__(
@@ -74,7 +75,7 @@ class Chat:
         self.server = server
         self.runs = runs
         self.host = host
-        self._claims = claims
+        self.claims = claims
         self._titles = titles
         self._auth = auth
         self._grace_s = grace_s
@@ -92,7 +93,7 @@ class Chat:
 
     async def drain(self, grace_s: float | None = None) -> None:
         """Brings the runs to an end within the grace period, or hands them over."""
-        self._claims.stop()
+        self.claims.stop()
         await self.runs.drain(max(self._grace_s - _MARGIN_S, 0) if grace_s is None else grace_s)
         await self._titles.drain(0)
 

@@ -35,7 +35,7 @@ class ChatConfig(ServerConfig):
     """Instructions before every conversation; empty: none."""
     title_model: str = "fast"
     """Model or alias that gives new conversations a title; empty: none, a title is the first words."""
-    tools: str = "services.chat.tools.current_time:CURRENT_TIME"
+    tools: tuple[str, ...] = ("services.chat.tools.current_time:CURRENT_TIME",)
     """Tools that models may call, as `package.module:attribute`, with commas between them; empty: none."""
     message_max_chars: int = at_least(1, default=MESSAGE_MAX_CHARS)
     """Longest message of a user, in characters; data has a bound of its own."""
@@ -82,7 +82,7 @@ class ChatConfig(ServerConfig):
         Raises: ConfigError: names the entry that is no tool, and why.
         """
         try:
-            return Registry.load([entry.strip() for entry in self.tools.split(",") if entry.strip()])
+            return Registry.load(self.tools)
         except ValueError as fault:
             raise ConfigError(f"PARLEY_CHAT_TOOLS: {fault}") from None
 

@@ -166,17 +166,13 @@ class Follow:
             while stored.run.status in ACTIVE:
                 if seq > max(stored.last_seq, replica.last_seq) + snapshot.UNSEEN_MAX_EVENTS:
                     raise CursorAhead
-                while await self._grown(replica, seq, run_id, gone, look_in_s):
-                    while events := replica.after(seq):
-                        yield events
-                        seq = events[-1].seq
-                    if replica.ended:
-                        return
-                    look_in_s = _LOOK_EVERY_S
+                while events := await self._more(replica, seq, run_id, gone, look_in_s):
+                    yield events
+                    seq, look_in_s = events[-1].seq, _LOOK_EVERY_S
+                if replica.ended and seq == replica.last_seq:
+                    return
                 if self._here(run_id, gone) is not None:
                     return
-                if self._draining:
-                    raise Draining
                 if replica.last_seq < seq and not told_seen:
                     # Its owner has shown more than the tail holds; should another have to go on with it, it must know.
                     told_seen = True
@@ -215,14 +211,20 @@ class Follow:
                 if not replicas:
                     del self._replicas[run_id]
 
-    async def _grown(self, replica: RunLog, seq: int, run_id: str, gone: Turn | None, timeout_s: float) -> bool:
-        """Returns True once a log holds something after a position, False after the timeout, or at once where the run has come here."""
+    async def _more(self, replica: RunLog, seq: int, run_id: str, gone: Turn | None, timeout_s: float) -> list[Event]:
+        """Waits for events after a position; returns none after the timeout, or at once where there is nothing to wait for here.
+
+        Raises: Draining.
+        """
         try:
             async with asyncio.timeout(timeout_s):
-                while replica.last_seq <= seq:
-                    if self._draining or self._here(run_id, gone) is not None:
-                        return False
+                while not (events := replica.after(seq)):
+                    ended = replica.ended and seq == replica.last_seq
+                    if ended or self._here(run_id, gone) is not None:
+                        break
+                    if self._draining:
+                        raise Draining
                     await replica.changed()
         except TimeoutError:
-            return False
-        return True
+            return []
+        return events

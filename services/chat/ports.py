@@ -290,10 +290,17 @@ class Auth(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class TakenTail:
-    """What a new owner finds of a run's log; None where it is lost. `seen` is the furthest position a watcher has come with."""
+    """What a new owner finds of a run's log.
+
+    Attributes:
+        log: What it tells; None: there is none.
+        seen: The furthest position a watcher has come with that was past its end; 0: none.
+        away: There may be one that cannot be read just now.
+    """
 
     log: RunLog | None
-    seen: int
+    seen: int = 0
+    away: bool = False
 
 
 class Tail(Protocol):

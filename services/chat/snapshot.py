@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 UNSEEN_MAX_EVENTS = 10_000
 """How far a live log may be ahead of what is stored or in the tail: about a second of the fastest model."""
-_OPENING = 3
+OPENING = 3
 """`run`, `user_message` and `thinking` are the first events of every log; one of a queued run holds the first two."""
 _CLOSING = 2
 """`usage` and `done` or `error` are the last ones."""
@@ -50,17 +50,19 @@ def events_after(stored: Stored, seq: int, *, request_id: str) -> list[Event]:
     Raises: CursorAhead: the run has ended before the cursor.
     """
     ended = stored.run.status not in (RunStatus.RUNNING, RunStatus.QUEUED)
-    if ended and seq > stored.last_seq:
+    # One that was stopped before anybody owned it has told nothing.
+    last = max(stored.last_seq, OPENING + _CLOSING) if ended else stored.last_seq
+    if ended and seq > last:
         raise CursorAhead
-    body = stored.last_seq - _CLOSING if ended else stored.last_seq
+    body = last - _CLOSING if ended else last
     events = _opening(stored.run, stored.content, stored.asked_at)
-    if stored.run.status is RunStatus.QUEUED and body <= _OPENING:
+    if stored.run.status is RunStatus.QUEUED and body <= OPENING:
         events.pop()
-    if body > _OPENING and seq < body:
-        events += _body(stored.parts, body, with_reasoning=seq <= _OPENING)
+    if body > OPENING and seq < body:
+        events += _body(stored.parts, body, with_reasoning=seq <= OPENING)
     if ended:
-        events.append(Event(stored.last_seq - 1, stored.usage or Usage(0, 0, estimated=True)))
-        events.append(Event(stored.last_seq, _end(stored.run, request_id)))
+        events.append(Event(last - 1, stored.usage or Usage(0, 0, estimated=True)))
+        events.append(Event(last, _end(stored.run, request_id)))
     return [event for event in events if event.seq > seq]
 
 
@@ -71,11 +73,9 @@ def remade(run: Run, content: str, asked_at: datetime, parts: tuple[Part, ...], 
     leads to all of it.
     """
     log = RunLog()
-    if not parts and last_seq <= _OPENING:
-        return log
     log.load(_opening(run, content, asked_at))
     kinds = _whole(retold(parts))
-    first = max(last_seq, _OPENING) + UNSEEN_MAX_EVENTS
+    first = max(last_seq, OPENING) + UNSEEN_MAX_EVENTS
     log.load(Event(first + index, kind) for index, kind in enumerate(kinds))
     return log
 
@@ -92,7 +92,7 @@ def _body(parts: tuple[Part, ...], last: int, *, with_reasoning: bool) -> list[E
     """Returns an answer's parts with the last numbers up to `last`. Each part was one event at least, so that there are enough."""
     kinds = retold(merged(parts))
     whole = _whole(kinds)
-    if last - len(whole) >= _OPENING:
+    if last - len(whole) >= OPENING:
         kinds = whole
     first = last + 1 - len(kinds)
     return [

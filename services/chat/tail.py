@@ -121,6 +121,7 @@ class RedisTail:
         sent_seq: int = 0,
     ) -> None:
         """Sends what is and will be in the log, until its end has been sent."""
+        log.confirm(sent_seq)
         self._kept[run_id] = _Kept(
             key=key_of(org_id, run_id),
             log=log,
@@ -161,11 +162,11 @@ class RedisTail:
                 _, entries, seen = await pipeline.execute(raise_on_error=False)
         except _AWAY as error:
             self._failed("take", error)
-            return TakenTail(None, 0)
+            return TakenTail(None, away=True)
         for answer in (entries, seen):
             if isinstance(answer, Exception):
                 self._failed("take", answer)
-                return TakenTail(None, 0)
+                return TakenTail(None, away=True)
         self._worked("take")
         found = RunLog()
         replay(found, entries)

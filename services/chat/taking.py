@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from services.chat.ports import ClaimKind
-from services.chat.snapshot import UNSEEN_MAX_EVENTS, remade
+from services.chat.snapshot import OPENING, UNSEEN_MAX_EVENTS, remade
 
 if TYPE_CHECKING:
     from services.chat.log import RunLog
@@ -32,14 +32,18 @@ class Found(NamedTuple):
 def found(begun: Begun, taken: TakenTail) -> Found:
     """Returns where a claimed run goes on: at the end of its log, or, where that is lost or behind, at what is stored."""
     log = taken.log
-    queued = begun.claim is ClaimKind.QUEUED
+    queued, lapsed = begun.claim is ClaimKind.QUEUED, begun.claim is ClaimKind.LAPSED
     # The log of a dead letter that is tried again tells of its end.
     if log is None or log.last_seq < begun.last_seq or (queued and log.ended):
-        if queued and begun.tries <= 1 and not begun.last_seq:
-            return Found(None)
-        return Found(remade(begun.run, begun.content, begun.asked_at, begun.answer, last_seq=begun.last_seq))
-    if begun.claim is not ClaimKind.LAPSED or log.ended:
+        if begun.last_seq or begun.tries > 1 or (lapsed and taken.away):
+            return Found(remade(begun.run, begun.content, begun.asked_at, begun.answer, last_seq=begun.last_seq))
+        # Its owner was gone before the first flush, or nobody has begun it.
+        return Found(None, 0, _unseen(OPENING, taken.seen) if lapsed else 0)
+    if not lapsed or log.ended:
         return Found(log, log.last_seq)
-    ahead = min(max(taken.seen + 1 - log.last_seq, 0), UNSEEN_MAX_EVENTS) if taken.seen > log.last_seq else 0
-    visible = bool(log.answer.step_parts())
-    return Found(log, log.last_seq, max(UNSEEN_EVENTS, ahead) if visible or ahead else 0)
+    shown = bool(log.answer.step_parts()) or taken.seen > log.last_seq
+    return Found(log, log.last_seq, _unseen(log.last_seq, taken.seen) if shown else 0)
+
+
+def _unseen(last_seq: int, seen: int) -> int:
+    return min(max(UNSEEN_EVENTS, seen + 1 - last_seq), UNSEEN_MAX_EVENTS)

@@ -30,6 +30,8 @@ from services.auth.store import QUERIES
 from services.chat.composition import Chat, assemble
 from services.chat.config import ChatConfig
 from services.data.composition import load_queries, servicers
+from tests.contract.chat import process
+from tests.contract.chat.process import Process
 from tests.contract.chat.scripted_gateway import ScriptedGateway
 
 ACTOR_KEY = "the-key-by-which-chat-is-known"
@@ -125,18 +127,7 @@ class World:
     @contextlib.asynccontextmanager
     async def chat(self, **overrides: Any) -> AsyncIterator[Instance]:
         """Serves an instance of chat for the length of the block."""
-        given: dict[str, Any] = {
-            "listen": LOOPBACK,
-            "auth_address": self.address("auth"),
-            "data_address": self.address("data"),
-            "gateway_address": self.address("gateway"),
-            "redis_url": Secret(self.redis_url),
-            "actor_key": Secret(ACTOR_KEY),
-            "checkpoint_every_s": 0.1,
-            "claim_every_s": 0.2,
-            "title_model": "",
-        }
-        async with assemble(ChatConfig(**(given | overrides))) as chat:
+        async with assemble(ChatConfig(**self.settings(**overrides))) as chat:
             await chat.server.start()
             await chat.prepare()
             try:
@@ -148,6 +139,25 @@ class World:
                     chat.runs.cancel_own(run_id)
                 await chat.drain(1)
                 await chat.server.stop(0)
+
+    def process(self, **overrides: Any) -> contextlib.AbstractAsyncContextManager[Process]:
+        """Runs an instance of chat as a process of its own for the length of the block."""
+        return process.running(self.settings(**overrides))
+
+    def settings(self, **overrides: Any) -> dict[str, Any]:
+        """Returns what an instance of chat is told."""
+        given: dict[str, Any] = {
+            "listen": LOOPBACK,
+            "auth_address": self.address("auth"),
+            "data_address": self.address("data"),
+            "gateway_address": self.address("gateway"),
+            "redis_url": Secret(self.redis_url),
+            "actor_key": Secret(ACTOR_KEY),
+            "checkpoint_every_s": 0.1,
+            "claim_every_s": 0.2,
+            "title_model": "",
+        }
+        return given | overrides
 
     async def person(self) -> Person:
         """Signs up somebody new."""
@@ -174,38 +184,38 @@ class Person:
         self._runs = data_pb2_grpc.RunServiceStub(data_channel)
         self._conversations = data_pb2_grpc.ConversationServiceStub(data_channel)
 
-    def start(self, instance: Instance, message: str = "Hello?", **fields: Any) -> AsyncGenerator[Any, None]:
+    def start(self, instance: Instance | Process, message: str = "Hello?", **fields: Any) -> AsyncGenerator[Any, None]:
         """Streams a new run; close it or read it to its end."""
         request = pb.StartRunRequest(message=message, **fields)
         return stream(chat_pb2_grpc.ChatServiceStub(instance.channel).StartRun, request, token=self.token)
 
-    def watch(self, instance: Instance, run_id: str, after_seq: int = 0) -> AsyncGenerator[Any, None]:
+    def watch(self, instance: Instance | Process, run_id: str, after_seq: int = 0) -> AsyncGenerator[Any, None]:
         """Streams a run's events after a position."""
         request = pb.WatchRunRequest(run_id=run_id, after_seq=after_seq)
         return stream(chat_pb2_grpc.ChatServiceStub(instance.channel).WatchRun, request, token=self.token)
 
-    async def cancel(self, instance: Instance, run_id: str) -> pb.Run:
+    async def cancel(self, instance: Instance | Process, run_id: str) -> pb.Run:
         stub = chat_pb2_grpc.ChatServiceStub(instance.channel)
         response: pb.CancelRunResponse = await unary(
             stub.CancelRun, pb.CancelRunRequest(run_id=run_id), timeout_s=20, token=self.token
         )
         return response.run
 
-    async def get(self, instance: Instance, run_id: str) -> pb.Run:
+    async def get(self, instance: Instance | Process, run_id: str) -> pb.Run:
         stub = chat_pb2_grpc.ChatServiceStub(instance.channel)
         response: pb.GetRunResponse = await unary(
             stub.GetRun, pb.GetRunRequest(run_id=run_id), timeout_s=20, token=self.token
         )
         return response.run
 
-    async def begin(self, instance: Instance, message: str = "Hello?", *, text: str, **fields: Any) -> Live:
+    async def begin(self, instance: Instance | Process, message: str = "Hello?", *, text: str, **fields: Any) -> Live:
         """Starts a run and reads on until so much text is out; the stream stays open."""
         live = Live(Screen(), self.start(instance, message, **fields))
         while not live.screen.events or live.screen.text != text:
             live.screen.take(await anext(live.responses))
         return live
 
-    async def ask(self, instance: Instance, message: str = "Hello?", **fields: Any) -> Screen:
+    async def ask(self, instance: Instance | Process, message: str = "Hello?", **fields: Any) -> Screen:
         """Has a whole turn."""
         return await Screen().read(self.start(instance, message, **fields))
 
@@ -284,6 +294,9 @@ class Screen:
                     self.text = self.text[: event.text.offset] + event.text.delta
                 case "reasoning":
                     self.reasoning += event.reasoning.delta
+                case "reset":
+                    assert event.reset.offset <= len(self.text)
+                    self.text = self.text[: event.reset.offset]
 
     @property
     def seq(self) -> int:
@@ -294,6 +307,11 @@ class Screen:
         """Names of the events, neighbours of one name once."""
         names = [event.WhichOneof("kind") or "" for event in self.events]
         return [name for index, name in enumerate(names) if not index or names[index - 1] != name]
+
+    @property
+    def gapless(self) -> bool:
+        """Whether the events' numbers are 1, 2, 3 and so on."""
+        return [event.seq for event in self.events] == list(range(1, len(self.events) + 1))
 
     @property
     def last(self) -> pb.RunEvent:
@@ -334,11 +352,11 @@ async def eventually(holds: Callable[[], Awaitable[bool]], *, within_s: float = 
             await asyncio.sleep(0.02)
 
 
-async def refusal(awaitable: Any) -> ParleyError:
-    """Returns what a call or a stream that must fail was refused with."""
+async def refusal(awaitable: Any, screen: Screen | None = None) -> ParleyError:
+    """Returns what a call or a stream that must fail was refused with; `screen` takes what came before."""
     try:
         if hasattr(awaitable, "__aiter__"):
-            result: Any = (await Screen().read(awaitable)).events
+            result: Any = (await (screen or Screen()).read(awaitable)).events
         else:
             result = await awaitable
     except ParleyError as error:

@@ -1,0 +1,215 @@
+"""A run whose owner dies, freezes or leaves goes on with another instance; a stale owner can do no harm."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+import redis.asyncio
+
+from parley.chat.v1 import chat_pb2 as pb
+from parley.data.v1 import data_pb2
+from runtime.errors import FailedPrecondition, Unavailable
+from services.chat.entries import entry_id, key_of
+from tests.contract.chat.process import Process
+from tests.contract.chat.scripted_gateway import Gate
+from tests.contract.chat.world import Instance, Live, Person, Screen, World, eventually, refusal
+
+QUICK = {"lease_s": 1.0, "suspicion_s": 0.5}
+
+
+@pytest.fixture
+async def owner(world: World) -> AsyncIterator[Process]:
+    async with world.process(**QUICK) as process:
+        yield process
+
+
+@pytest.fixture
+async def heir(world: World, owner: Process) -> AsyncIterator[Instance]:
+    async with world.chat(**QUICK) as instance:
+        yield instance
+
+
+async def broken_off(live: Live) -> Screen:
+    """Reads a stream until its server is gone."""
+    error = await refusal(live.responses, live.screen)
+    assert isinstance(error, Unavailable)
+    return live.screen
+
+
+async def test_a_killed_owners_answer_goes_on_with_another_instance(
+    world: World, owner: Process, heir: Instance, ada: Person
+) -> None:
+    world.gateway.script("Hel", Gate(), "lo")
+    world.gateway.script("Good ", "day")
+    live = await ada.begin(owner, text="Hel")
+    await owner.kill()
+    screen = await broken_off(live)
+    await screen.read(ada.watch(heir, live.run_id, screen.seq))
+    assert (screen.text, screen.last.done.status) == ("Good day", pb.RUN_STATUS_COMPLETED)
+    assert "reset" in screen.kinds
+    assert screen.gapless
+    assert await ada.stored_text(live.run_id) == "Good day"
+
+
+async def test_what_nobody_had_seen_is_done_again_in_silence(
+    world: World, owner: Process, heir: Instance, ada: Person
+) -> None:
+    gate = Gate()
+    world.gateway.script(gate)
+    world.gateway.script("Good ", "day")
+    responses = ada.start(owner)
+    screen = Screen()
+    screen.take(await anext(responses))
+    await gate.reached.wait()
+    await flushed(world, ada, Live(screen, responses))
+    await owner.kill()
+    await broken_off(Live(screen, responses))
+    await screen.read(ada.watch(heir, screen.run_id, screen.seq))
+    assert screen.text == "Good day"
+    assert "reset" not in screen.kinds
+    assert screen.gapless
+
+
+async def test_a_cursor_that_no_log_knows_meets_a_reset(
+    world: World, owner: Process, heir: Instance, ada: Person
+) -> None:
+    """The dead owner has shown more than it could tell anybody; the watcher comes back before the takeover."""
+    world.gateway.script("Hel", Gate())
+    world.gateway.script(*"Good day to you")
+    live = await ada.begin(owner, text="Hel")
+    await owner.kill()
+    seen = live.screen.seq + 150
+    there = await Screen().read(ada.watch(heir, live.run_id, seen))
+    assert there.events[0].WhichOneof("kind") == "reset"
+    assert (there.events[0].seq, there.text) == (seen + 1, "Good day to you")
+
+
+async def test_a_run_that_outlives_two_owners_does_not_get_a_third(world: World, ada: Person) -> None:
+    """It may be this very run that kills them: a person decides."""
+    second = Gate()
+    world.gateway.script("Hel", Gate())
+    world.gateway.script("Good ", second)
+    async with world.process(**QUICK) as other:
+        async with world.process(**QUICK) as first:
+            live = await ada.begin(first, text="Hel")
+            run_id = live.run_id
+            await flushed(world, ada, live)
+            await first.kill()
+        await second.reached.wait()
+        await eventually(lambda: is_stored(ada, run_id, "Good "))
+        await other.kill()
+    async with world.chat(**QUICK) as third:
+        screen = await Screen().read(ada.watch(third, run_id))
+    assert (screen.text, screen.last.done.status) == ("Good ", pb.RUN_STATUS_INTERRUPTED)
+    stored = await ada.stored(run_id)
+    assert (stored.run.status, stored.answer.state) == (
+        data_pb2.RUN_STATUS_INTERRUPTED,
+        data_pb2.MESSAGE_STATE_INTERRUPTED,
+    )
+    assert await ada.stored_text(run_id) == "Good "
+
+
+async def test_a_frozen_owner_that_wakes_up_can_neither_append_nor_finish(
+    world: World, owner: Process, heir: Instance, ada: Person
+) -> None:
+    gate, second = Gate(), Gate()
+    world.gateway.script("Hel", gate, "lo")
+    world.gateway.script("Good ", second, "day")
+    live = await ada.begin(owner, text="Hel")
+    await flushed(world, ada, live)
+    owner.freeze()
+    there = await Screen().read(ada.watch(heir, live.run_id), until=lambda screen: screen.text == "Good ")
+    owner.thaw()
+    gate.open()
+    error = await refusal(live.responses, live.screen)
+    assert error.code in {"RUN_MOVED", "UNAVAILABLE"}
+    assert live.screen.text == "Hel"
+    second.open()
+    await there.read(ada.watch(heir, live.run_id, there.seq))
+    assert (there.text, there.gapless) == ("Good day", True)
+    await live.screen.read(ada.watch(heir, live.run_id, live.screen.seq))
+    assert live.screen.text == there.text
+    assert await ada.stored_text(live.run_id) == "Good day"
+
+
+async def test_an_old_fence_is_refused_by_data(world: World, owner: Process, heir: Instance, ada: Person) -> None:
+    gate = Gate()
+    world.gateway.script("Hel", Gate())
+    world.gateway.script("Good ", gate)
+    live = await ada.begin(owner, text="Hel")
+    old = (await ada.stored(live.run_id)).run
+    await owner.kill()
+    await gate.reached.wait()
+    for refused in (
+        ada.checkpoint(old, "Hello", 9, lease_s=5),
+        ada.finish(live.run_id, data_pb2.RUN_STATUS_COMPLETED, "Hello", last_seq=9, fence=old.fence),
+    ):
+        error = await refusal(refused)
+        assert (type(error), error.code) == (FailedPrecondition, "STALE_FENCE")
+
+
+async def test_without_its_log_a_dead_owners_run_goes_on_from_what_is_stored(
+    world: World, owner: Process, heir: Instance, ada: Person
+) -> None:
+    """The numbers jump, once, and whoever comes back with an old one is given the whole text."""
+    world.gateway.script("Hel", Gate())
+    world.gateway.script("Good ", "day")
+    live = await ada.begin(owner, text="Hel")
+    await eventually(lambda: is_stored(ada, live.run_id, "Hel"))
+    await owner.kill()
+    async with redis.asyncio.Redis.from_url(world.redis_url) as client:
+        await client.delete(key_of(ada.org_id, live.run_id))
+    await live.screen.read(ada.watch(heir, live.run_id, live.screen.seq))
+    assert (live.screen.text, live.screen.last.done.status) == ("Good day", pb.RUN_STATUS_COMPLETED)
+
+
+async def test_an_instance_that_leaves_hands_its_runs_over(
+    world: World, owner: Process, heir: Instance, ada: Person
+) -> None:
+    async with world.process(**QUICK, drain_grace_s=2) as leaving:
+        heir.chat.claims.stop()
+        world.gateway.script("Hel", Gate())
+        world.gateway.script("Good ", "day")
+        live = await ada.begin(leaving, text="Hel")
+        leaving.terminate()
+        error = await refusal(live.responses, live.screen)
+        assert (type(error), error.code) == (Unavailable, "RUN_MOVED")
+        assert error.retry_after_s is not None
+        await live.screen.read(ada.watch(owner, live.run_id, live.screen.seq))
+        assert await leaving.gone() == 0
+    assert (live.screen.text, live.screen.gapless) == ("Good day", True)
+    assert (await ada.stored(live.run_id)).run.takeovers == 0
+
+
+async def test_a_lease_that_is_renewed_late_is_no_reason_to_take_a_run(
+    world: World, heir: Instance, ada: Person
+) -> None:
+    """While data is away everybody's lease lapses; the owner comes first when it is back."""
+    gate = Gate()
+    world.gateway.script("Hel", gate, "lo")
+    live = await ada.begin(heir, text="Hel")
+    async with world.chat(**QUICK):
+        async with world.without("data"):
+            await asyncio.sleep(1.5)
+        await eventually(lambda: is_stored(ada, live.run_id, "Hel"))
+        gate.open()
+        assert (await live.rest()).text == "Hello"
+    assert (await ada.stored(live.run_id)).run.fence == 1
+
+
+async def flushed(world: World, person: Person, live: Live) -> None:
+    """Returns once the tail holds all that a client has seen."""
+    async with redis.asyncio.Redis.from_url(world.redis_url) as client:
+
+        async def holds() -> bool:
+            newest: Any = await client.xrevrange(key_of(person.org_id, live.run_id), count=1)
+            return bool(newest) and entry_id(newest[0][0]).last >= live.screen.seq
+
+        await eventually(holds)
+
+
+async def is_stored(person: Person, run_id: str, text: str) -> bool:
+    return await person.stored_text(run_id) == text
