@@ -1,6 +1,7 @@
 """Who is calling, and what may they do.
 
 domain        users and sessions: types, rules, use cases
+api_keys      credentials of programs: made, exchanged for tokens, revoked
 delegation    tokens with which services act for users, or speak for themselves
 throttle      how many attempts are allowed, and for whom they count
 servicer      proto to domain and back

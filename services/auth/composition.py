@@ -12,6 +12,7 @@ from parley.auth.v1 import auth_pb2_grpc
 from runtime.identity import USER_AUDIENCE, Verifier
 from runtime.server import Server, Servicer
 from services.auth import passwords, throttle
+from services.auth.api_keys import ApiKeys
 from services.auth.delegation import Delegation
 from services.auth.domain import Sessions
 from services.auth.servicer import OPEN_METHODS, AuthServicer
@@ -49,10 +50,11 @@ def build(
         audit=audit,
         clock=clock,
     )
+    api_keys = ApiKeys(store=store, signer=keys, audit=audit, clock=clock)
     delegation = Delegation(users=store, signer=keys, actor_keys=config.actor_keys(), audit=audit, clock=clock)
     servicer = Servicer(
         auth_pb2_grpc.add_AuthServiceServicer_to_server,
-        AuthServicer(sessions, delegation, keys),
+        AuthServicer(sessions, api_keys, delegation, keys),
         "parley.auth.v1.AuthService",
         OPEN_METHODS,
     )

@@ -10,14 +10,15 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Protocol
 
 from runtime import validation
-from runtime.errors import PermissionDenied, Unauthenticated
+from runtime.errors import PermissionDenied
 from runtime.permissions import SERVICE_ROLE
-from services.auth.domain import UserNotFound, claims_of
+from services.auth.domain import API_KEY_CLAIM, SessionEnded, UserNotFound, claims_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from runtime.context import Identity
+    from services.auth.api_keys import WorkingKey
     from services.auth.domain import Audit, Signer, User
 
 DELEGATED_LIFE_MAX = timedelta(hours=1)
@@ -26,12 +27,6 @@ SERVICE_AUDIENCES = frozenset({"data"})
 """Where a service speaks for itself; a model is only ever called for a user."""
 NOBODY = "00000000-0000-0000-0000-000000000000"
 """The nil UUID: the session of a token that belongs to none; the user and organization of a service that speaks for itself."""
-
-
-class SessionEnded(Unauthenticated):
-    """The session of the access token was revoked."""
-
-    reason = "SESSION_ENDED"
 
 
 class ActorRefused(PermissionDenied):
@@ -66,6 +61,9 @@ class Users(Protocol):
     async def find_open_session(self, session_id: str, user_id: str) -> User | None:
         """Returns whose session it is; None: revoked or gone."""
 
+    async def find_working_api_key(self, key_id: str, user_id: str, now: datetime) -> WorkingKey | None:
+        """Returns an API key that works; None: it has ended or is gone."""
+
 
 class Delegation:
     """The use cases of services.
@@ -97,7 +95,7 @@ class Delegation:
         """Returns a token with which a service acts for the caller, and when it ends.
 
         Args:
-            caller: The user; not a service that acts for one already.
+            caller: The user, or an API key of theirs; not a service that acts for one already.
             wanted: Audiences of `DELEGATED_AUDIENCES`.
 
         Raises: ActorRefused; InvalidArgument; SessionEnded.
@@ -106,10 +104,7 @@ class Delegation:
             raise ActorRefused("A delegated token cannot be exchanged again.")
         self._prove(wanted)
         _check(wanted, DELEGATED_AUDIENCES)
-        user = await self._users.find_open_session(caller.session_id, caller.user_id)
-        if user is None:
-            raise SessionEnded("The session has ended; sign in again.")
-        return await self._sign(claims_of(user, caller.session_id), wanted)
+        return await self._sign(await self._claims_now(caller), wanted)
 
     async def delegate(self, user_id: str, org_id: str, wanted: Wanted) -> tuple[str, datetime]:
         """Returns a token with which a service acts for a user who is not there, and when it ends; each leaves an audit line.
@@ -145,11 +140,26 @@ class Delegation:
         claims = {"sub": NOBODY, "org": NOBODY, "role": SERVICE_ROLE, "session_id": NOBODY}
         return await self._sign(claims, wanted)
 
+    async def _claims_now(self, caller: Identity) -> dict[str, str]:
+        key_id = caller.claims.get(API_KEY_CLAIM)
+        if key_id is not None:
+            key = await self._users.find_working_api_key(key_id, caller.user_id, self._now())
+            if key is not None:
+                return {**claims_of(key.user, key.id), "role": key.role, API_KEY_CLAIM: key.id}
+        else:
+            user = await self._users.find_open_session(caller.session_id, caller.user_id)
+            if user is not None:
+                return claims_of(user, caller.session_id)
+        raise SessionEnded("The session has ended; sign in again.")
+
     async def _sign(self, claims: Mapping[str, str], wanted: Wanted) -> tuple[str, datetime]:
-        now = datetime.fromtimestamp(self._clock(), UTC)
+        now = self._now()
         expires_at = now + timedelta(seconds=wanted.ttl_s)
         body = {**claims, "aud": list(wanted.audiences), "act": {"sub": wanted.actor}}
         return await self._signer.sign(body, issued_at=now, expires_at=expires_at), expires_at
+
+    def _now(self) -> datetime:
+        return datetime.fromtimestamp(self._clock(), UTC)
 
     def _prove(self, wanted: Wanted) -> None:
         # Compared as hashes: equal lengths, whatever was sent. An unknown actor is compared with a key nobody has.

@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Protocol
 
 from runtime import validation
-from runtime.errors import AlreadyExists, NotFound, ResourceExhausted, Unauthenticated
+from runtime.errors import AlreadyExists, NotFound, PermissionDenied, ResourceExhausted, Unauthenticated
 from runtime.ids import uuid7
 
 if TYPE_CHECKING:
@@ -29,6 +29,9 @@ ACCESS_TOKEN_LIFE = timedelta(minutes=15)
 REFRESH_TOKEN_LIFE = timedelta(days=30)
 REFRESH_GRACE = timedelta(seconds=10)
 """How long a spent refresh token is honoured again: two tabs that wake together both send the same one."""
+
+API_KEY_CLAIM = "api_key_id"
+"""Claim of the tokens that API keys give."""
 
 _EMAIL = re.compile(r"[^@\s]+@[^@\s.]+(\.[^@\s.]+)+")
 _REFRESH_TOKEN_PREFIX = "prt_"  # noqa: S105 - lets secret scanners recognize one
@@ -52,6 +55,18 @@ class InvalidRefreshToken(Unauthenticated):
     """The refresh token opens no session: unknown, expired, used before, or its session has ended."""
 
     reason = "INVALID_REFRESH_TOKEN"
+
+
+class SessionEnded(Unauthenticated):
+    """The session of the access token was revoked."""
+
+    reason = "SESSION_ENDED"
+
+
+class SessionNeeded(PermissionDenied):
+    """Only a person who is signed in may do this: no program that acts for one."""
+
+    reason = "SESSION_NEEDED"
 
 
 class UserNotFound(NotFound):
@@ -291,7 +306,11 @@ class Sessions:
         return await self._credentials(token.user, token.session_id, successor, now)
 
     async def sign_out(self, caller: Identity) -> None:
-        """Revokes the caller's session; again is no error."""
+        """Revokes the caller's session; again is no error.
+
+        Raises: SessionNeeded.
+        """
+        require_session(caller)
         await self._store.revoke_session(caller.session_id, self._now())
         self._audit("user_signed_out", user_id=caller.user_id, session_id=caller.session_id)
 
@@ -327,7 +346,16 @@ def normal_email(email: str) -> str:
     return normal
 
 
-def claims_of(user: User, session_id: str) -> dict[str, Any]:
+def require_session(caller: Identity) -> None:
+    """Returns where the caller is a person who is signed in.
+
+    Raises: SessionNeeded: a service or an API key speaks for them.
+    """
+    if caller.actor is not None or API_KEY_CLAIM in caller.claims:
+        raise SessionNeeded("This needs a person who is signed in; an API key or a service will not do.")
+
+
+def claims_of(user: User, session_id: str) -> dict[str, str]:
     """Returns what every token of a user says: who, where, as what, in which session."""
     return {"sub": user.id, "org": user.org_id, "role": user.role, "session_id": session_id}
 

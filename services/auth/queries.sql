@@ -101,6 +101,63 @@ JOIN auth.membership AS m ON m.org_id = s.org_id AND m.user_id = s.user_id
 JOIN auth.user_account AS u ON u.id = s.user_id
 WHERE s.id = $1 AND s.user_id = $2 AND s.revoked_at IS NULL;
 
+-- name: lock_api_keys
+-- Lets one transaction at a time add to a user's API keys.
+SELECT pg_advisory_xact_lock(hashtextextended('auth.api_key:' || $1::uuid || ':' || $2::uuid, 0));
+
+-- name: add_api_key
+-- Stores an API key, unless its user has as many that work as anybody may, or has left; returns whether it was stored and whether they are there.
+WITH member AS (
+  SELECT org_id, user_id FROM auth.membership WHERE org_id = $2 AND user_id = $3
+), working AS (
+  SELECT count(*) AS number FROM auth.api_key
+  WHERE org_id = $2 AND user_id = $3 AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > $8)
+), added AS (
+  INSERT INTO auth.api_key (id, org_id, user_id, name, prefix, sha256, scopes, created_at, expires_at)
+  SELECT $1, member.org_id, member.user_id, $4, $5, $6, $7, $8, $9
+  FROM member, working
+  WHERE working.number < $10::integer
+  RETURNING 1
+)
+SELECT EXISTS (SELECT FROM added) AS added, EXISTS (SELECT FROM member) AS member;
+
+-- name: list_api_keys
+-- Lists a user's API keys in an organization, youngest first, below an id.
+SELECT id, name, prefix, scopes, created_at, expires_at, last_used_at, revoked_at
+FROM auth.api_key
+WHERE org_id = $1 AND user_id = $2 AND ($3::uuid IS NULL OR id < $3)
+ORDER BY id DESC
+LIMIT $4;
+
+-- name: revoke_api_key
+-- Revokes an API key of a user's; the first revocation stands.
+UPDATE auth.api_key SET revoked_at = COALESCE(revoked_at, $4)
+WHERE id = $1 AND org_id = $2 AND user_id = $3
+RETURNING id, name, prefix, scopes, created_at, expires_at, last_used_at, revoked_at;
+
+-- name: use_api_key
+-- Finds whose a working API key is and what it is good for, and notes to the minute that it was used.
+WITH working AS (
+  SELECT id, org_id, user_id, scopes, expires_at FROM auth.api_key
+  WHERE sha256 = $1 AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > $2)
+), noted AS (
+  UPDATE auth.api_key AS k SET last_used_at = date_trunc('minute', $2::timestamptz)
+  FROM working
+  WHERE k.id = working.id AND (k.last_used_at IS NULL OR k.last_used_at < date_trunc('minute', $2::timestamptz))
+)
+SELECT k.id AS key_id, k.scopes, k.expires_at, u.id, u.email, m.org_id, m.role, u.created_at, u.last_sign_in_at
+FROM working AS k
+JOIN auth.membership AS m ON m.org_id = k.org_id AND m.user_id = k.user_id
+JOIN auth.user_account AS u ON u.id = k.user_id;
+
+-- name: find_working_api_key
+-- Finds whose a working API key is and what it is good for, by its id.
+SELECT k.id AS key_id, k.scopes, k.expires_at, u.id, u.email, m.org_id, m.role, u.created_at, u.last_sign_in_at
+FROM auth.api_key AS k
+JOIN auth.membership AS m ON m.org_id = k.org_id AND m.user_id = k.user_id
+JOIN auth.user_account AS u ON u.id = k.user_id
+WHERE k.id = $1 AND k.user_id = $2 AND k.revoked_at IS NULL AND (k.expires_at IS NULL OR k.expires_at > $3);
+
 -- name: lock_signing_keys
 -- Lets one transaction at a time change the signing keys.
 SELECT pg_advisory_xact_lock(hashtextextended('auth.signing_key', 0));
@@ -145,6 +202,19 @@ WITH removed AS (
   WHERE (kind, key) IN (
     SELECT kind, key FROM auth.throttle
     WHERE window_ends_at < $1 AND (blocked_until IS NULL OR blocked_until < $1)
+    LIMIT $2 FOR UPDATE SKIP LOCKED
+  )
+  RETURNING 1
+)
+SELECT count(*)::integer AS removed FROM removed;
+
+-- name: remove_api_keys
+-- Removes a batch of API keys that ended so long ago that nobody asks for them any more.
+WITH removed AS (
+  DELETE FROM auth.api_key
+  WHERE id IN (
+    SELECT id FROM auth.api_key
+    WHERE LEAST(revoked_at, expires_at) < $1 AND (revoked_at IS NOT NULL OR expires_at IS NOT NULL)
     LIMIT $2 FOR UPDATE SKIP LOCKED
   )
   RETURNING 1

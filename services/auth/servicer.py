@@ -13,12 +13,17 @@ from services.auth.delegation import Wanted
 from services.auth.domain import ACCESS_TOKEN_LIFE
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
+    from google.protobuf.timestamp_pb2 import Timestamp
+
+    from services.auth.api_keys import ApiKey, ApiKeys
     from services.auth.delegation import Delegation
     from services.auth.domain import Credentials, Sessions, User
     from services.auth.signing import KeyRing
 
-OPEN_METHODS = ("SignUp", "SignIn", "RefreshSession", "GetJwks", "DelegateToken", "IssueServiceToken")
-"""Methods without an access token; the last two are proved by the actor's key."""
+OPEN_METHODS = ("SignUp", "SignIn", "RefreshSession", "GetJwks", "DelegateToken", "IssueServiceToken", "ExchangeApiKey")
+"""Methods without an access token; what proves the caller is in the request."""
 _PEER = re.compile(r"ipv[46]:\[?(?P<address>[^\]]+?)\]?:\d+")
 _THIS_MACHINE = "127.0.0.1"
 
@@ -26,8 +31,9 @@ _THIS_MACHINE = "127.0.0.1"
 class AuthServicer(auth_pb2_grpc.AuthServiceServicer):
     """`parley.auth.v1.AuthService`."""
 
-    def __init__(self, sessions: Sessions, delegation: Delegation, keys: KeyRing) -> None:
+    def __init__(self, sessions: Sessions, api_keys: ApiKeys, delegation: Delegation, keys: KeyRing) -> None:
         self._sessions = sessions
+        self._api_keys = api_keys
         self._delegation = delegation
         self._keys = keys
 
@@ -78,6 +84,25 @@ class AuthServicer(auth_pb2_grpc.AuthServiceServicer):
         access_token, expires_at = await self._delegation.issue(_wanted(request))
         return auth_pb2.IssueServiceTokenResponse(access_token=access_token, expire_time=timestamp(expires_at))
 
+    async def CreateApiKey(self, request: auth_pb2.CreateApiKeyRequest, _context: Any) -> auth_pb2.CreateApiKeyResponse:
+        ttl_s = seconds("ttl", request.ttl) if request.HasField("ttl") else None
+        made = await self._api_keys.create(current_identity(), request.name, request.scopes, ttl_s)
+        return auth_pb2.CreateApiKeyResponse(api_key=_api_key(made.api_key), secret=made.secret)
+
+    async def ListApiKeys(self, request: auth_pb2.ListApiKeysRequest, _context: Any) -> auth_pb2.ListApiKeysResponse:
+        page, token = await self._api_keys.page(current_identity(), request.page_size, request.page_token)
+        return auth_pb2.ListApiKeysResponse(api_keys=map(_api_key, page), next_page_token=token)
+
+    async def RevokeApiKey(self, request: auth_pb2.RevokeApiKeyRequest, _context: Any) -> auth_pb2.RevokeApiKeyResponse:
+        key = await self._api_keys.revoke(current_identity(), request.api_key_id)
+        return auth_pb2.RevokeApiKeyResponse(api_key=_api_key(key))
+
+    async def ExchangeApiKey(
+        self, request: auth_pb2.ExchangeApiKeyRequest, _context: Any
+    ) -> auth_pb2.ExchangeApiKeyResponse:
+        access_token, expires_at = await self._api_keys.exchange(request.secret)
+        return auth_pb2.ExchangeApiKeyResponse(access_token=access_token, expire_time=timestamp(expires_at))
+
 
 def peer_address(peer: str) -> str:
     """Returns the network address in gRPC's name of a peer, such as `ipv6:[::1]:5000`; a local socket is this machine."""
@@ -111,3 +136,20 @@ def _user(user: User) -> auth_pb2.User:
         create_time=timestamp(user.created_at),
         last_sign_in_time=timestamp(user.last_sign_in_at),
     )
+
+
+def _api_key(key: ApiKey) -> auth_pb2.ApiKey:
+    return auth_pb2.ApiKey(
+        id=key.id,
+        name=key.name,
+        prefix=key.prefix,
+        scopes=key.scopes,
+        create_time=timestamp(key.created_at),
+        expire_time=_moment(key.expires_at),
+        last_used_time=_moment(key.last_used_at),
+        revoke_time=_moment(key.revoked_at),
+    )
+
+
+def _moment(moment: datetime | None) -> Timestamp | None:
+    return timestamp(moment) if moment else None

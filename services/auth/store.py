@@ -9,13 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 from runtime.postgres import UniqueViolation
 from runtime.queries import load
-from services.auth.domain import Account, EmailTaken, RefreshToken, User
+from services.auth.api_keys import ApiKey, WorkingKey
+from services.auth.domain import Account, EmailTaken, RefreshToken, User, UserNotFound
 from services.auth.signing import StoredKey
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
     from datetime import datetime
 
+    from runtime.context import Identity
     from runtime.postgres import Database, Transaction
     from services.auth.domain import NewSession
     from services.auth.throttle import Rule
@@ -87,6 +89,47 @@ class PostgresStore:
         """Returns whose session it is, unless it was revoked."""
         row = await self._database.fetch_row("find_open_session", session_id, user_id)
         return _user(row) if row else None
+
+    async def add_api_key(self, caller: Identity, key: ApiKey, sha256: bytes, most: int) -> bool:
+        """Stores an API key, unless there are `most` that work. Raises: UserNotFound."""
+        async with self._database.transaction() as transaction:
+            await transaction.fetch_row("lock_api_keys", caller.org_id, caller.user_id)
+            row = await transaction.fetch_row(
+                "add_api_key",
+                key.id,
+                caller.org_id,
+                caller.user_id,
+                key.name,
+                key.prefix,
+                sha256,
+                list(key.scopes),
+                key.created_at,
+                key.expires_at,
+                most,
+            )
+        if row is None or not row["member"]:
+            raise UserNotFound("There is no such user any more.")
+        return bool(row["added"])
+
+    async def list_api_keys(self, caller: Identity, below: str | None, most: int) -> Sequence[ApiKey]:
+        """Returns a user's API keys, youngest first."""
+        rows = await self._database.fetch("list_api_keys", caller.org_id, caller.user_id, below, most)
+        return [_api_key(row) for row in rows]
+
+    async def revoke_api_key(self, caller: Identity, key_id: str, now: datetime) -> ApiKey | None:
+        """Revokes an API key of a user's."""
+        row = await self._database.fetch_row("revoke_api_key", key_id, caller.org_id, caller.user_id, now)
+        return _api_key(row) if row else None
+
+    async def use_api_key(self, sha256: bytes, now: datetime) -> WorkingKey | None:
+        """Returns an API key that works, and notes that it was used."""
+        row = await self._database.fetch_row("use_api_key", sha256, now)
+        return _working_key(row) if row else None
+
+    async def find_working_api_key(self, key_id: str, user_id: str, now: datetime) -> WorkingKey | None:
+        """Returns an API key that works."""
+        row = await self._database.fetch_row("find_working_api_key", key_id, user_id, now)
+        return _working_key(row) if row else None
 
 
 class PostgresRefreshUnit:
@@ -204,6 +247,10 @@ class PostgresRemains:
         """Removes counters of attempts."""
         return await self._remove("remove_attempts", ended_before, most)
 
+    async def remove_api_keys(self, ended_before: datetime, most: int) -> int:
+        """Removes API keys."""
+        return await self._remove("remove_api_keys", ended_before, most)
+
     async def remove_signing_keys(self, retired_before: datetime) -> int:
         """Removes signing keys."""
         return await self._remove("remove_signing_keys", retired_before)
@@ -223,3 +270,20 @@ def _key(row: Any) -> StoredKey:
     return StoredKey(
         row["kid"], row["private_key"], row["public_jwk"], row["created_at"], row["activates_at"], row["retires_at"]
     )
+
+
+def _api_key(row: Any) -> ApiKey:
+    return ApiKey(
+        str(row["id"]),
+        row["name"],
+        row["prefix"],
+        tuple(row["scopes"]),
+        row["created_at"],
+        row["expires_at"],
+        row["last_used_at"],
+        row["revoked_at"],
+    )
+
+
+def _working_key(row: Any) -> WorkingKey:
+    return WorkingKey(str(row["key_id"]), tuple(row["scopes"]), row["expires_at"], _user(row))

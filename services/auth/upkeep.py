@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 import structlog
 
 from runtime.errors import ParleyError
+from services.auth.api_keys import KEPT_AFTER_END
 from services.auth.delegation import DELEGATED_LIFE_MAX
 from services.auth.domain import REFRESH_TOKEN_LIFE
 
@@ -45,6 +46,9 @@ class Remains(Protocol):
 
     async def remove_attempts(self, ended_before: datetime, most: int) -> int:
         """Removes counters of attempts."""
+
+    async def remove_api_keys(self, ended_before: datetime, most: int) -> int:
+        """Removes API keys."""
 
     async def remove_signing_keys(self, retired_before: datetime) -> int:
         """Removes signing keys."""
@@ -113,6 +117,7 @@ class Upkeep:
         removed = {
             "refresh_tokens": await _all(lambda: remains.remove_refresh_tokens(now, _BATCH)),
             "sessions": await _all(lambda: remains.remove_sessions(revoked, refreshed, _BATCH)),
+            "api_keys": await _all(lambda: remains.remove_api_keys(now - KEPT_AFTER_END, _BATCH)),
             "attempts": await _all(lambda: remains.remove_attempts(now, _BATCH)),
             "signing_keys": await remains.remove_signing_keys(now),
         }

@@ -85,6 +85,25 @@ class AuthServiceStub:
     Errors: PERMISSION_DENIED (ACTOR_REFUSED); INVALID_ARGUMENT for audiences other than those on offer, or a ttl outside one second to one
     hour.
     """
+    CreateApiKey: _grpc.UnaryUnaryMultiCallable[_auth_pb2.CreateApiKeyRequest, _auth_pb2.CreateApiKeyResponse]
+    """Creates an API key, with which programs act as the caller in the caller's organization. The key itself is told here and never again.
+    Errors: UNAUTHENTICATED (SESSION_ENDED when the caller's session has been revoked); PERMISSION_DENIED (SESSION_NEEDED when the caller
+    is a program itself); INVALID_ARGUMENT for a name outside 1-100 characters, scopes other than those on offer, or a ttl outside one
+    minute to ten years; RESOURCE_EXHAUSTED (TOO_MANY_API_KEYS when the caller has fifty that work).
+    """
+    ListApiKeys: _grpc.UnaryUnaryMultiCallable[_auth_pb2.ListApiKeysRequest, _auth_pb2.ListApiKeysResponse]
+    """Lists the caller's API keys in the caller's organization, youngest first; those that have ended are listed for another 90 days.
+    Errors: UNAUTHENTICATED; PERMISSION_DENIED (SESSION_NEEDED); INVALID_ARGUMENT for a page size outside 0-100 or a page token that is none.
+    """
+    RevokeApiKey: _grpc.UnaryUnaryMultiCallable[_auth_pb2.RevokeApiKeyRequest, _auth_pb2.RevokeApiKeyResponse]
+    """Revokes one of the caller's API keys: it gives no access token any more, those it gave end within five minutes. Idempotent.
+    Errors: UNAUTHENTICATED; PERMISSION_DENIED (SESSION_NEEDED); INVALID_ARGUMENT for a malformed id; NOT_FOUND (API_KEY_NOT_FOUND).
+    """
+    ExchangeApiKey: _grpc.UnaryUnaryMultiCallable[_auth_pb2.ExchangeApiKeyRequest, _auth_pb2.ExchangeApiKeyResponse]
+    """Exchanges an API key for an access token of five minutes, which every service within the key's scopes verifies by itself.
+    Open to anyone who has the key. Callers cache the token until shortly before it ends.
+    Errors: UNAUTHENTICATED (INVALID_API_KEY) when the key is malformed, unknown, expired or revoked, or its user has left; which, is not told.
+    """
 
 @_typing.type_check_only
 class AuthServiceAsyncStub(AuthServiceStub):
@@ -142,6 +161,25 @@ class AuthServiceAsyncStub(AuthServiceStub):
     user. Only for a service that proves itself by its key. Needs no access token.
     Errors: PERMISSION_DENIED (ACTOR_REFUSED); INVALID_ARGUMENT for audiences other than those on offer, or a ttl outside one second to one
     hour.
+    """
+    CreateApiKey: _aio.UnaryUnaryMultiCallable[_auth_pb2.CreateApiKeyRequest, _auth_pb2.CreateApiKeyResponse]  # type: ignore[assignment]
+    """Creates an API key, with which programs act as the caller in the caller's organization. The key itself is told here and never again.
+    Errors: UNAUTHENTICATED (SESSION_ENDED when the caller's session has been revoked); PERMISSION_DENIED (SESSION_NEEDED when the caller
+    is a program itself); INVALID_ARGUMENT for a name outside 1-100 characters, scopes other than those on offer, or a ttl outside one
+    minute to ten years; RESOURCE_EXHAUSTED (TOO_MANY_API_KEYS when the caller has fifty that work).
+    """
+    ListApiKeys: _aio.UnaryUnaryMultiCallable[_auth_pb2.ListApiKeysRequest, _auth_pb2.ListApiKeysResponse]  # type: ignore[assignment]
+    """Lists the caller's API keys in the caller's organization, youngest first; those that have ended are listed for another 90 days.
+    Errors: UNAUTHENTICATED; PERMISSION_DENIED (SESSION_NEEDED); INVALID_ARGUMENT for a page size outside 0-100 or a page token that is none.
+    """
+    RevokeApiKey: _aio.UnaryUnaryMultiCallable[_auth_pb2.RevokeApiKeyRequest, _auth_pb2.RevokeApiKeyResponse]  # type: ignore[assignment]
+    """Revokes one of the caller's API keys: it gives no access token any more, those it gave end within five minutes. Idempotent.
+    Errors: UNAUTHENTICATED; PERMISSION_DENIED (SESSION_NEEDED); INVALID_ARGUMENT for a malformed id; NOT_FOUND (API_KEY_NOT_FOUND).
+    """
+    ExchangeApiKey: _aio.UnaryUnaryMultiCallable[_auth_pb2.ExchangeApiKeyRequest, _auth_pb2.ExchangeApiKeyResponse]  # type: ignore[assignment]
+    """Exchanges an API key for an access token of five minutes, which every service within the key's scopes verifies by itself.
+    Open to anyone who has the key. Callers cache the token until shortly before it ends.
+    Errors: UNAUTHENTICATED (INVALID_API_KEY) when the key is malformed, unknown, expired or revoked, or its user has left; which, is not told.
     """
 
 class AuthServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -251,6 +289,49 @@ class AuthServiceServicer(metaclass=_abc_1.ABCMeta):
         user. Only for a service that proves itself by its key. Needs no access token.
         Errors: PERMISSION_DENIED (ACTOR_REFUSED); INVALID_ARGUMENT for audiences other than those on offer, or a ttl outside one second to one
         hour.
+        """
+
+    @_abc_1.abstractmethod
+    def CreateApiKey(
+        self,
+        request: _auth_pb2.CreateApiKeyRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_auth_pb2.CreateApiKeyResponse, _abc.Awaitable[_auth_pb2.CreateApiKeyResponse]]:
+        """Creates an API key, with which programs act as the caller in the caller's organization. The key itself is told here and never again.
+        Errors: UNAUTHENTICATED (SESSION_ENDED when the caller's session has been revoked); PERMISSION_DENIED (SESSION_NEEDED when the caller
+        is a program itself); INVALID_ARGUMENT for a name outside 1-100 characters, scopes other than those on offer, or a ttl outside one
+        minute to ten years; RESOURCE_EXHAUSTED (TOO_MANY_API_KEYS when the caller has fifty that work).
+        """
+
+    @_abc_1.abstractmethod
+    def ListApiKeys(
+        self,
+        request: _auth_pb2.ListApiKeysRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_auth_pb2.ListApiKeysResponse, _abc.Awaitable[_auth_pb2.ListApiKeysResponse]]:
+        """Lists the caller's API keys in the caller's organization, youngest first; those that have ended are listed for another 90 days.
+        Errors: UNAUTHENTICATED; PERMISSION_DENIED (SESSION_NEEDED); INVALID_ARGUMENT for a page size outside 0-100 or a page token that is none.
+        """
+
+    @_abc_1.abstractmethod
+    def RevokeApiKey(
+        self,
+        request: _auth_pb2.RevokeApiKeyRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_auth_pb2.RevokeApiKeyResponse, _abc.Awaitable[_auth_pb2.RevokeApiKeyResponse]]:
+        """Revokes one of the caller's API keys: it gives no access token any more, those it gave end within five minutes. Idempotent.
+        Errors: UNAUTHENTICATED; PERMISSION_DENIED (SESSION_NEEDED); INVALID_ARGUMENT for a malformed id; NOT_FOUND (API_KEY_NOT_FOUND).
+        """
+
+    @_abc_1.abstractmethod
+    def ExchangeApiKey(
+        self,
+        request: _auth_pb2.ExchangeApiKeyRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_auth_pb2.ExchangeApiKeyResponse, _abc.Awaitable[_auth_pb2.ExchangeApiKeyResponse]]:
+        """Exchanges an API key for an access token of five minutes, which every service within the key's scopes verifies by itself.
+        Open to anyone who has the key. Callers cache the token until shortly before it ends.
+        Errors: UNAUTHENTICATED (INVALID_API_KEY) when the key is malformed, unknown, expired or revoked, or its user has left; which, is not told.
         """
 
 def add_AuthServiceServicer_to_server(servicer: AuthServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
