@@ -113,7 +113,7 @@ class Host:
             request_id=request_id,
             started_at=started_at,
             span=span,
-            tools=self._tools.box(caller, offered=model is None or model.tools),
+            tools=self._tools.box(caller, offered=model is not None and model.tools),
             log=log,
             titles=self._titles,
         )

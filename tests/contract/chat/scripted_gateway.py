@@ -33,6 +33,15 @@ class Think:
     text: str
 
 
+@dataclass(frozen=True)
+class Call:
+    """The model calls a tool; the answer ends with its calls."""
+
+    name: str
+    arguments: str = "{}"
+    id: str = "call_1"
+
+
 def finished(reason: pb.FinishReason.ValueType = pb.FINISH_REASON_STOP, *, output_tokens: int = 7) -> pb.Finished:
     return pb.Finished(reason=reason, usage=pb.Usage(input_tokens=11, output_tokens=output_tokens, cost_usd=0.25))
 
@@ -58,8 +67,10 @@ class ScriptedGateway(gateway_pb2_grpc.GatewayServiceServicer):
                 alias=True,
                 default=True,
                 context_window_tokens=16_000,
+                tools=True,
             ),
             pb.Model(name=f"openai/{MODEL}", provider="openai", provider_model=MODEL, context_window_tokens=16_000),
+            pb.Model(name="openai/plain-model", provider="openai", provider_model="plain-model"),
         ]
         self._scripts: deque[tuple[Any, ...]] = deque()
 
@@ -84,8 +95,13 @@ class ScriptedGateway(gateway_pb2_grpc.GatewayServiceServicer):
         try:
             if not steps or not isinstance(steps[0], ParleyError):
                 yield pb.ChatResponse(deltas=[pb.ChatDelta(started=pb.Started(provider="openai", model=MODEL))])
+            calls = 0
             for step in steps:
-                if isinstance(step, Gate):
+                if isinstance(step, Call):
+                    for delta in _pieces(calls, step):
+                        yield pb.ChatResponse(deltas=[delta])
+                    calls += 1
+                elif isinstance(step, Gate):
                     step.reached.set()
                     await step.opened.wait()
                 elif isinstance(step, ParleyError):
@@ -95,7 +111,8 @@ class ScriptedGateway(gateway_pb2_grpc.GatewayServiceServicer):
                     return
                 else:
                     yield pb.ChatResponse(deltas=map(_delta, step if isinstance(step, list) else [step]))
-            yield pb.ChatResponse(deltas=[pb.ChatDelta(finished=finished())])
+            reason = pb.FINISH_REASON_TOOL_CALLS if calls else pb.FINISH_REASON_STOP
+            yield pb.ChatResponse(deltas=[pb.ChatDelta(finished=finished(reason))])
         except (asyncio.CancelledError, GeneratorExit):
             self.closed.set()
             raise
@@ -106,3 +123,13 @@ class ScriptedGateway(gateway_pb2_grpc.GatewayServiceServicer):
 
 def _delta(piece: str | Think) -> pb.ChatDelta:
     return pb.ChatDelta(reasoning=piece.text) if isinstance(piece, Think) else pb.ChatDelta(text=piece)
+
+
+def _pieces(index: int, call: Call) -> list[pb.ChatDelta]:
+    """Returns a call as providers send it: its name first, then its arguments in two halves."""
+    half = len(call.arguments) // 2
+    return [
+        pb.ChatDelta(tool_call=pb.ToolCallDelta(index=index, id=call.id, name=call.name)),
+        pb.ChatDelta(tool_call=pb.ToolCallDelta(index=index, arguments_delta=call.arguments[:half])),
+        pb.ChatDelta(tool_call=pb.ToolCallDelta(index=index, arguments_delta=call.arguments[half:])),
+    ]
