@@ -91,9 +91,11 @@ class Stream:
 
     @property
     def text(self) -> str:
-        """The answer as a client shows it: each delta at its offset."""
+        """The answer as a client shows it: each delta at its offset, and nothing that a reset has voided."""
         answer = ""
         for frame in self.frames:
+            if frame.event == "reset":
+                answer = answer[: frame.data["offset"]]
             if frame.event == "text":
                 assert frame.data["offset"] <= len(answer), "a hole in the answer"
                 answer = answer[: frame.data["offset"]] + frame.data["delta"]
@@ -166,6 +168,27 @@ class Person:
         """Sends a message and reads the answer to its end."""
         async with self.stream("/v1/chat", {"message": message, **more}) as stream:
             return await stream.whole()
+
+    async def submit(self, message: str = "", *, conversation: str = "", **more: Any) -> dict[str, Any]:
+        """Sends a message to be answered in the background and returns what stands for the run."""
+        body = {**({"message": message} if message else {}), **more}
+        path = f"/v1/conversations/{conversation}/runs" if conversation else "/v1/chat"
+        answer = await self.http.post(path, json=body, headers={"prefer": "respond-async"})
+        assert answer.status_code == 202, answer.text
+        submitted: dict[str, Any] = answer.json()
+        return submitted
+
+    async def turn(self, conversation_id: str, **body: Any) -> Stream:
+        """Starts a run in a conversation and reads it to its end."""
+        async with self.stream(f"/v1/conversations/{conversation_id}/runs", body) as stream:
+            return await stream.whole()
+
+    async def run(self, run_id: str) -> dict[str, Any]:
+        """Returns where a run stands."""
+        answer = await self.http.get(f"/v1/runs/{run_id}")
+        assert answer.status_code == 200, answer.text
+        found: dict[str, Any] = answer.json()
+        return found
 
     async def events(self, run_id: str, *, after: int | None = None, last_event_id: str = "") -> Stream:
         """Reads a run's events after a place to their end."""

@@ -81,6 +81,17 @@ async def test_while_it_drains_it_asks_for_no_more_and_still_answers(
         assert await process.wait() == 0
 
 
+async def test_a_stream_that_never_ends_is_sent_back_at_once(stack: System, person: Person, tmp_path: Path) -> None:
+    conversation = await person.conversation()
+    async with another_edge(stack, tmp_path / "log", PARLEY_EDGE_DRAIN_GRACE_S="3600") as (url, process):
+        move(person, url)
+        async with person.stream(f"/v1/conversations/{conversation}/events") as stream:
+            process.send(signal.SIGTERM)
+            await stream.whole()
+        assert stream.retry_ms == 1000
+        assert await process.wait() == 0
+
+
 async def test_a_stream_that_outlasts_the_grace_goes_on_at_another_edge(
     stack: System, person: Person, tmp_path: Path
 ) -> None:

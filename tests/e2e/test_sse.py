@@ -2,6 +2,7 @@
 
 import asyncio
 import secrets
+from collections.abc import Awaitable, Callable
 
 import httpx
 import pytest
@@ -172,10 +173,14 @@ async def test_a_cursor_that_is_none_of_this_run_is_refused(person: Person, curs
     assert answer.json()["field"] == "last_event_id"
 
 
-@pytest.mark.parametrize("after", ["-1", "x", "1.5", "99999999999999999999"])
+@pytest.mark.parametrize(
+    "after", ["", "-1", "x", "1.5", "99999999999999999999", "{run}:", "0193f000-0000-7000-8000-000000000000:1"]
+)
 async def test_an_after_that_is_no_place_is_refused(person: Person, after: str) -> None:
     stream = await person.say(unique("Hi"))
-    answer = await person.http.get(f"/v1/runs/{stream.run_id}/events?after={after}")
+    answer = await person.http.get(
+        f"/v1/runs/{stream.run_id}/events", params={"after": after.format(run=stream.run_id)}
+    )
     assert (answer.status_code, answer.json()["field"]) == (400, "after")
 
 
@@ -331,24 +336,27 @@ async def test_an_answer_at_the_models_limit_is_limited(stack: System, person: P
     assert stream.last.data["status"] == "limited"
 
 
-async def test_many_at_once_each_get_their_own_answer(stack: System, person: Person) -> None:
+async def test_many_at_once_each_get_their_own_answer(stack: System, newcomer: Callable[[], Awaitable[Person]]) -> None:
     messages = [unique(f"Number {number}") for number in range(20)]
+    people = [await newcomer() for _ in messages]
     for message in messages:
         stack.provider.script(Answer(text=f"Answer to {message}", delay_s=0.01), match=message)
-    streams = await asyncio.gather(*(person.say(message) for message in messages))
+    streams = await asyncio.gather(*(person.say(message) for person, message in zip(people, messages, strict=True)))
     for message, stream in zip(messages, streams, strict=True):
         assert_well_formed(stream)
         assert stream.text == f"Answer to {message}"
 
 
-async def test_a_reader_that_stops_reading_does_not_slow_the_others(stack: System, person: Person) -> None:
+async def test_a_reader_that_stops_reading_does_not_slow_the_others(
+    stack: System, person: Person, newcomer: Callable[[], Awaitable[Person]]
+) -> None:
     """It costs itself alone, and its run ends as every run."""
     message = unique("Do not read")
     long = "word " * 200_000
     stack.provider.script(Answer(text=long, chunks=200), match=message)
     async with person.http.stream("POST", "/v1/chat", json={"message": message}) as response:
         assert response.status_code == 200
-        assert (await person.say(unique("Meanwhile"))).last.event == "done"
+        assert (await (await newcomer()).say(unique("Meanwhile"))).last.event == "done"
         stream = await Stream(response).whole()
     assert stream.text == long
     assert httpx.codes.is_success(response.status_code)

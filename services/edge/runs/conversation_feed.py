@@ -57,7 +57,7 @@ class ConversationFeed:
         self._watch = watch
         self._watch_run = watch_run
         self._has_ended = has_ended
-        self._attempts = Attempts(patience_s)
+        self._attempts = Attempts(patience_s, repeatable=True)
         # In the order in which they were first heard of.
         self._places: dict[str, _Place] = {}
         if run_id:

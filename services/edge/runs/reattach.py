@@ -35,18 +35,21 @@ _REATTACHED = Counter("parley_edge_reattached_total", "Calls for events made aga
 class Attempts:
     """Says whether a call that broke is made again, and waits before it.
 
-    Before the client has been told anything only an instance that is about to stop is passed over, for three seconds: whatever else is
-    away is told at once, and a call that was refused so has begun nothing. After that nothing is given up for `patience_s`.
+    Before the client has been told anything only an instance that is about to stop is passed over, for three seconds, since a call that
+    was refused so has begun nothing; and one that cannot be reached, where the call may be repeated. What a service says is away is told
+    at once. After that nothing is given up for `patience_s`.
 
     Args:
         patience_s: Longest time without a call that holds, once the client has been told something.
+        repeatable: The first call can be made twice without harm.
 
     Attributes:
         committed: The client has been told something.
     """
 
-    def __init__(self, patience_s: float) -> None:
+    def __init__(self, patience_s: float, *, repeatable: bool) -> None:
         self.committed = False
+        self._repeatable = repeatable
         self._patience_s = patience_s
         self._tries = 0
         self._failing_since = 0.0
@@ -82,7 +85,8 @@ class Attempts:
             return 0.0
         if self.committed:
             return self._patience_s
-        return _ELSEWHERE_S if error.code in _NOTHING_BEGUN else 0.0
+        unreachable = error.domain is None  # no service has said it
+        return _ELSEWHERE_S if error.code in _NOTHING_BEGUN or (unreachable and self._repeatable) else 0.0
 
 
 class RunFeed:
@@ -92,6 +96,7 @@ class RunFeed:
         begin: Makes the first call.
         watch: Makes each later one, for the events of a run after a position.
         patience_s: See `Attempts`.
+        repeatable: See `Attempts`.
         run_id: The run; empty: the first events tell.
         after_seq: The position after which events are wanted.
     """
@@ -102,12 +107,13 @@ class RunFeed:
         watch: Callable[[str, int], Batches],
         *,
         patience_s: float,
+        repeatable: bool,
         run_id: str = "",
         after_seq: int = 0,
     ) -> None:
         self._begin = begin
         self._watch = watch
-        self._attempts = Attempts(patience_s)
+        self._attempts = Attempts(patience_s, repeatable=repeatable)
         self._run_id = run_id
         self._seq = after_seq
 

@@ -124,6 +124,7 @@ class RunRoutes:
             functools.partial(watch, str(run_id), position),
             watch,
             patience_s=self._patience_s,
+            repeatable=True,
             run_id=str(run_id),
             after_seq=position,
         )

@@ -1,10 +1,10 @@
 """Starting runs: the two paths that take a message, and the two ways to answer it."""
 
 from collections.abc import Callable
-from typing import Annotated, Any
+from typing import Any
 from uuid import UUID
 
-from fastapi import APIRouter, Header, Request, Response
+from fastapi import APIRouter, Request, Response
 
 from parley.chat.v1 import chat_pb2
 from runtime.channel import stream
@@ -18,16 +18,13 @@ from services.edge.runs.reattach import LOST, Attempts, Batches, RunFeed
 from services.edge.runs.shapes import NewRun, NewTurn, Submitted, request_of
 from services.edge.runs.stream import EventStream, Streams
 
-Prefer = Annotated[
-    str, Header(description="`respond-async`: answer at once with 202, and let the run go on in the background.")
-]
-
 _APPLIED = {"preference-applied": "respond-async"}
 _SUBMITTED: dict[int | str, dict[str, Any]] = {
     202: {
         "model": Submitted,
         "description": (
-            "The run is stored and will be answered in the background: `Prefer: respond-async` was asked for. Watch it at `/v1/runs/{run_id}/events`."
+            "The run is stored and will be answered in the background, for the request's header said `prefer: respond-async`. "
+            "Watch it at `/v1/runs/{run_id}/events`."
         ),
         "headers": {
             "location": {"description": "Path of the run.", "schema": {"type": "string"}},
@@ -76,17 +73,24 @@ class StartRoutes:
         )
         return [router]
 
-    async def chat(self, body: NewTurn, request: Request, prefer: Prefer = "") -> Response:
-        """Starts a run, in a new conversation if none is named. It goes on if the caller goes away."""
+    async def chat(self, body: NewTurn, request: Request) -> Response:
+        """Starts a run, in a new conversation if none is named. It goes on if the caller goes away.
+
+        With the header `prefer: respond-async` it is stored, answered in the background, and this request is answered at once.
+        """
         fields = request_of(body, str(body.conversation_id) if body.conversation_id else "")
-        return await self._start(request, fields, prefer)
+        return await self._start(request, fields)
 
-    async def start(self, conversation_id: UUID, body: NewRun, request: Request, prefer: Prefer = "") -> Response:
-        """Starts a run: a message, new or edited, is answered, or an answer is given anew or gone on with. It goes on if the caller goes away."""
-        return await self._start(request, request_of(body, str(conversation_id)), prefer)
+    async def start(self, conversation_id: UUID, body: NewRun, request: Request) -> Response:
+        """Starts a run: a message, new or edited, is answered, or an answer is given anew or gone on with.
 
-    async def _start(self, request: Request, fields: dict[str, Any], prefer: str) -> Response:
-        if prefers_async(prefer):
+        It goes on if the caller goes away. With the header `prefer: respond-async` it is stored, answered in the background, and this
+        request is answered at once.
+        """
+        return await self._start(request, request_of(body, str(conversation_id)))
+
+    async def _start(self, request: Request, fields: dict[str, Any]) -> Response:
+        if prefers_async(request.headers.get("prefer", "")):
             return await self._submit(chat_pb2.SubmitRunRequest(**fields))
         if not accepts(request.headers.get("accept", "")):
             raise NotAcceptable(
@@ -94,12 +98,15 @@ class StartRoutes:
             )
         message = chat_pb2.StartRunRequest(**fields)
         feed = RunFeed(
-            lambda: stream(self._chat.StartRun, message), watching(self._services), patience_s=self._patience_s
+            lambda: stream(self._chat.StartRun, message),
+            watching(self._services),
+            patience_s=self._patience_s,
+            repeatable=bool(message.client_message_id),
         )
         return EventStream(self._streams, feed, quiet_start=False)
 
     async def _submit(self, message: chat_pb2.SubmitRunRequest) -> Response:
-        attempts = Attempts(self._patience_s)
+        attempts = Attempts(self._patience_s, repeatable=bool(message.client_message_id))
         while True:
             attempts.calling()
             try:

@@ -11,6 +11,7 @@ from services.edge.runs.conversation_feed import ConversationFeed
 
 Item = chat_pb2.WatchConversationResponse | ParleyError
 EXPIRED = Unavailable.of("WATCH_EXPIRED", "Come back.")
+EXPIRED.domain = "chat.parley"
 """What ends a script for good."""
 
 
@@ -142,7 +143,9 @@ async def test_a_cursors_run_that_was_deleted_holds_nothing_back() -> None:
 
 
 async def test_before_the_client_has_been_told_anything_what_is_away_is_told_at_once() -> None:
-    chat = Chat([Unavailable("Come back.")])
+    away = Unavailable("Come back.")
+    away.domain = "data.parley"
+    chat = Chat([away])
     assert await read(chat) == []
     assert len(chat.cursors) == 1
 

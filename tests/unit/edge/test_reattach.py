@@ -23,9 +23,10 @@ def events(*seqs: int, end: bool = False) -> chat_pb2.WatchRunResponse:
     return chat_pb2.WatchRunResponse(run_id=RUN, events=found)
 
 
-def gone(reason: str = "UNAVAILABLE") -> Unavailable:
+def gone(reason: str = "UNAVAILABLE", *, said_by: str | None = None) -> ParleyError:
+    """Returns what a call breaks with; `said_by` is the service that says so, None for the transport."""
     error = Unavailable.of(reason, "Gone.")
-    assert isinstance(error, Unavailable)
+    error.domain = said_by
     return error
 
 
@@ -58,8 +59,8 @@ class Chat:
             self.closed += 1
 
 
-def feed(chat: Chat, *, patience_s: float = 60) -> RunFeed:
-    return RunFeed(chat.start, chat.watch, patience_s=patience_s)
+def feed(chat: Chat, *, patience_s: float = 60, repeatable: bool = False) -> RunFeed:
+    return RunFeed(chat.start, chat.watch, patience_s=patience_s, repeatable=repeatable)
 
 
 async def read(source: RunFeed) -> list[int]:
@@ -123,6 +124,18 @@ async def test_before_the_client_has_been_told_anything_what_is_away_is_told_at_
     assert len(chat.calls) == 1
 
 
+async def test_what_may_be_repeated_is_when_nobody_can_be_reached() -> None:
+    chat = Chat([gone()], [gone()], [events(1, end=True)])
+    assert await read(feed(chat, repeatable=True)) == [1]
+
+
+async def test_what_a_service_says_is_away_is_told_at_once() -> None:
+    chat = Chat([gone(said_by="data.parley")])
+    with pytest.raises(Unavailable):
+        await read(feed(chat, repeatable=True))
+    assert len(chat.calls) == 1
+
+
 async def test_an_instance_that_is_about_to_stop_is_passed_over() -> None:
     """It has begun nothing, so that nothing is begun twice."""
     chat = Chat([gone("DRAINING")], [gone("DRAINING")], [events(1, end=True)])
@@ -132,7 +145,7 @@ async def test_an_instance_that_is_about_to_stop_is_passed_over() -> None:
 
 async def test_a_watch_of_whom_the_client_has_been_told_goes_on_without_an_event() -> None:
     chat = Chat([gone()], [events(8, end=True)])
-    source = RunFeed(lambda: chat.watch(RUN, 7), chat.watch, patience_s=60, run_id=RUN, after_seq=7)
+    source = RunFeed(lambda: chat.watch(RUN, 7), chat.watch, patience_s=60, repeatable=True, run_id=RUN, after_seq=7)
     source.commit()
     assert await read(source) == [8]
     assert chat.calls == [(RUN, 7), (RUN, 7)]
