@@ -45,6 +45,11 @@ class GatewayServiceStub:
                 request_serializer=parley_dot_gateway_dot_v1_dot_gateway__pb2.ListModelsRequest.SerializeToString,
                 response_deserializer=parley_dot_gateway_dot_v1_dot_gateway__pb2.ListModelsResponse.FromString,
                 _registered_method=True)
+        self.Embed = channel.unary_unary(
+                '/parley.gateway.v1.GatewayService/Embed',
+                request_serializer=parley_dot_gateway_dot_v1_dot_gateway__pb2.EmbedRequest.SerializeToString,
+                response_deserializer=parley_dot_gateway_dot_v1_dot_gateway__pb2.EmbedResponse.FromString,
+                _registered_method=True)
 
 
 class GatewayServiceServicer:
@@ -56,6 +61,7 @@ class GatewayServiceServicer:
         response when they arrived together. Cancelling the call closes the upstream connection.
         Errors: INVALID_ARGUMENT (also CONTEXT_TOO_LONG when the prompt does not fit the model, REQUEST_REJECTED when the provider refused it);
         NOT_FOUND (MODEL_NOT_FOUND); FAILED_PRECONDITION (NO_PROVIDER_CONFIGURED); RESOURCE_EXHAUSTED (PROVIDER_RATE_LIMITED, with retry info);
+        RESOURCE_EXHAUSTED (TOKEN_BUDGET_EXCEEDED, with `limit_type`, `current`, `limit`, `resets_at` and retry info);
         UNAVAILABLE (PROVIDER_UNAVAILABLE; without a reason and with retry info while the gateway is starting);
         DEADLINE_EXCEEDED (FIRST_TOKEN_TIMEOUT, STREAM_STALLED, RUN_TIMEOUT);
         INTERNAL (PROVIDER_AUTH_FAILED when our key was refused, PROVIDER_PROTOCOL_ERROR when its answer could not be read).
@@ -66,6 +72,14 @@ class GatewayServiceServicer:
 
     def ListModels(self, request, context):
         """Lists the models and aliases that a call may name, aliases first.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Embed(self, request, context):
+        """Turns texts into vectors, in as many provider calls as it takes; texts that were embedded before by the same model come from a cache.
+        Errors: as Chat; INVALID_ARGUMENT for no text, more than 2,048, or one outside 1-32,768 characters.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -83,6 +97,11 @@ def add_GatewayServiceServicer_to_server(servicer, server):
                     servicer.ListModels,
                     request_deserializer=parley_dot_gateway_dot_v1_dot_gateway__pb2.ListModelsRequest.FromString,
                     response_serializer=parley_dot_gateway_dot_v1_dot_gateway__pb2.ListModelsResponse.SerializeToString,
+            ),
+            'Embed': grpc.unary_unary_rpc_method_handler(
+                    servicer.Embed,
+                    request_deserializer=parley_dot_gateway_dot_v1_dot_gateway__pb2.EmbedRequest.FromString,
+                    response_serializer=parley_dot_gateway_dot_v1_dot_gateway__pb2.EmbedResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -140,6 +159,33 @@ class GatewayService:
             '/parley.gateway.v1.GatewayService/ListModels',
             parley_dot_gateway_dot_v1_dot_gateway__pb2.ListModelsRequest.SerializeToString,
             parley_dot_gateway_dot_v1_dot_gateway__pb2.ListModelsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Embed(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/parley.gateway.v1.GatewayService/Embed',
+            parley_dot_gateway_dot_v1_dot_gateway__pb2.EmbedRequest.SerializeToString,
+            parley_dot_gateway_dot_v1_dot_gateway__pb2.EmbedResponse.FromString,
             options,
             channel_credentials,
             insecure,

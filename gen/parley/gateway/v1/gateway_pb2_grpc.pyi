@@ -38,12 +38,17 @@ class GatewayServiceStub:
     response when they arrived together. Cancelling the call closes the upstream connection.
     Errors: INVALID_ARGUMENT (also CONTEXT_TOO_LONG when the prompt does not fit the model, REQUEST_REJECTED when the provider refused it);
     NOT_FOUND (MODEL_NOT_FOUND); FAILED_PRECONDITION (NO_PROVIDER_CONFIGURED); RESOURCE_EXHAUSTED (PROVIDER_RATE_LIMITED, with retry info);
+    RESOURCE_EXHAUSTED (TOKEN_BUDGET_EXCEEDED, with `limit_type`, `current`, `limit`, `resets_at` and retry info);
     UNAVAILABLE (PROVIDER_UNAVAILABLE; without a reason and with retry info while the gateway is starting);
     DEADLINE_EXCEEDED (FIRST_TOKEN_TIMEOUT, STREAM_STALLED, RUN_TIMEOUT);
     INTERNAL (PROVIDER_AUTH_FAILED when our key was refused, PROVIDER_PROTOCOL_ERROR when its answer could not be read).
     """
     ListModels: _grpc.UnaryUnaryMultiCallable[_gateway_pb2.ListModelsRequest, _gateway_pb2.ListModelsResponse]
     """Lists the models and aliases that a call may name, aliases first."""
+    Embed: _grpc.UnaryUnaryMultiCallable[_gateway_pb2.EmbedRequest, _gateway_pb2.EmbedResponse]
+    """Turns texts into vectors, in as many provider calls as it takes; texts that were embedded before by the same model come from a cache.
+    Errors: as Chat; INVALID_ARGUMENT for no text, more than 2,048, or one outside 1-32,768 characters.
+    """
 
 @_typing.type_check_only
 class GatewayServiceAsyncStub(GatewayServiceStub):
@@ -55,12 +60,17 @@ class GatewayServiceAsyncStub(GatewayServiceStub):
     response when they arrived together. Cancelling the call closes the upstream connection.
     Errors: INVALID_ARGUMENT (also CONTEXT_TOO_LONG when the prompt does not fit the model, REQUEST_REJECTED when the provider refused it);
     NOT_FOUND (MODEL_NOT_FOUND); FAILED_PRECONDITION (NO_PROVIDER_CONFIGURED); RESOURCE_EXHAUSTED (PROVIDER_RATE_LIMITED, with retry info);
+    RESOURCE_EXHAUSTED (TOKEN_BUDGET_EXCEEDED, with `limit_type`, `current`, `limit`, `resets_at` and retry info);
     UNAVAILABLE (PROVIDER_UNAVAILABLE; without a reason and with retry info while the gateway is starting);
     DEADLINE_EXCEEDED (FIRST_TOKEN_TIMEOUT, STREAM_STALLED, RUN_TIMEOUT);
     INTERNAL (PROVIDER_AUTH_FAILED when our key was refused, PROVIDER_PROTOCOL_ERROR when its answer could not be read).
     """
     ListModels: _aio.UnaryUnaryMultiCallable[_gateway_pb2.ListModelsRequest, _gateway_pb2.ListModelsResponse]  # type: ignore[assignment]
     """Lists the models and aliases that a call may name, aliases first."""
+    Embed: _aio.UnaryUnaryMultiCallable[_gateway_pb2.EmbedRequest, _gateway_pb2.EmbedResponse]  # type: ignore[assignment]
+    """Turns texts into vectors, in as many provider calls as it takes; texts that were embedded before by the same model come from a cache.
+    Errors: as Chat; INVALID_ARGUMENT for no text, more than 2,048, or one outside 1-32,768 characters.
+    """
 
 class GatewayServiceServicer(metaclass=_abc_1.ABCMeta):
     """Talks to model providers. Every RPC needs an access token."""
@@ -75,6 +85,7 @@ class GatewayServiceServicer(metaclass=_abc_1.ABCMeta):
         response when they arrived together. Cancelling the call closes the upstream connection.
         Errors: INVALID_ARGUMENT (also CONTEXT_TOO_LONG when the prompt does not fit the model, REQUEST_REJECTED when the provider refused it);
         NOT_FOUND (MODEL_NOT_FOUND); FAILED_PRECONDITION (NO_PROVIDER_CONFIGURED); RESOURCE_EXHAUSTED (PROVIDER_RATE_LIMITED, with retry info);
+        RESOURCE_EXHAUSTED (TOKEN_BUDGET_EXCEEDED, with `limit_type`, `current`, `limit`, `resets_at` and retry info);
         UNAVAILABLE (PROVIDER_UNAVAILABLE; without a reason and with retry info while the gateway is starting);
         DEADLINE_EXCEEDED (FIRST_TOKEN_TIMEOUT, STREAM_STALLED, RUN_TIMEOUT);
         INTERNAL (PROVIDER_AUTH_FAILED when our key was refused, PROVIDER_PROTOCOL_ERROR when its answer could not be read).
@@ -87,5 +98,15 @@ class GatewayServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_gateway_pb2.ListModelsResponse, _abc.Awaitable[_gateway_pb2.ListModelsResponse]]:
         """Lists the models and aliases that a call may name, aliases first."""
+
+    @_abc_1.abstractmethod
+    def Embed(
+        self,
+        request: _gateway_pb2.EmbedRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_gateway_pb2.EmbedResponse, _abc.Awaitable[_gateway_pb2.EmbedResponse]]:
+        """Turns texts into vectors, in as many provider calls as it takes; texts that were embedded before by the same model come from a cache.
+        Errors: as Chat; INVALID_ARGUMENT for no text, more than 2,048, or one outside 1-32,768 characters.
+        """
 
 def add_GatewayServiceServicer_to_server(servicer: GatewayServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
