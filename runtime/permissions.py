@@ -17,6 +17,11 @@ PERMISSIONS = {
 }
 """By role. An unknown role may nothing."""
 
+OPERATOR_CLAIM = "operator"
+"""Claim of an access token whose user operates the platform, whatever their role in an organization; a delegated token never has it."""
+OPERATOR_PERMISSIONS = frozenset({"gateway:admin", "usage:admin"})
+"""What concerns all organizations together."""
+
 
 class Forbidden(PermissionDenied):
     """The caller's role does not carry the permission."""
@@ -28,9 +33,13 @@ class Forbidden(PermissionDenied):
 
 
 def require(permission: str) -> None:
-    """Returns where the caller's role carries a permission.
+    """Returns where the caller's role carries a permission, or the caller is an operator and it is one of theirs.
 
     Raises: Unauthenticated: there is no caller; Forbidden.
     """
-    if permission not in PERMISSIONS.get(current_identity().role, frozenset()):
-        raise Forbidden(permission)
+    identity = current_identity()
+    if permission in PERMISSIONS.get(identity.role, frozenset()):
+        return
+    if permission in OPERATOR_PERMISSIONS and identity.claims.get(OPERATOR_CLAIM) is True:
+        return
+    raise Forbidden(permission)

@@ -38,15 +38,14 @@ _CALLS = {
 _OWN = {
     "auth": {"ENCRYPTION_KEY_FILE": "auth_encryption_key", "CHAT_KEY_FILE": "chat_actor_key"},
     "data": {},
-    "gateway": {},
+    "gateway": {"ENCRYPTION_KEYS_FILE": "gateway_encryption_keys", "REDIS_URL_FILE": "redis_url"},
     "chat": {"REDIS_URL_FILE": "redis_url", "ACTOR_KEY_FILE": "chat_actor_key"},
     "edge": {},
 }
-# The gateway's imports take longer than all the rest together: it waits for nobody but whom it asks for models.
 _AFTER = {
     "auth": ("migrate-auth",),
     "data": ("migrate-data", "auth"),
-    "gateway": ("demo_provider",),
+    "gateway": ("migrate-gateway", "redis", "demo_provider"),
     "chat": ("auth", "data", "redis"),
     "edge": ("auth",),
 }
@@ -63,7 +62,8 @@ def migrations(home: Home, environ: Mapping[str, str]) -> list[ProcessSpec]:
         ProcessSpec(
             name=f"migrate-{service}",
             argv=(sys.executable, "-m", f"services.{service}", "migrate"),
-            env=_environment(service, environ)
+            # Not as the service: the gateway's would hold everybody's keys.
+            env=_environment(f"migrate-{service}", environ)
             | {f"PARLEY_{service.upper()}_MIGRATION_DATABASE_URL_FILE": str(home.secrets / "owner_database_url")},
             address="",
             check=health.http_ok,
@@ -76,7 +76,11 @@ def migrations(home: Home, environ: Mapping[str, str]) -> list[ProcessSpec]:
 
 def services(home: Home, addresses: Addresses, environ: Mapping[str, str]) -> list[ProcessSpec]:
     """Returns the instances of the five services in the order in which they depend on one another; they are stopped in the reverse."""
-    for name, make in (("auth_encryption_key", secret_files.key_32), ("chat_actor_key", secret_files.password)):
+    for name, make in (
+        ("auth_encryption_key", secret_files.key_32),
+        ("gateway_encryption_keys", secret_files.key_32),
+        ("chat_actor_key", secret_files.password),
+    ):
         secret_files.read_or_make(home.secrets / name, make)
     return [_service(name, home, addresses, environ) for name in addresses.listen]
 

@@ -1,15 +1,47 @@
-"""Runs the gateway: `python -m services.gateway`."""
+"""`python -m services.gateway` serves; with `migrate` it brings the schema up to date."""
+
+from __future__ import annotations
 
 import sys
+from pathlib import Path
 
 import uvloop
 
-from runtime.config import ConfigError
-from services.gateway.main import main
+from runtime.config import ConfigError, load
+from runtime.errors import ParleyError
+from runtime.migrate import MigrationConfig, MigrationError, migrate
+
+
+async def _migrate() -> None:
+    config = load(MigrationConfig, "PARLEY_GATEWAY_")
+    await migrate(config.migration_database_url.reveal(), "gateway", Path(__file__).with_name("migrations"))
+
+
+async def _serve() -> None:
+    from services.gateway.main import main
+
+    await main()
+
+
+_COMMANDS = {"": _serve, "migrate": _migrate}
+
+
+def _run(command: str) -> int:
+    if command not in _COMMANDS:
+        return _fail(2, "usage: python -m services.gateway [migrate]")
+    try:
+        uvloop.run(_COMMANDS[command]())
+    except ConfigError as fault:
+        return _fail(2, str(fault))
+    except (MigrationError, ParleyError) as error:
+        return _fail(1, str(error))
+    return 0
+
+
+def _fail(status: int, message: str) -> int:
+    sys.stderr.write(message + "\n")
+    return status
+
 
 if __name__ == "__main__":
-    try:
-        uvloop.run(main())
-    except ConfigError as error:
-        sys.stderr.write(f"{error}\n")
-        sys.exit(2)
+    sys.exit(_run(" ".join(sys.argv[1:])))

@@ -127,7 +127,7 @@ def test_an_edge_open_to_all_is_reached_over_loopback() -> None:
 @pytest.mark.parametrize("replicas", [1, 3])
 def test_nobody_waits_for_what_comes_later(home: Home, replicas: int) -> None:
     """Whoever is waited for stands before, so that the reverse is a safe order to stop in."""
-    seen = {"postgres", "redis", "demo_provider", "migrate-auth", "migrate-data"}
+    seen = {"postgres", "redis", "demo_provider", "migrate-auth", "migrate-data", "migrate-gateway"}
     specs = table(home, replicas=replicas)
     for name in (name for name in specs if service_of(name) in SERVICES):
         assert set(specs[name].after) <= seen
