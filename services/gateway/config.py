@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from runtime.config import at_least, parsed_by
+from runtime.config import Secret, at_least, parsed_by
 from runtime.server import ServerConfig
 from services.gateway import timeouts
 from services.gateway.domain import Timeouts
@@ -16,6 +16,12 @@ class GatewayConfig(ServerConfig):
 
     auth_address: str
     """`host:port` of auth, whose keys prove access tokens."""
+    database_url: Secret | None = None
+    """URL of Postgres, as the role `parley_gateway`; none: nothing is kept, neither providers nor usage, and budgets hold nobody back."""
+    redis_url: Secret | None = None
+    """URL of Redis, which holds what instances share: running counters, cooldowns. It may be away."""
+    pool_max_size: int = at_least(1, default=10)
+    """Most connections to Postgres."""
     demo_base_url: str = ""
     """OpenAI-shaped base URL of the demo provider, used when no other is found; empty: none."""
     aliases: dict[str, str] = field(default_factory=dict)
