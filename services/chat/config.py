@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from runtime.config import ConfigError, Secret, at_least
 from runtime.server import ServerConfig
 from services.chat.domain import MESSAGE_MAX_CHARS
-from services.chat.ports import ActiveLimits
+from services.chat.ports import ActiveLimits, RequestLimits
 from services.chat.rules import Rules
 from services.chat.tools.registry import Registry
 from services.chat.turn import Pace
@@ -53,6 +53,12 @@ class ChatConfig(ServerConfig):
     """Most active runs of one conversation; 0: no bound."""
     queued_per_user: int = at_least(0, default=50)
     """Most queued runs of one user; 0: no bound."""
+    requests_per_minute: int = at_least(0, default=10)
+    """Most turns that a user may begin in a minute, up to 10,000; 0: no bound."""
+    requests_per_hour: int = at_least(0, default=60)
+    """As before, in an hour."""
+    requests_per_day: int = at_least(0, default=100)
+    """As before, in 24 hours."""
     background_tries: int = at_least(1, default=3)
     """How often a background run is tried before it becomes a dead letter, up to 10."""
     max_watchers: int = at_least(1, default=10_000)
@@ -102,6 +108,11 @@ class ChatConfig(ServerConfig):
                 per_user=self.max_runs_per_user,
                 per_conversation=self.max_runs_per_conversation,
                 queued_per_user=self.queued_per_user,
+            ),
+            request_limits=RequestLimits(
+                per_minute=self.requests_per_minute,
+                per_hour=self.requests_per_hour,
+                per_day=self.requests_per_day,
             ),
             claim_every_s=self.claim_every_s,
             suspicion_s=self.suspicion_s,

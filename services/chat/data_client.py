@@ -70,6 +70,11 @@ class DataClient:
             max_tries=new.max_tries,
             on_conflict=_CONFLICTS[new.on_conflict],
             active_limits=_limits_pb(new.limits),
+            request_limits=data_pb2.RequestLimits(
+                per_minute=new.request_limits.per_minute,
+                per_hour=new.request_limits.per_hour,
+                per_day=new.request_limits.per_day,
+            ),
         )
         request.lease.FromMilliseconds(int(new.lease_s * 1000))
         match new.branch:

@@ -49,6 +49,15 @@ class ActiveLimits:
 
 
 @dataclass(frozen=True, slots=True)
+class RequestLimits:
+    """How many runs a user may begin in windows that slide; 0: no bound."""
+
+    per_minute: int = 0
+    per_hour: int = 0
+    per_day: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class NewRun:
     """What a run begins with; empty texts where nothing was given, no branch: after the newest message."""
 
@@ -64,6 +73,7 @@ class NewRun:
     max_tries: int = 1
     on_conflict: OnConflict = OnConflict.REJECT
     limits: ActiveLimits = ActiveLimits()
+    request_limits: RequestLimits = RequestLimits()
     branch: Branch | None = None
 
 

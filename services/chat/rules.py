@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from services.chat.ports import ActiveLimits
+from services.chat.ports import ActiveLimits, RequestLimits
 from services.chat.turn import Pace
 
 
@@ -23,6 +23,7 @@ class Rules:
         max_watchers: Most streams at once.
         background_tries: How often a background run is tried.
         limits: How many runs of one user and of one conversation may be active.
+        request_limits: How many runs a user may begin in a while.
         claim_every_s: Between two looks for runs that nobody owns.
         suspicion_s: How long a lapsed lease must have been seen lapsed before its run is claimed.
         pace: How often and how long.
@@ -38,6 +39,7 @@ class Rules:
     max_watchers: int
     background_tries: int
     limits: ActiveLimits
+    request_limits: RequestLimits
     claim_every_s: float
     suspicion_s: float
     pace: Pace

@@ -255,6 +255,7 @@ class Runs:
             max_tries=self._rules.background_tries if background else 1,
             on_conflict=ask.on_conflict,
             limits=self._rules.limits,
+            request_limits=self._rules.request_limits,
             branch=ask.branch,
         )
 

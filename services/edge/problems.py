@@ -126,6 +126,8 @@ _SENTENCES = {
     "dict_type": "must be a JSON object.",
 }
 _LONGEST_NAME = 64
+# Metadata are texts on their way here; of a limit these are numbers.
+_NUMBERS = frozenset({"current", "limit"})
 _AWAY_S = 1.0
 _OWN_MEMBERS = frozenset({"type", "title", "status", "detail", "code", "request_id", "retry_after", "errors", "allow"})
 
@@ -155,7 +157,7 @@ def document(error: ParleyError, *, path: str) -> dict[str, Any]:
     }
     if (retry_after_s := _retry_after_s(error, status)) is not None:
         members["retry_after"] = round(retry_after_s, 3)
-    members |= {name: value for name, value in error.metadata.items() if name not in _OWN_MEMBERS}
+    members |= {name: _told(name, value) for name, value in error.metadata.items() if name not in _OWN_MEMBERS}
     if isinstance(error, InvalidRequest):
         members["errors"] = [{"field": field, "detail": sentence} for field, sentence in error.faults]
     if path.startswith("/auth/v1/"):
@@ -201,6 +203,10 @@ def of_http(error: HTTPException, *, path: str, allow: str) -> ParleyError:
     if error.status_code == http.HTTPStatus.METHOD_NOT_ALLOWED:
         return MethodNotAllowed(f"{path} does not take this method, only {allow}.", allow=allow)
     return errors.InvalidArgument("The request could not be read.")
+
+
+def _told(name: str, value: str) -> str | int:
+    return int(value) if name in _NUMBERS and value.isdecimal() else value
 
 
 def _retry_after_s(error: ParleyError, status: int) -> float | None:

@@ -29,6 +29,12 @@ _OPENED_AT_ONCE = 8
 _ANSWER_TIMEOUT_S = 20.0
 _KEPT = ("PATH", "HOME", "LANG", "TMPDIR")
 _KEPT_PREFIXES = ("PARLEY_", "OTEL_")
+_UNLIMITED = {
+    # One person starts more turns here than people do.
+    **{f"PARLEY_CHAT_REQUESTS_PER_{window}": "0" for window in ("MINUTE", "HOUR", "DAY")},
+    # More than is ever used: it is kept count all the same.
+    **{f"PARLEY_GATEWAY_{scope}_TOKENS_PER_DAY": "1000000000000" for scope in ("USER", "ORGANIZATION", "GLOBAL")},
+}
 
 
 class SetUpError(Exception):
@@ -155,6 +161,7 @@ def _environment(provider: str) -> dict[str, str]:
     kept = {name: value for name, value in os.environ.items() if name in _KEPT or name.startswith(_KEPT_PREFIXES)}
     return (
         {"OTEL_TRACES_EXPORTER": "none"}
+        | _UNLIMITED
         | kept
         | {"OPENAI_API_KEY": "bench", "OPENAI_BASE_URL": f"http://{provider}/v1"}
     )

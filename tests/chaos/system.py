@@ -34,6 +34,10 @@ _SETTINGS = {
     "PARLEY_AUTH_HASH_ITERATIONS": "1",
     "PARLEY_AUTH_SIGN_UPS_PER_HOUR": "1000000",
     "PARLEY_AUTH_ADDRESS_ATTEMPTS": "1000000",
+    # One person starts more turns here than people do.
+    **{f"PARLEY_CHAT_REQUESTS_PER_{window}": "0" for window in ("MINUTE", "HOUR", "DAY")},
+    # More than is ever used: it is kept count all the same.
+    **{f"PARLEY_GATEWAY_{scope}_TOKENS_PER_DAY": "1000000000000" for scope in ("USER", "ORGANIZATION", "GLOBAL")},
     "PARLEY_CHAT_SYSTEM_PROMPT": TURN,
     "PARLEY_CHAT_TOOLS": "tests.chaos.effects:NOTE_EFFECT",
     "PARLEY_EDGE_HEARTBEAT_S": "1",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
@@ -22,6 +22,8 @@ MODEL_MAX_CHARS = 200
 OWNER_MAX_CHARS = 200
 HISTORY_MAX_MESSAGES = 200
 INT32_MAX = 2**31 - 1
+REQUESTS_MAX = 10_000
+"""Highest limit of requests: as many moments are kept of each user."""
 _BYTES_A_TOKEN = 4
 _LEASE_MIN_S = 0.001
 _LEASE_MAX_S = 3600.0
@@ -83,6 +85,36 @@ class QueueFull(ResourceExhausted):
 
     def __init__(self) -> None:
         super().__init__("Too many of your requests are waiting already; wait until some have been answered.")
+
+
+class RequestLimitExceeded(ResourceExhausted):
+    """The user has begun as many runs as may be in a minute or an hour.
+
+    Args:
+        limit_type: `requests_minute`, `requests_hour` or `requests_day`.
+        current: Runs begun in the window.
+        limit: How many may be.
+        resets_at: When one of them leaves the window, so that another may begin.
+        now: By the same clock.
+    """
+
+    reason = "RATE_LIMIT_EXCEEDED"
+
+    def __init__(self, limit_type: str, current: int, limit: int, resets_at: datetime, now: datetime) -> None:
+        super().__init__(
+            "You have sent as many messages as may be for now; wait until there is room for another.",
+            retry_after_s=max((resets_at - now).total_seconds(), 0.001),
+            limit_type=limit_type,
+            current=str(current),
+            limit=str(limit),
+            resets_at=resets_at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+        )
+
+
+class DailyLimitExceeded(RequestLimitExceeded):
+    """The user has begun as many runs as may be in a day."""
+
+    reason = "DAILY_LIMIT_EXCEEDED"
 
 
 class MessageNotFinished(FailedPrecondition):
@@ -167,6 +199,15 @@ class ActiveLimits:
 
 
 @dataclass(frozen=True, slots=True)
+class RequestLimits:
+    """How many runs a user may begin in windows that slide; 0: no bound."""
+
+    per_minute: int = 0
+    per_hour: int = 0
+    per_day: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Begun:
     """A run that has begun or was claimed, with all that its owner needs.
 
@@ -234,6 +275,15 @@ def check_limits(limits: ActiveLimits) -> None:
     """
     for name in ("per_user", "per_conversation", "queued_per_user"):
         validation.number(f"active_limits.{name}", getattr(limits, name), minimum=0, maximum=INT32_MAX)
+
+
+def check_request_limits(limits: RequestLimits) -> None:
+    """Checks the bounds of runs begun.
+
+    Raises: InvalidArgument.
+    """
+    for name in ("per_minute", "per_hour", "per_day"):
+        validation.number(f"request_limits.{name}", getattr(limits, name), minimum=0, maximum=REQUESTS_MAX)
 
 
 def check_usage(usage: Usage | None) -> None:

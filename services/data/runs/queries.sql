@@ -16,9 +16,9 @@ SELECT
   (message).id, (message).conversation_id, (message).run_id, (message).parent_id, (message).position, (message).role,
   (message).state, (message).model, CASE item WHEN 'history' THEN
     jsonb_path_query_array((message).parts, '$[*] ? (@.type != "reasoning")') ELSE (message).parts END AS parts,
-  (message).usage, (message).created_at
-FROM chat.start_run(
-  $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24
+  (message).usage, (message).created_at, limit_type, limit_current, limit_most, limit_resets_at
+FROM chat.start_run_in_pace(
+  $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25, $26, $27
 );
 
 -- name: load_run
@@ -137,6 +137,6 @@ ORDER BY run.position, run.id;
 -- name: probe_schema
 -- Fails until the schema is as this code needs it.
 SELECT
-  'chat.start_run'::regproc::oid, 'chat.load_run'::regproc::oid, 'chat.store_checkpoint'::regproc::oid, 'chat.release_run'::regproc::oid,
+  'chat.start_run_in_pace'::regproc::oid, 'chat.load_run'::regproc::oid, 'chat.store_checkpoint'::regproc::oid, 'chat.release_run'::regproc::oid,
   'chat.retry_run'::regproc::oid, 'chat.end_run'::regproc::oid, 'chat.cancel_run'::regproc::oid, 'chat.claim_runs'::regproc::oid,
   'chat.list_dead_letters'::regproc::oid, 'chat.retry_dead_letter'::regproc::oid, 'chat.drop_dead_letter'::regproc::oid;

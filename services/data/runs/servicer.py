@@ -10,7 +10,7 @@ from runtime.permissions import require
 from runtime.wellknown import seconds, timestamp
 from services.data.conversations.servicer import message_pb, part_of, usage_of
 from services.data.queue.domain import ClaimKind, ClaimRequest
-from services.data.runs.domain import ActiveLimits, RunStatus
+from services.data.runs.domain import ActiveLimits, RequestLimits, RunStatus
 from services.data.runs.keeping import FinishRequest, Progress, RetryRequest
 from services.data.runs.starting import BeginRequest, BranchKind, OnConflict
 
@@ -173,6 +173,9 @@ def _begin_request(request: data_pb2.BeginRunRequest) -> BeginRequest:
         max_tries=request.max_tries,
         on_conflict=_CONFLICT_OF.get(request.on_conflict),
         limits=_limits(request.active_limits),
+        request_limits=RequestLimits(
+            request.request_limits.per_minute, request.request_limits.per_hour, request.request_limits.per_day
+        ),
         branch=(BranchKind(branch.removesuffix("_message_id")), getattr(request, branch)) if branch else None,
     )
 

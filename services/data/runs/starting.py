@@ -16,8 +16,10 @@ from services.data.runs.domain import (
     MODEL_MAX_CHARS,
     OWNER_MAX_CHARS,
     ActiveLimits,
+    RequestLimits,
     check_lease,
     check_limits,
+    check_request_limits,
     history_max_bytes,
 )
 
@@ -64,6 +66,7 @@ class BeginRequest:
         max_tries: How often it may be tried; 0: once.
         on_conflict: What happens when no more runs may be active; None where the request named something we do not know.
         limits: How many may be.
+        request_limits: How many may begin in a while.
         branch: Where it goes, and the id of the message there; None: after the newest message.
     """
 
@@ -79,6 +82,7 @@ class BeginRequest:
     max_tries: int
     on_conflict: OnConflict | None
     limits: ActiveLimits
+    request_limits: RequestLimits
     branch: tuple[BranchKind, str] | None
 
 
@@ -111,6 +115,7 @@ class NewRun:
     max_tries: int
     on_conflict: OnConflict
     limits: ActiveLimits
+    request_limits: RequestLimits
     branch: tuple[BranchKind, str] | None
 
 
@@ -120,8 +125,8 @@ class Store(Protocol):
     async def begin(self, caller: Identity, new: NewRun) -> Begun:
         """Stores a run with its messages, or finds the one this is a resend of.
 
-        Raises: ConversationNotFound; MessageNotFound; ClientMessageIdReused; ConcurrentRequest; QueueFull; MessageNotFinished;
-            NotInterrupted.
+        Raises: ConversationNotFound; MessageNotFound; ClientMessageIdReused; ConcurrentRequest; QueueFull; RequestLimitExceeded;
+            DailyLimitExceeded; MessageNotFinished; NotInterrupted.
         """
 
 
@@ -163,6 +168,7 @@ class Starting:
         if request.on_conflict is None:
             raise validation.invalid("on_conflict", "must be REJECT, ENQUEUE or INTERRUPT.")
         check_limits(request.limits)
+        check_request_limits(request.request_limits)
         return await self._store.begin(
             caller,
             NewRun(
@@ -185,6 +191,7 @@ class Starting:
                 max_tries=request.max_tries or 1,
                 on_conflict=request.on_conflict,
                 limits=request.limits,
+                request_limits=request.request_limits,
                 branch=branch,
             ),
         )

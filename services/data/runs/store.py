@@ -12,9 +12,11 @@ from services.data.runs.domain import (
     Begun,
     ClientMessageIdReused,
     ConcurrentRequest,
+    DailyLimitExceeded,
     MessageNotFinished,
     NotInterrupted,
     QueueFull,
+    RequestLimitExceeded,
     Run,
     RunEnded,
     RunNotFound,
@@ -85,9 +87,14 @@ class PostgresRuns:
             new.limits.queued_per_user,
             kind,
             message_id,
+            new.request_limits.per_minute,
+            new.request_limits.per_hour,
+            new.request_limits.per_day,
         )
         if rows[0]["item"] == "concurrent_request":
             raise ConcurrentRequest(str(rows[0]["run.id"]))
+        if rows[0]["item"] == "limited":
+            raise _limited(rows[0], new.now)
         return _begun(rows)
 
     async def load(
@@ -218,6 +225,11 @@ def run_of(row: Record) -> Run:
         max_tries=row["run.max_tries"],
         takeovers=row["run.takeovers"],
     )
+
+
+def _limited(row: Record, now: datetime) -> RequestLimitExceeded:
+    error = DailyLimitExceeded if row["limit_type"] == "requests_day" else RequestLimitExceeded
+    return error(row["limit_type"], row["limit_current"], row["limit_most"], row["limit_resets_at"], now)
 
 
 def _begun(rows: list[Record]) -> Begun:

@@ -156,6 +156,7 @@ class World:
             "checkpoint_every_s": 0.1,
             "claim_every_s": 0.2,
             "title_model": "",
+            "requests_per_minute": 0,
         }
         return given | overrides
 

@@ -12,7 +12,7 @@ import pytest
 from runtime import postgres
 from runtime.context import Identity
 from services.data.composition import load_queries
-from services.data.runs.domain import ActiveLimits, RunStatus
+from services.data.runs.domain import ActiveLimits, RequestLimits, RunStatus
 from services.data.runs.keeping import FinishRequest, Keeping, Progress
 from services.data.runs.starting import BeginRequest, OnConflict, Starting
 from services.data.runs.store import PostgresRuns
@@ -66,7 +66,7 @@ async def test_the_tables_are_the_ones_we_know(owner: asyncpg.Connection) -> Non
     rows = await owner.fetch(
         "SELECT relname FROM pg_class WHERE relnamespace = 'chat'::regnamespace AND relkind IN ('r', 'p')"
     )
-    assert {row["relname"] for row in rows} >= set(TABLES)
+    assert {row["relname"] for row in rows} >= {*TABLES, "pace"}
 
 
 async def test_row_security_is_forced_on_every_table(owner: asyncpg.Connection) -> None:
@@ -103,7 +103,7 @@ async def test_every_key_holds_the_organization(owner: asyncpg.Connection) -> No
         FROM pg_constraint
         WHERE connamespace = 'chat'::regnamespace AND contype IN ('p', 'u', 'f')
     """)
-    assert {row["table"] for row in rows if row["contype"] == b"p"} == {f"chat.{table}" for table in TABLES}
+    assert {row["table"] for row in rows if row["contype"] == b"p"} == {f"chat.{table}" for table in (*TABLES, "pace")}
     for row in rows:
         assert "org_id" in row["columns"], row["conname"]
         assert row["contype"] != b"p" or row["columns"][0] == "org_id"
@@ -143,7 +143,13 @@ async def test_functions_act_as_their_caller_and_look_names_up_in_one_place(owne
         SELECT proname, prosecdef, proconfig, has_function_privilege('public', oid, 'EXECUTE') AS open, proowner::regrole::text AS owner
         FROM pg_proc WHERE pronamespace = 'chat'::regnamespace
     """)
-    assert {row["proname"] for row in rows} >= {"start_run", "store_checkpoint", "end_run", *CLAIMERS}
+    assert {row["proname"] for row in rows} >= {
+        "start_run",
+        "start_run_in_pace",
+        "store_checkpoint",
+        "end_run",
+        *CLAIMERS,
+    }
     for row in rows:
         assert (row["prosecdef"], row["open"]) == (row["proname"] in CLAIMERS, False), row["proname"]
         assert (row["owner"] == "parley_claimer") == (row["proname"] in CLAIMERS), row["proname"]
@@ -242,7 +248,9 @@ async def test_claims_end_with_the_functions_that_set_them(stored: Any, service:
         starting = Starting(PostgresRuns(database), service.clock, message_max_chars=10)
         keeping = Keeping(PostgresRuns(database), service.clock)
         unbound = ActiveLimits(0, 0, 0)
-        request = BeginRequest("", "", "hello", "", "chat-1", 1, 0, 0, False, 1, OnConflict.REJECT, unbound, None)
+        request = BeginRequest(
+            "", "", "hello", "", "chat-1", 1, 0, 0, False, 1, OnConflict.REJECT, unbound, RequestLimits(9), None
+        )
         run = (await starting.begin(caller, request)).run
         assert await seen(database) == 0
         await keeping.checkpoint(caller, Progress(run.id, 1, (), 1), lease_s=1)

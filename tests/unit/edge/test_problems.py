@@ -25,6 +25,15 @@ def test_a_subclass_has_the_status_of_its_nearest_ancestor() -> None:
     assert problems.status_of(problems.BodyTooLarge("x")) == 413
 
 
+def test_numbers_of_a_limit_are_numbers() -> None:
+    error = errors.ResourceExhausted.of(
+        "RATE_LIMIT_EXCEEDED", "Wait.", retry_after_s=2.5, current="10", limit="10", limit_type="x"
+    )
+    document = problems.document(error, path="/v1/chat")
+    assert (document["status"], document["current"], document["limit"], document["limit_type"]) == (429, 10, 10, "x")
+    assert problems.respond(error, path="/v1/chat").headers["retry-after"] == "3"
+
+
 def test_a_document_has_the_members_of_rfc_9457_and_ours() -> None:
     request_id.set("abc")
     error = errors.NotFound.of("CONVERSATION_NOT_FOUND", "There is no such conversation.")

@@ -971,6 +971,7 @@ class BeginRunRequest(_message.Message):
     EDIT_MESSAGE_ID_FIELD_NUMBER: _builtins.int
     REGENERATE_MESSAGE_ID_FIELD_NUMBER: _builtins.int
     CONTINUE_MESSAGE_ID_FIELD_NUMBER: _builtins.int
+    REQUEST_LIMITS_FIELD_NUMBER: _builtins.int
     conversation_id: _builtins.str
     """UUID; empty creates a conversation. With a client_message_id the new conversation's id follows from it, so that a resend finds it."""
     client_message_id: _builtins.str
@@ -1005,6 +1006,10 @@ class BeginRunRequest(_message.Message):
     def active_limits(self) -> Global___ActiveLimits:
         """Bounds of active runs."""
 
+    @_builtins.property
+    def request_limits(self) -> Global___RequestLimits:
+        """Bounds of runs begun."""
+
     def __init__(
         self,
         *,
@@ -1023,16 +1028,47 @@ class BeginRunRequest(_message.Message):
         edit_message_id: _builtins.str = ...,
         regenerate_message_id: _builtins.str = ...,
         continue_message_id: _builtins.str = ...,
+        request_limits: Global___RequestLimits | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["active_limits", b"active_limits", "branch", b"branch", "continue_message_id", b"continue_message_id", "edit_message_id", b"edit_message_id", "lease", b"lease", "regenerate_message_id", b"regenerate_message_id"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["active_limits", b"active_limits", "branch", b"branch", "continue_message_id", b"continue_message_id", "edit_message_id", b"edit_message_id", "lease", b"lease", "regenerate_message_id", b"regenerate_message_id", "request_limits", b"request_limits"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["active_limits", b"active_limits", "background", b"background", "branch", b"branch", "client_message_id", b"client_message_id", "content", b"content", "continue_message_id", b"continue_message_id", "conversation_id", b"conversation_id", "edit_message_id", b"edit_message_id", "history_max_messages", b"history_max_messages", "history_max_tokens", b"history_max_tokens", "lease", b"lease", "max_tries", b"max_tries", "model", b"model", "on_conflict", b"on_conflict", "owner", b"owner", "regenerate_message_id", b"regenerate_message_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["active_limits", b"active_limits", "background", b"background", "branch", b"branch", "client_message_id", b"client_message_id", "content", b"content", "continue_message_id", b"continue_message_id", "conversation_id", b"conversation_id", "edit_message_id", b"edit_message_id", "history_max_messages", b"history_max_messages", "history_max_tokens", b"history_max_tokens", "lease", b"lease", "max_tries", b"max_tries", "model", b"model", "on_conflict", b"on_conflict", "owner", b"owner", "regenerate_message_id", b"regenerate_message_id", "request_limits", b"request_limits"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_branch: _TypeAlias = _typing.Literal["edit_message_id", "regenerate_message_id", "continue_message_id"]  # noqa: Y015
     _WhichOneofArgType_branch: _TypeAlias = _typing.Literal["branch", b"branch"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_branch) -> _WhichOneofReturnType_branch | None: ...
 
 Global___BeginRunRequest: _TypeAlias = BeginRunRequest  # noqa: Y015
+
+@_typing.final
+class RequestLimits(_message.Message):
+    """How many runs one user may begin in one organization, in windows that slide; 0: no bound. At most 10,000 each."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PER_MINUTE_FIELD_NUMBER: _builtins.int
+    PER_HOUR_FIELD_NUMBER: _builtins.int
+    PER_DAY_FIELD_NUMBER: _builtins.int
+    per_minute: _builtins.int
+    """In a minute."""
+    per_hour: _builtins.int
+    """In an hour."""
+    per_day: _builtins.int
+    """In 24 hours."""
+    def __init__(
+        self,
+        *,
+        per_minute: _builtins.int = ...,
+        per_hour: _builtins.int = ...,
+        per_day: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["per_day", b"per_day", "per_hour", b"per_hour", "per_minute", b"per_minute"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RequestLimits: _TypeAlias = RequestLimits  # noqa: Y015
 
 @_typing.final
 class ActiveLimits(_message.Message):

@@ -516,7 +516,9 @@ class RunServiceServicer:
         A resend with the same client_message_id and the same content returns the same run, with `existing` set, and stores nothing.
         Errors: INVALID_ARGUMENT for content outside the message limits; NOT_FOUND (CONVERSATION_NOT_FOUND, MESSAGE_NOT_FOUND);
         ALREADY_EXISTS (CLIENT_MESSAGE_ID_REUSED) when the id came with other content; ABORTED (CONCURRENT_REQUEST, with `run_id` of the run
-        in the way); RESOURCE_EXHAUSTED (QUEUE_FULL) when the user has as many queued runs as may be;
+        in the way); RESOURCE_EXHAUSTED (QUEUE_FULL) when the user has as many queued runs as may be; RESOURCE_EXHAUSTED (RATE_LIMIT_EXCEEDED for
+        a minute or an hour, DAILY_LIMIT_EXCEEDED for a day; with `limit_type`, `current`, `limit`, `resets_at` and retry info) when the user has
+        begun as many runs as may be: a resend is none;
         FAILED_PRECONDITION (MESSAGE_NOT_FINISHED for a branch at a message that is being written, NOT_INTERRUPTED for one that is whole and
         cannot be continued).
         """
