@@ -9,38 +9,20 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from services.gateway import rules
-from services.gateway.domain import (
-    AttemptFailed,
-    Counts,
-    Ended,
-    Finished,
-    FirstTokenTimeout,
-    ProviderProtocolError,
-    ProviderUnavailable,
-    RunTimeout,
-    Started,
-    StreamStalled,
-    Timeouts,
-    ToolCallPiece,
-    Usage,
-)
+from services.gateway.domain import Ended, Finished, Reset, Started, Timeouts, ToolCallPiece, Usage
+from services.gateway.failures import AttemptFailed, ProviderProtocolError, ProviderRateLimited, ProviderUnavailable
+from services.gateway.routing.router import may_succeed_elsewhere
+from services.gateway.tally import Tally
 from services.gateway.tool_calls import ToolCalls
+from services.gateway.waits import Waits
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+    from collections.abc import AsyncGenerator, Callable, Sequence
 
-    from services.gateway.domain import (
-        Call,
-        Delta,
-        Deployment,
-        ListedModel,
-        Piece,
-        ProviderDelta,
-        Registry,
-    )
+    from services.gateway.domain import Call, Delta, Deployment, ListedModel, Registry
+    from services.gateway.routing.router import Router
 
-# Across languages a token is about four bytes of UTF-8: four English letters, or one Chinese character and a third.
-_BYTES_PER_TOKEN = 4
+_COOLING = "cooling_down"
 MAX_ANSWER_BYTES = 2 * 1024 * 1024
 """Longest answer: text, reasoning and arguments of tool calls together, as UTF-8; no model writes as much, a faulty provider may."""
 
@@ -51,7 +33,7 @@ class Policy:
 
     Attributes:
         timeouts: Where the deployment has none of its own; a call may shorten either.
-        retries: Further attempts after the first, as long as no delta has been given out.
+        retries: Further rounds over the targets after the first, as long as no delta has been given out.
         backoff_s: Wait before the first of them; it doubles, and up to half of it is taken off at random.
         retry_after_max_s: A provider that asks for a longer wait than this is not waited for.
         max_output_tokens: Where the call says nothing.
@@ -86,7 +68,7 @@ class Observer(Protocol):
         ...
 
     def pause(self, deployment: Deployment, failed: AttemptFailed, wait_s: float) -> None:
-        """Notes that there will be another attempt."""
+        """Notes that there will be another attempt, here or, without a wait, elsewhere."""
         ...
 
 
@@ -94,7 +76,8 @@ class Chat:
     """Calls models.
 
     Args:
-        registry: Names to deployments.
+        registry: Names to routes.
+        router: Orders a route's targets.
         observer: Sees what happens.
         policy: How patient to be.
         jitter: Random number in 0-1.
@@ -103,12 +86,14 @@ class Chat:
     def __init__(
         self,
         registry: Registry,
+        router: Router,
         observer: Observer,
         policy: Policy,
         *,
         jitter: Callable[[], float] = random.random,
     ) -> None:
         self._registry = registry
+        self._router = router
         self._observer = observer
         self._policy = policy
         self._jitter = jitter
@@ -118,38 +103,54 @@ class Chat:
         return self._registry.listed()
 
     async def stream(self, call: Call) -> AsyncGenerator[Sequence[Delta], None]:
-        """Answers a call, trying again while nothing has been given out and trying again may help.
+        """Answers a call: by the first target that does, all of them again after a pause where that may help.
 
-        Yields: what has arrived since the last time: Started first, Finished last, both exactly once.
+        Once something has been given out only a call with `allow_reset` is answered by another target, after Reset and with Started again.
+
+        Yields: what has arrived since the last time: Started first, Finished last and once.
         Raises: InvalidArgument, ModelNotFound, NoProviderConfigured, ContextTooLong, RequestRejected, ProviderRateLimited, ProviderUnavailable,
             FirstTokenTimeout, StreamStalled, RunTimeout, ProviderAuthFailed, ProviderProtocolError.
         """
         rules.check(call)
-        deployment = self._registry.resolve(call.model)
-        waits = _Waits(deployment.timeouts.before(self._policy.timeouts).shortened(call.timeouts))
+        left = list(self._router.order(self._registry.resolve(call.model)))
+        waits, failures = Waits(), _Failures()
+        given = False
         number = 0
         while True:
-            started = False
+            deployment = left.pop(0)
+            waits.attempt(deployment.timeouts.before(self._policy.timeouts).shortened(call.timeouts), len(left))
+            first = True
             try:
                 async with contextlib.aclosing(self._attempt(deployment, call, waits, number)) as batches:
                     async for deltas in batches:
-                        started = True
-                        yield deltas
+                        yield [Reset(), *deltas] if given and first else deltas
+                        given, first = True, False
             except AttemptFailed as failed:
-                wait_s = None if started else self._pause(failed, number, waits)
+                if failed.cause != _COOLING:
+                    self._router.failed(deployment, failed)
+                failures.add(deployment, failed)
+                if given and not call.allow_reset:
+                    raise failed.error from None
+                wait_s: float | None = 0.0 if left and may_succeed_elsewhere(failed) else None
+                if wait_s is None and not given:
+                    left, wait_s = self._again(failures, waits)
                 if wait_s is None:
                     raise failed.error from None
+                if given:
+                    waits.anew()
                 self._observer.pause(deployment, failed, wait_s)
                 await asyncio.sleep(wait_s)
                 number += 1
             else:
+                self._router.succeeded(deployment)
                 return
 
     async def _attempt(
-        self, deployment: Deployment, call: Call, waits: _Waits, number: int
+        self, deployment: Deployment, call: Call, waits: Waits, number: int
     ) -> AsyncGenerator[Sequence[Delta], None]:
-        tally, calls = _Tally(call), ToolCalls(call)
+        tally, calls = Tally(call), ToolCalls(call)
         limit = self._output_limit(call, deployment)
+        self._heed(deployment)
         with self._observer.attempt(deployment, call, number) as seen:
             try:
                 async with contextlib.aclosing(deployment.stream(call, max_output_tokens=limit)) as batches:
@@ -180,94 +181,50 @@ class Chat:
             if not tally.settled:
                 raise AttemptFailed(_broken_off(), retryable=not waits.begun, cause="cut_off")
 
+    def _heed(self, deployment: Deployment) -> None:
+        """Asks nobody who wants to be left alone. Raises: AttemptFailed."""
+        if wait_s := self._router.asked_to_wait_s(deployment):
+            error = _asked_to_wait(deployment, wait_s)
+            raise AttemptFailed(error, retryable=True, cause=_COOLING, retry_after_s=wait_s)
+
+    def _again(self, failures: _Failures, waits: Waits) -> tuple[list[Deployment], float | None]:
+        """Returns whom to ask once more, after how many seconds; None when there is to be no other round."""
+        again, asked_s = failures.worth_another(self._policy.retry_after_max_s)
+        if not again or failures.rounds > self._policy.retries:
+            return [], None
+        wait_s = self._policy.backoff_s * 2 ** (failures.rounds - 1) * (1 - self._jitter() / 2)
+        wait_s = max(wait_s, asked_s)
+        return again, wait_s if waits.allows(wait_s) else None
+
     def _output_limit(self, call: Call, deployment: Deployment) -> int:
         wanted = call.max_output_tokens or self._policy.max_output_tokens
         return min(wanted, deployment.limits.max_output_tokens or wanted)
 
-    def _pause(self, failed: AttemptFailed, number: int, waits: _Waits) -> float | None:
-        """Returns the seconds to wait before the next attempt, or None when there is to be none."""
-        if not failed.retryable or number >= self._policy.retries:
-            return None
-        wait_s = self._policy.backoff_s * 2**number * (1 - self._jitter() / 2)
-        asked_s = failed.retry_after_s
-        if asked_s is not None:
-            if asked_s > self._policy.retry_after_max_s:
-                return None
-            wait_s = max(wait_s, asked_s)
-        return wait_s if waits.allows(wait_s) else None
 
+class _Failures:
+    """How the targets of a call have failed, round by round.
 
-class _Waits:
-    """The three deadlines of one call."""
+    Attributes:
+        rounds: That are over.
+    """
 
-    def __init__(self, timeouts: Timeouts) -> None:
-        self._clock = asyncio.get_running_loop().time
-        self._gap_s = timeouts.gap_s
-        now = self._clock()
-        self._first = now + timeouts.first_token_s
-        self._total = now + timeouts.total_s
-        self.begun = False
+    def __init__(self) -> None:
+        self.rounds = 0
+        self._failed: list[tuple[Deployment, AttemptFailed]] = []
 
-    def begin(self) -> None:
-        """Notes that the first delta is here."""
-        self.begun = True
+    def add(self, deployment: Deployment, failure: AttemptFailed) -> None:
+        """Notes a failure."""
+        self._failed.append((deployment, failure))
 
-    def allows(self, wait_s: float) -> bool:
-        """Tells whether a pause leaves time for another attempt."""
-        return self._clock() + wait_s < min(self._first, self._total)
-
-    async def next(self, batches: AsyncIterator[Sequence[ProviderDelta]]) -> Sequence[ProviderDelta] | None:
-        """Returns the next batch, or None at the end.
-
-        Only the wait for the provider counts: a caller that reads slowly does not make the provider late.
-
-        Raises: FirstTokenTimeout, StreamStalled, RunTimeout.
-        """
-        due = self._clock() + self._gap_s if self.begun else self._first
-        try:
-            async with asyncio.timeout_at(min(due, self._total)):
-                return await anext(batches, None)
-        except TimeoutError:
-            raise self._late() from None
-
-    def _late(self) -> FirstTokenTimeout | StreamStalled | RunTimeout:
-        if self._clock() >= self._total:
-            return RunTimeout("The answer took longer than it may.")
-        if not self.begun:
-            return FirstTokenTimeout("The model did not begin to answer in time.")
-        return StreamStalled("The model stopped in the middle of its answer.")
-
-
-class _Tally:
-    """Counts what goes in and out, for providers that do not say."""
-
-    def __init__(self, call: Call) -> None:
-        self._call = call
-        self.written_bytes = 0
-        self.settled = False
-
-    def add(self, piece: Piece) -> None:
-        self.written_bytes += len((piece.arguments if type(piece) is ToolCallPiece else piece.text).encode())  # type: ignore[union-attr]
-
-    def settle(self, counts: Counts | None, deployment: Deployment) -> Usage:
-        """Returns the usage as reported, or as estimated."""
-        self.settled = True
-        estimated = counts is None
-        if counts is None:
-            counts = Counts(_estimate(_sent_bytes(self._call)), _estimate(self.written_bytes))
-        cost = counts.cost_usd if counts.cost_usd is not None else deployment.price(counts)
-        return Usage(counts, cost, estimated)
-
-
-def _sent_bytes(call: Call) -> int:
-    texts = [message.text for message in call.messages]
-    texts += [f"{c.name}{c.arguments_json}" for message in call.messages for c in message.tool_calls]
-    texts += [f"{tool.name}{tool.description}{tool.parameters_json}" for tool in call.tools]
-    return sum(len(text.encode()) for text in texts)
-
-
-def _estimate(size_bytes: int) -> int:
-    return -(-size_bytes // _BYTES_PER_TOKEN)
+    def worth_another(self, longest_s: float) -> tuple[list[Deployment], float]:
+        """Ends a round: returns whom another attempt may help, and the shortest wait one of them asked for, none longer than `longest_s`."""
+        waits = [
+            (deployment, failure.retry_after_s or 0.0) for deployment, failure in self._failed if failure.retryable
+        ]
+        waits = sorted((one for one in waits if one[1] <= longest_s), key=lambda one: one[1])
+        self.rounds += 1
+        self._failed.clear()
+        return [deployment for deployment, _ in waits], waits[0][1] if waits else 0.0
 
 
 def _too_long() -> ProviderProtocolError:
@@ -276,3 +233,12 @@ def _too_long() -> ProviderProtocolError:
 
 def _broken_off() -> ProviderUnavailable:
     return ProviderUnavailable("The model's answer was cut off; try again.")
+
+
+def _asked_to_wait(deployment: Deployment, wait_s: float) -> ProviderRateLimited:
+    return ProviderRateLimited(
+        "The model provider is receiving too many requests; try again later.",
+        retry_after_s=wait_s,
+        provider=deployment.provider,
+        model=deployment.model,
+    )

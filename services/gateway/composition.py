@@ -10,7 +10,9 @@ from services.gateway.chat import Chat, Policy
 from services.gateway.domain import Timeouts
 from services.gateway.observation import TelemetryObserver
 from services.gateway.providers.connections import open_session
-from services.gateway.providers.registry import EnvironmentRegistry
+from services.gateway.providers.registry import LiveRegistry
+from services.gateway.routing.cooldowns import CooldownPolicy, Cooldowns
+from services.gateway.routing.router import Router
 from services.gateway.servicer import SERVICE, GatewayServicer
 
 if TYPE_CHECKING:
@@ -23,11 +25,12 @@ if TYPE_CHECKING:
 
 async def assemble(
     config: GatewayConfig, environ: Mapping[str, str], bridge: Bridge, stack: AsyncExitStack
-) -> tuple[Servicer, EnvironmentRegistry]:
+) -> tuple[Servicer, LiveRegistry]:
     """Builds the servicer and the registry behind it, which is yet to be loaded; `stack` closes what they hold."""
     stack.push_async_callback(bridge.close)
     session = await stack.enter_async_context(open_session(connections=config.upstream_connections))
-    registry = EnvironmentRegistry(config, environ, bridge, session)
+    registry = LiveRegistry(config, environ, bridge, session)
+    stack.push_async_callback(registry.close)
     policy = Policy(
         timeouts=Timeouts(config.first_token_timeout_s, config.gap_timeout_s, config.total_timeout_s),
         retries=config.retries,
@@ -35,6 +38,6 @@ async def assemble(
         retry_after_max_s=config.retry_after_max_s,
         max_output_tokens=config.max_output_tokens,
     )
-    chat = Chat(registry, TelemetryObserver(), policy)
+    chat = Chat(registry, Router(Cooldowns(CooldownPolicy())), TelemetryObserver(), policy)
     add = gateway_pb2_grpc.add_GatewayServiceServicer_to_server
     return Servicer(add, GatewayServicer(chat), SERVICE), registry

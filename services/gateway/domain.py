@@ -1,12 +1,10 @@
-"""What the gateway is about: calls, deltas, deployments, and the ways a call can fail."""
+"""What the gateway is about: calls, deltas, deployments and the routes to them."""
 
 from __future__ import annotations
 
 import enum
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
-
-from runtime import errors
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Sequence
@@ -40,20 +38,30 @@ class ToolCall:
 
 
 @dataclass(frozen=True, slots=True)
+class Image:
+    """A picture: `https://…`, which the provider fetches, or `data:image/…;base64,…`; `detail` is `low`, `high`, `auto` or empty."""
+
+    url: str
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Message:
     """One message of a prompt.
 
     Attributes:
         role: Who speaks.
-        text: May be empty on an assistant's message that calls tools and on a tool's.
+        text: May be empty on an assistant's message that calls tools, on a tool's and beside images.
         tool_calls: On an assistant's message.
         tool_call_id: On a tool's message: the call it answers.
+        images: On a user's message.
     """
 
     role: Role
     text: str = ""
     tool_calls: tuple[ToolCall, ...] = ()
     tool_call_id: str = ""
+    images: tuple[Image, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +71,40 @@ class Tool:
     name: str
     description: str
     parameters_json: str
+
+
+class ToolMode(enum.StrEnum):
+    """How free a model is to call tools."""
+
+    AUTO = "auto"
+    NONE = "none"
+    REQUIRED = "required"
+    NAMED = "named"
+
+
+@dataclass(frozen=True, slots=True)
+class ToolChoice:
+    """Which tools a model may or must call; `name` is that of the one, with NAMED."""
+
+    mode: ToolMode
+    name: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerSchema:
+    """A JSON schema an answer must follow; `strict`: the provider is to enforce it."""
+
+    name: str
+    schema_json: str
+    description: str = ""
+    strict: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ResponseFormat:
+    """How an answer is shaped: as any JSON object, or as a schema says."""
+
+    schema: AnswerSchema | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +149,18 @@ class Call:
         stop: Texts that end the answer.
         timeouts: They shorten the gateway's own, and never lengthen them.
         conversation_id: For traces.
+        run_id: For the ledger; UUID or empty.
+        bot: For the ledger.
+        tool_choice: None: the provider's default.
+        parallel_tool_calls: False: one at a time; None: the provider's default.
+        response_format: None: text.
+        seed: For answers that can be had again.
+        top_p: 0-1.
+        frequency_penalty: -2 to 2.
+        presence_penalty: -2 to 2.
+        top_logprobs: Alternatives to tell for each token; None: no log probabilities.
+        reasoning_effort: `minimal`, `low`, `medium`, `high` or empty.
+        allow_reset: Another target may begin anew after something was given out.
     """
 
     model: str
@@ -117,6 +171,18 @@ class Call:
     stop: tuple[str, ...] = ()
     timeouts: Timeouts = Timeouts()
     conversation_id: str = ""
+    run_id: str = ""
+    bot: str = ""
+    tool_choice: ToolChoice | None = None
+    parallel_tool_calls: bool | None = None
+    response_format: ResponseFormat | None = None
+    seed: int | None = None
+    top_p: float | None = None
+    frequency_penalty: float | None = None
+    presence_penalty: float | None = None
+    top_logprobs: int | None = None
+    reasoning_effort: str = ""
+    allow_reset: bool = False
 
 
 @dataclass(slots=True)
@@ -141,6 +207,13 @@ class ToolCallPiece:
     id: str = ""
     name: str = ""
     arguments: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Logprobs:
+    """Log probabilities of the text before, as JSON text in OpenAI's shape."""
+
+    json: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,9 +270,14 @@ class Finished:
     usage: Usage
 
 
-Piece = Text | Reasoning | ToolCallPiece
+@dataclass(frozen=True, slots=True)
+class Reset:
+    """Another target begins anew; what came before no longer counts."""
+
+
+Piece = Text | Reasoning | ToolCallPiece | Logprobs
 ProviderDelta = Piece | Ended
-Delta = Started | Piece | Finished
+Delta = Started | Piece | Finished | Reset
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,7 +291,7 @@ class ModelLimits:
 
 @dataclass(frozen=True, slots=True)
 class ListedModel:
-    """A name that a call may use, and what stands behind it."""
+    """A name that a call may use, and what stands behind it; `embeddings`: it makes vectors, not answers."""
 
     name: str
     provider: str
@@ -221,12 +299,14 @@ class ListedModel:
     alias: bool
     default: bool
     limits: ModelLimits
+    embeddings: bool = False
 
 
 class Deployment(Protocol):
     """A model at a provider: what a name stands for once it is resolved.
 
     Attributes:
+        key: `<provider>/<model>`, by our name of the provider; unique.
         provider: As OpenTelemetry names it: `openai`, `aws.bedrock`, …
         model: The provider's name of it.
         listed: It is one of the configured models, so that its name may label metrics.
@@ -234,6 +314,8 @@ class Deployment(Protocol):
         timeouts: How long to wait for it, under the name it was called by; 0 where that is the gateway's own.
     """
 
+    @property
+    def key(self) -> str: ...
     @property
     def provider(self) -> str: ...
     @property
@@ -244,6 +326,10 @@ class Deployment(Protocol):
     def limits(self) -> ModelLimits: ...
     @property
     def timeouts(self) -> Timeouts: ...
+
+    def waiting(self, timeouts: Timeouts) -> Deployment:
+        """Returns the same with other timeouts."""
+        ...
 
     def stream(self, call: Call, *, max_output_tokens: int) -> AsyncGenerator[Sequence[ProviderDelta], None]:
         """Calls the provider once.
@@ -260,11 +346,26 @@ class Deployment(Protocol):
         ...
 
 
-class Registry(Protocol):
-    """Knows which deployment a name stands for."""
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A deployment on a route, and its share of the calls among those of its rank."""
 
-    def resolve(self, name: str) -> Deployment:
-        """Returns the deployment behind a model, an alias or nothing (the default).
+    deployment: Deployment
+    weight: float = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """Whom to ask: one of the first rank by weight, and the next rank when none of that answers; no rank is empty."""
+
+    ranks: tuple[tuple[Target, ...], ...]
+
+
+class Registry(Protocol):
+    """Knows what a name stands for."""
+
+    def resolve(self, name: str) -> Route:
+        """Returns the route behind a model, an alias or nothing (the default); asks nobody, waits for nothing.
 
         Raises: ModelNotFound, NoProviderConfigured; Unavailable: the gateway is still starting.
         """
@@ -273,89 +374,3 @@ class Registry(Protocol):
     def listed(self) -> Sequence[ListedModel]:
         """Returns what a call may name: aliases first, then models, each by name."""
         ...
-
-
-class AttemptFailed(Exception):
-    """One attempt at a provider failed.
-
-    Attributes:
-        error: What the caller is told when there is no other attempt.
-        retryable: Another attempt may well succeed.
-        cause: A short class of the failure for the log, such as `status_503` or `connect`; never the provider's words.
-        retry_after_s: The wait the provider asked for before the next attempt; None: it did not say.
-    """
-
-    def __init__(
-        self, error: errors.ParleyError, *, retryable: bool, cause: str, retry_after_s: float | None = None
-    ) -> None:
-        super().__init__(cause)
-        self.retry_after_s = retry_after_s
-        self.error = error
-        self.retryable = retryable
-        self.cause = cause
-
-
-class ContextTooLong(errors.InvalidArgument):
-    """The prompt does not fit the model."""
-
-    reason = "CONTEXT_TOO_LONG"
-
-
-class RequestRejected(errors.InvalidArgument):
-    """The provider refused the request as such."""
-
-    reason = "REQUEST_REJECTED"
-
-
-class ModelNotFound(errors.NotFound):
-    """No provider has a model of that name."""
-
-    reason = "MODEL_NOT_FOUND"
-
-
-class NoProviderConfigured(errors.FailedPrecondition):
-    """There is no provider to ask."""
-
-    reason = "NO_PROVIDER_CONFIGURED"
-
-
-class ProviderRateLimited(errors.ResourceExhausted):
-    """The provider wants us to wait."""
-
-    reason = "PROVIDER_RATE_LIMITED"
-
-
-class ProviderUnavailable(errors.Unavailable):
-    """The provider is away, or broke off."""
-
-    reason = "PROVIDER_UNAVAILABLE"
-
-
-class FirstTokenTimeout(errors.DeadlineExceeded):
-    """Nothing came in time."""
-
-    reason = "FIRST_TOKEN_TIMEOUT"
-
-
-class StreamStalled(errors.DeadlineExceeded):
-    """The answer stopped coming."""
-
-    reason = "STREAM_STALLED"
-
-
-class RunTimeout(errors.DeadlineExceeded):
-    """The answer took too long altogether."""
-
-    reason = "RUN_TIMEOUT"
-
-
-class ProviderAuthFailed(errors.Internal):
-    """The provider refused our key; the caller did nothing wrong."""
-
-    reason = "PROVIDER_AUTH_FAILED"
-
-
-class ProviderProtocolError(errors.Internal):
-    """The provider's answer could not be read."""
-
-    reason = "PROVIDER_PROTOCOL_ERROR"

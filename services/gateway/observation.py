@@ -14,7 +14,7 @@ from prometheus_client import Counter, Gauge, Histogram
 from runtime import telemetry
 from runtime.errors import ParleyError
 from services.gateway import gen_ai
-from services.gateway.domain import AttemptFailed
+from services.gateway.failures import AttemptFailed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

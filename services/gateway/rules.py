@@ -6,11 +6,11 @@ import json
 import re
 from typing import TYPE_CHECKING, NoReturn
 
-from runtime.validation import invalid, number
-from services.gateway.domain import Role
+from runtime.validation import identifier, invalid, number, text
+from services.gateway.domain import Role, ToolMode
 
 if TYPE_CHECKING:
-    from services.gateway.domain import Call, Message, Tool
+    from services.gateway.domain import Call, Image, Message, ResponseFormat, Tool, ToolChoice
 
 MAX_MESSAGES = 1000
 MAX_TOOLS = 128
@@ -20,9 +20,19 @@ MAX_OUTPUT_TOKENS = 1_000_000
 MAX_TIMEOUT_S = 3600
 MAX_ID_CHARS = 256
 MAX_DESCRIPTION_CHARS = 10_000
+MAX_IMAGES = 16
+MAX_IMAGE_BYTES = 5 * 1024 * 1024
+MAX_URL_CHARS = 8192
+MAX_LOGPROBS = 20
+MAX_SCHEMA_CHARS = 256 * 1024
+MAX_BOT_CHARS = 200
+REASONING_EFFORTS = ("", "minimal", "low", "medium", "high")
+IMAGE_DETAILS = ("", "low", "high", "auto")
 
 _MODEL = re.compile(r"[A-Za-z0-9._:/@+-]{0,200}")
 _TOOL_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_DATA_URL = re.compile(r"data:image/[a-z0-9.+-]{1,64};base64,")
+_BASE64 = re.compile(r"[A-Za-z0-9+/]+={0,2}")
 
 
 def check(call: Call) -> None:
@@ -38,30 +48,75 @@ def check(call: Call) -> None:
     for place, message in enumerate(call.messages):
         _check_message(f"messages[{place}]", message, called)
     _check_tools(call.tools)
-    if call.temperature is not None:
-        number("temperature", call.temperature, minimum=0, maximum=2)
+    _check_wishes(call)
     number("max_output_tokens", call.max_output_tokens, minimum=0, maximum=MAX_OUTPUT_TOKENS)
-    if len(call.stop) > MAX_STOPS:
-        raise invalid("stop", f"must hold at most {MAX_STOPS} texts, this call has {len(call.stop)}.")
-    for place, text in enumerate(call.stop):
-        if not 1 <= len(text) <= MAX_STOP_CHARS:
-            raise invalid(f"stop[{place}]", f"must have 1-{MAX_STOP_CHARS} characters.")
     for name in ("first_token", "gap", "total"):
         number(f"timeouts.{name}", getattr(call.timeouts, f"{name}_s"), minimum=0, maximum=MAX_TIMEOUT_S)
     if len(call.conversation_id) > MAX_ID_CHARS:
         raise invalid("conversation_id", f"must have at most {MAX_ID_CHARS} characters.")
+    if call.run_id:
+        identifier("run_id", call.run_id)
+    text("bot", call.bot, max_chars=MAX_BOT_CHARS)
+
+
+def _check_wishes(call: Call) -> None:
+    """Checks what the answer shall be like."""
+    if call.tool_choice is not None:
+        _check_tool_choice(call.tool_choice, call.tools)
+    if call.response_format is not None:
+        _check_response_format(call.response_format)
+    _check_numbers(call)
+    if call.reasoning_effort not in REASONING_EFFORTS:
+        raise invalid("reasoning_effort", "must be minimal, low, medium, high or empty.")
+    if len(call.stop) > MAX_STOPS:
+        raise invalid("stop", f"must hold at most {MAX_STOPS} texts, this call has {len(call.stop)}.")
+    for place, ending in enumerate(call.stop):
+        if not 1 <= len(ending) <= MAX_STOP_CHARS:
+            raise invalid(f"stop[{place}]", f"must have 1-{MAX_STOP_CHARS} characters.")
+
+
+def _check_numbers(call: Call) -> None:
+    for name, least, most in (
+        ("temperature", 0, 2),
+        ("seed", -(2**63), 2**63 - 1),
+        ("top_p", 0, 1),
+        ("frequency_penalty", -2, 2),
+        ("presence_penalty", -2, 2),
+        ("top_logprobs", 0, MAX_LOGPROBS),
+    ):
+        if (value := getattr(call, name)) is not None:
+            number(name, value, minimum=least, maximum=most)
+
+
+def _check_tool_choice(choice: ToolChoice, tools: tuple[Tool, ...]) -> None:
+    if choice.mode in {ToolMode.REQUIRED, ToolMode.NAMED} and not tools:
+        raise invalid("tool_choice.mode", "asks for a tool, and this call offers none.")
+    if choice.mode is ToolMode.NAMED and choice.name not in {tool.name for tool in tools}:
+        raise invalid("tool_choice.name", "must be the name of a tool on offer.")
+    if choice.mode is not ToolMode.NAMED and choice.name:
+        raise invalid("tool_choice.name", "may stand with the mode named only.")
+
+
+def _check_response_format(shape: ResponseFormat) -> None:
+    schema, field = shape.schema, "response_format.json_schema"
+    if schema is None:
+        return
+    if not _TOOL_NAME.fullmatch(schema.name):
+        raise invalid(f"{field}.name", "must be 1-64 characters of A-Z a-z 0-9 _ -.")
+    if len(schema.description) > MAX_DESCRIPTION_CHARS:
+        raise invalid(f"{field}.description", f"must have at most {MAX_DESCRIPTION_CHARS} characters.")
+    if len(schema.schema_json) > MAX_SCHEMA_CHARS:
+        raise invalid(f"{field}.schema_json", f"must have at most {MAX_SCHEMA_CHARS} characters.")
+    _json_object(f"{field}.schema_json", schema.schema_json)
 
 
 def _check_message(field: str, message: Message, called: set[str]) -> None:
     """Checks one message; `called` holds the tool calls made so far and grows by those of this one."""
-    if message.tool_calls and message.role is not Role.ASSISTANT:
-        raise invalid(f"{field}.tool_calls", "may stand on an assistant's message only.")
-    if message.tool_call_id and message.role is not Role.TOOL:
-        raise invalid(f"{field}.tool_call_id", "may stand on a tool's message only.")
+    _check_place(field, message)
     if message.role is Role.TOOL:
         if message.tool_call_id not in called:
             raise invalid(f"{field}.tool_call_id", "must name a tool call of an earlier assistant message.")
-    elif not message.text and not message.tool_calls:
+    elif not message.text and not message.tool_calls and not message.images:
         raise invalid(f"{field}.text", "must not be empty.")
     for place, call in enumerate(message.tool_calls):
         within = f"{field}.tool_calls[{place}]"
@@ -72,6 +127,38 @@ def _check_message(field: str, message: Message, called: set[str]) -> None:
         if not _TOOL_NAME.fullmatch(call.name):
             raise invalid(f"{within}.name", "must be 1-64 characters of A-Z a-z 0-9 _ -.")
         called.add(call.id)
+
+
+def _check_place(field: str, message: Message) -> None:
+    """Checks that a message holds only what whoever speaks may say."""
+    if message.tool_calls and message.role is not Role.ASSISTANT:
+        raise invalid(f"{field}.tool_calls", "may stand on an assistant's message only.")
+    if message.tool_call_id and message.role is not Role.TOOL:
+        raise invalid(f"{field}.tool_call_id", "may stand on a tool's message only.")
+    if message.images:
+        _check_images(f"{field}.images", message)
+
+
+def _check_images(field: str, message: Message) -> None:
+    if message.role is not Role.USER:
+        raise invalid(field, "may stand on a user's message only.")
+    if len(message.images) > MAX_IMAGES:
+        raise invalid(field, f"must hold at most {MAX_IMAGES} images, this one has {len(message.images)}.")
+    for place, image in enumerate(message.images):
+        _check_image(f"{field}[{place}]", image)
+
+
+def _check_image(field: str, image: Image) -> None:
+    if image.detail not in IMAGE_DETAILS:
+        raise invalid(f"{field}.detail", "must be low, high, auto or empty.")
+    url = image.url
+    if head := _DATA_URL.match(url):
+        if not _BASE64.fullmatch(url, head.end()):
+            raise invalid(f"{field}.url", "must hold base64 after `base64,`.")
+        if (len(url) - head.end()) * 3 // 4 > MAX_IMAGE_BYTES:
+            raise invalid(f"{field}.url", f"must hold at most {MAX_IMAGE_BYTES} bytes.")
+    elif not url.startswith("https://") or len(url) > MAX_URL_CHARS or not url.isprintable() or " " in url:
+        raise invalid(f"{field}.url", "must be https://… or data:image/…;base64,….")
 
 
 def _check_tools(tools: tuple[Tool, ...]) -> None:

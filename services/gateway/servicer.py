@@ -3,24 +3,31 @@
 from __future__ import annotations
 
 import contextlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from parley.gateway.v1 import gateway_pb2 as pb
 from parley.gateway.v1 import gateway_pb2_grpc
 from runtime.validation import invalid
 from runtime.wellknown import seconds
 from services.gateway.domain import (
+    AnswerSchema,
     Call,
     Finished,
     FinishReason,
+    Image,
+    Logprobs,
     Message,
     Reasoning,
+    Reset,
+    ResponseFormat,
     Role,
     Started,
     Text,
     Timeouts,
     Tool,
     ToolCall,
+    ToolChoice,
+    ToolMode,
 )
 
 if TYPE_CHECKING:
@@ -36,6 +43,12 @@ _ROLES = {
     pb.ROLE_USER: Role.USER,
     pb.ROLE_ASSISTANT: Role.ASSISTANT,
     pb.ROLE_TOOL: Role.TOOL,
+}
+_MODES = {
+    pb.ToolChoice.MODE_AUTO: ToolMode.AUTO,
+    pb.ToolChoice.MODE_NONE: ToolMode.NONE,
+    pb.ToolChoice.MODE_REQUIRED: ToolMode.REQUIRED,
+    pb.ToolChoice.MODE_NAMED: ToolMode.NAMED,
 }
 _REASONS = {
     FinishReason.STOP: pb.FINISH_REASON_STOP,
@@ -67,7 +80,7 @@ def _call(request: pb.ChatRequest) -> Call:
         model=request.model,
         messages=tuple(_message(place, message) for place, message in enumerate(request.messages)),
         tools=tuple(Tool(tool.name, tool.description, tool.parameters_json) for tool in request.tools),
-        temperature=request.temperature if request.HasField("temperature") else None,
+        temperature=_optional(request, "temperature"),
         max_output_tokens=request.max_output_tokens,
         stop=tuple(request.stop),
         timeouts=Timeouts(
@@ -76,7 +89,39 @@ def _call(request: pb.ChatRequest) -> Call:
             seconds("timeouts.total", request.timeouts.total),
         ),
         conversation_id=request.conversation_id,
+        run_id=request.run_id,
+        bot=request.bot,
+        tool_choice=_tool_choice(request.tool_choice),
+        parallel_tool_calls=_optional(request, "parallel_tool_calls"),
+        response_format=_response_format(request.response_format),
+        seed=_optional(request, "seed"),
+        top_p=_optional(request, "top_p"),
+        frequency_penalty=_optional(request, "frequency_penalty"),
+        presence_penalty=_optional(request, "presence_penalty"),
+        top_logprobs=_optional(request, "top_logprobs"),
+        reasoning_effort=request.reasoning_effort,
+        allow_reset=request.allow_reset,
     )
+
+
+def _optional(request: pb.ChatRequest, field: str) -> Any:
+    return getattr(request, field) if request.HasField(field) else None  # type: ignore[arg-type]
+
+
+def _tool_choice(choice: pb.ToolChoice) -> ToolChoice | None:
+    mode = _MODES.get(choice.mode)
+    if mode is None and choice.mode != pb.ToolChoice.MODE_UNSPECIFIED:
+        raise invalid("tool_choice.mode", "must be one of auto, none, required and named.")
+    return ToolChoice(mode, choice.name) if mode is not None else None
+
+
+def _response_format(shape: pb.ResponseFormat) -> ResponseFormat | None:
+    kind = shape.WhichOneof("kind")
+    if kind == "json_schema":
+        wanted = shape.json_schema
+        strict = wanted.strict if wanted.HasField("strict") else None
+        return ResponseFormat(AnswerSchema(wanted.name, wanted.schema_json, wanted.description, strict))
+    return ResponseFormat() if kind == "json_object" and shape.json_object else None
 
 
 def _message(place: int, message: pb.PromptMessage) -> Message:
@@ -88,6 +133,7 @@ def _message(place: int, message: pb.PromptMessage) -> Message:
         text=message.text,
         tool_calls=tuple(ToolCall(call.id, call.name, call.arguments_json) for call in message.tool_calls),
         tool_call_id=message.tool_call_id,
+        images=tuple(Image(image.url, image.detail) for image in message.images),
     )
 
 
@@ -104,6 +150,10 @@ def _response(deltas: Sequence[Delta]) -> pb.ChatResponse:
                 add().started.SetInParent()
                 response.deltas[-1].started.provider = provider
                 response.deltas[-1].started.model = model
+            case Logprobs(json=told):
+                add().logprobs_json = told
+            case Reset():
+                add().reset.SetInParent()
             case Finished():
                 add().finished.CopyFrom(_finished(delta))
             case _:
@@ -138,4 +188,5 @@ def _model(model: ListedModel) -> pb.Model:
         context_window_tokens=model.limits.context_window_tokens,
         max_output_tokens=model.limits.max_output_tokens,
         tools=model.limits.tools,
+        embeddings=model.embeddings,
     )

@@ -98,7 +98,10 @@ def _openai(answer: Answer, body: Mapping[str, Any], model: str) -> Frames:
     base = {"id": "chatcmpl-scripted", "object": "chat.completion.chunk", "created": _CREATED, "model": model}
 
     def chunk(delta: dict[str, Any], finish: str | None = None) -> bytes:
-        return _data({**base, "choices": [{"index": 0, "delta": delta, "finish_reason": finish, "logprobs": None}]})
+        told = None
+        if answer.logprobs and delta.get("content"):
+            told = {"content": [{"token": delta["content"], "logprob": -0.5, "bytes": None, "top_logprobs": []}]}
+        return _data({**base, "choices": [{"index": 0, "delta": delta, "finish_reason": finish, "logprobs": told}]})
 
     out = Frames("text/event-stream; charset=utf-8", ping=b": ping\n\n")
     out.head.append(chunk({"role": "assistant", "content": ""}))

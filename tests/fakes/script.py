@@ -54,6 +54,7 @@ class Answer(msgspec.Struct, frozen=True, tag_field="kind", tag="answer"):
         done_marker: Sends `[DONE]` where the wire has it.
         finish_marker: Sends the finish reason, usage and whatever closes an answer on the wire.
         deaf: Goes on writing when the client has said goodbye, until the connection breaks.
+        logprobs: OpenAI's log probabilities with each piece of text.
     """
 
     text: str = DEFAULT_TEXT
@@ -70,6 +71,7 @@ class Answer(msgspec.Struct, frozen=True, tag_field="kind", tag="answer"):
     done_marker: bool = True
     finish_marker: bool = True
     deaf: bool = False
+    logprobs: bool = False
 
     def pieces(self) -> Sequence[str]:
         """Returns the pieces the text is streamed in."""

@@ -6,22 +6,22 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode
 
-from services.gateway.domain import ModelLimits, Role
+from services.gateway.domain import ModelLimits
+from services.gateway.providers import spelling
 from services.gateway.providers.provider import Wire
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
-    from services.gateway.domain import Call, Counts, Message, Tool, ToolCall
+    from services.gateway.domain import Call, Counts
     from services.gateway.providers.provider import Provider
 
 # Read by litellm while it is imported: nothing is fetched from the network, no `.env` is loaded.
@@ -33,17 +33,25 @@ _SETTINGS = {
     "LITELLM_LOCAL_POLICY_TEMPLATES": "True",
     "LITELLM_MODE": "PRODUCTION",
 }
-_UNREADABLE_ARGUMENTS = "not_a_json_object"
+# What litellm calls the tool by which it has models answer in JSON that cannot be told to otherwise.
+_JSON_TOOL = "json_tool_call"
+# These take pictures by their address. For the others litellm would fetch them itself, from wherever a caller says.
+_FETCHING = {Wire.OPENAI, Wire.ANTHROPIC}
 _LOGGERS = ("LiteLLM", "LiteLLM Router", "LiteLLM Proxy")
 
 
 @dataclass(frozen=True, slots=True)
 class HttpRequest:
-    """A request as a provider wants it: a POST of JSON."""
+    """A request as a provider wants it: a POST of JSON.
+
+    Attributes:
+        text_tool: What the model passes to this tool is its answer; empty: there is no such tool.
+    """
 
     url: str
     headers: Mapping[str, str]
     body: Mapping[str, Any]
+    text_tool: str = ""
 
 
 class Unspellable(Exception):
@@ -105,10 +113,11 @@ class Bridge:
 
         Raises: Unspellable.
         """
-        params = _params(call, max_output_tokens)
+        _check_images(provider, call)
+        params = spelling.params(call, max_output_tokens)
         if provider.wire is Wire.OPENAI:
             params["stream_options"] = {"include_usage": True}
-        messages = [_message(message) for message in call.messages]
+        messages = spelling.messages(call)
         key = provider.api_key.reveal() or None
         options = dict(provider.options)
         try:
@@ -125,6 +134,8 @@ class Bridge:
                     {}, model, messages, dict(mapped), options, api_key=key, api_base=base
                 )
                 url = config.get_complete_url(base, key, model, dict(mapped), options, stream=True)
+            # Meant for litellm's own reader.
+            mapped.pop("json_mode", None)
             body = config.transform_request(model, messages, mapped, options, headers)
             if provider.wire is Wire.ANTHROPIC and body.get("tools") and not call.tools:
                 # Anthropic wants tools wherever some were called; litellm makes one up, which must not be called.
@@ -132,7 +143,9 @@ class Bridge:
         except Exception as error:  # noqa: BLE001
             # Whatever litellm raises here is about this call's content, and its text may quote it.
             raise Unspellable(type(error).__name__) from None
-        return HttpRequest(url, {"content-type": "application/json", **headers}, body)
+        json_tool = provider.wire is Wire.ANTHROPIC and call.response_format is not None
+        text_tool = _JSON_TOOL if json_tool and _offers(body, _JSON_TOOL) else ""
+        return HttpRequest(url, {"content-type": "application/json", **provider.headers, **headers}, body, text_tool)
 
     async def open(
         self,
@@ -147,11 +160,12 @@ class Bridge:
         """Opens a stream that litellm reads; cancelling the task that iterates it closes the connection.
 
         Yields: OpenAI-shaped chunks.
-        Raises: litellm's exceptions; `status_of` reads them.
+        Raises: Unspellable; litellm's exceptions, which `status_of` reads.
         """
+        _check_images(provider, call)
         stream = await self._litellm.acompletion(
             model=f"{provider.dialect}/{model}",
-            messages=[_message(message) for message in call.messages],
+            messages=spelling.messages(call),
             api_key=provider.api_key.reveal() or None,
             api_base=provider.base_url or None,
             stream_options={"include_usage": True},
@@ -161,7 +175,7 @@ class Bridge:
             timeout=timeout_s,
             extra_headers=dict(headers),
             **provider.options,
-            **_params(call, max_output_tokens),
+            **spelling.params(call, max_output_tokens),
         )
         try:
             async for chunk in stream:
@@ -226,52 +240,15 @@ def status_of(error: Exception) -> tuple[int, str, Mapping[str, str]]:
     return (status if isinstance(status, int) else 0), str(error), headers if headers is not None else {}
 
 
-def _params(call: Call, max_output_tokens: int) -> dict[str, Any]:
-    params: dict[str, Any] = {"stream": True, "max_tokens": max_output_tokens}
-    if call.temperature is not None:
-        params["temperature"] = call.temperature
-    if call.stop:
-        params["stop"] = list(call.stop)
-    if call.tools:
-        params["tools"] = [_tool(tool) for tool in call.tools]
-    return params
+def _check_images(provider: Provider, call: Call) -> None:
+    if provider.wire not in _FETCHING:
+        urls = [image.url for message in call.messages for image in message.images]
+        if not all(url.startswith("data:") for url in urls):
+            raise Unspellable("image_by_address")
 
 
-def _tool(tool: Tool) -> dict[str, Any]:
-    schema = json.loads(tool.parameters_json) if tool.parameters_json else {}
-    parameters = {"type": "object", "properties": {}, **schema}
-    return {
-        "type": "function",
-        "function": {"name": tool.name, "description": tool.description, "parameters": parameters},
-    }
-
-
-def _message(message: Message) -> dict[str, Any]:
-    spelt: dict[str, Any] = {"role": message.role.value, "content": message.text}
-    if message.role is Role.TOOL:
-        spelt["tool_call_id"] = message.tool_call_id
-    if message.tool_calls:
-        spelt["content"] = message.text or None
-        spelt["tool_calls"] = [
-            {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": _arguments(call)}}
-            for call in message.tool_calls
-        ]
-    return spelt
-
-
-def _arguments(call: ToolCall) -> str:
-    """Spells the arguments of a call that was made: every wire wants an object, and a model may have written anything."""
-    text = call.arguments_json
-    try:
-        if isinstance(json.loads(text, parse_constant=_refuse), dict):
-            return text
-    except (ValueError, RecursionError):
-        pass
-    return json.dumps({_UNREADABLE_ARGUMENTS: text}) if text.strip() else "{}"
-
-
-def _refuse(constant: str) -> NoReturn:
-    raise ValueError(constant)
+def _offers(body: Mapping[str, Any], name: str) -> bool:
+    return any(isinstance(tool, dict) and tool.get("name") == name for tool in body.get("tools") or ())
 
 
 def _azure_url(provider: Provider, deployment: str) -> str:

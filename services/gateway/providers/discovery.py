@@ -12,7 +12,7 @@ import structlog
 
 from services.gateway.domain import ModelLimits
 from services.gateway.providers.connections import proxy_for
-from services.gateway.providers.provider import Provider, Wire
+from services.gateway.providers.provider import Provider, Wire, makes_vectors
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -107,9 +107,12 @@ async def _ollama(session: aiohttp.ClientSession, provider: Provider) -> tuple[P
 
 
 def _with_models(provider: Provider, names: tuple[str, ...]) -> Provider:
-    fast = next((name for name in (provider.fast, *_PREFERRED) if name in names), names[0])
-    power = provider.power if provider.power in names else fast
-    return dataclasses.replace(provider, models=names, fast=fast, power=power)
+    chatting = [name for name in names if not makes_vectors(name)]
+    fast = next((name for name in (provider.default_model, provider.fast, *_PREFERRED) if name in chatting), "")
+    fast = fast or (chatting[0] if chatting else "")
+    power = provider.power if provider.power in chatting else fast
+    vectors = provider.embedding_model or next((name for name in names if makes_vectors(name)), "")
+    return dataclasses.replace(provider, models=names, fast=fast, power=power, embedding_model=vectors)
 
 
 async def _ask(

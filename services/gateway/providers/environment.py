@@ -89,6 +89,7 @@ def _openai(environ: Mapping[str, str]) -> list[Provider]:
             models=(fast, power),
             fast=fast,
             power=power,
+            embedding_model="" if elsewhere else "text-embedding-3-small",
             # OpenAI's own list is long and full of models that do not chat; another server's says what there is.
             discovers=elsewhere,
             # Offering tools to a server that takes none fails every answer; not offering them costs only the tools.

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from runtime.errors import ParleyError
-from services.gateway.domain import (
+from services.gateway.failures import (
     AttemptFailed,
     ContextTooLong,
     ModelNotFound,

@@ -1,39 +1,60 @@
-"""Names to deployments, for the providers of this process's environment."""
+"""What names stand for, now: the providers of the environment and those in our own tables, behind one door."""
 
 from __future__ import annotations
 
 import asyncio
-import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeAlias
 
 import structlog
 
 from runtime.errors import Unavailable
-from services.gateway.domain import ListedModel, ModelLimits, ModelNotFound, NoProviderConfigured, Timeouts
+from services.gateway.failures import ModelNotFound, NoProviderConfigured
 from services.gateway.providers import discovery, environment
-from services.gateway.providers.provider import Wire
-from services.gateway.providers.tail import TailDeployment
-from services.gateway.providers.upstream import UpstreamDeployment
+from services.gateway.providers.aliases import Alias, AliasTarget
+from services.gateway.providers.deployments import Deployments
+from services.gateway.providers.names import Defaults, Names, World
+from services.gateway.providers.provider import Provider, Wire
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
     import aiohttp
 
     from services.gateway.config import GatewayConfig
+    from services.gateway.domain import ListedModel, Route
     from services.gateway.providers.bridge import Bridge
-    from services.gateway.providers.provider import Provider
+    from services.gateway.providers.deployments import Limits
 
 log = structlog.stdlib.get_logger()
 
-_MAX_ASKED = 1000
-"""Models that are not listed and whose limits are kept; a call may name any."""
 
-_Deployment: TypeAlias = UpstreamDeployment | TailDeployment
+@dataclass(frozen=True)
+class Stored:
+    """What our own tables say.
+
+    Attributes:
+        providers: Those that are switched on, with their keys.
+        aliases: They take the place of the environment's of the same name.
+        defaults: See there.
+    """
+
+    providers: Sequence[Provider] = ()
+    aliases: Sequence[Alias] = ()
+    defaults: Defaults = field(default_factory=Defaults)
 
 
-class EnvironmentRegistry:
-    """The providers found in the environment when the process starts; see `domain.Registry`.
+_Asked: TypeAlias = tuple[str, str, str]
+
+
+def _asked(provider: Provider) -> _Asked:
+    """What the answer of a server depends on."""
+    return provider.name, provider.base_url, provider.api_key.reveal()
+
+
+class LiveRegistry:
+    """Knows what names stand for; see `domain.Registry`. A look-up reads memory and nothing else.
 
     Args:
         config: Aliases, default and further models.
@@ -50,137 +71,133 @@ class EnvironmentRegistry:
         self._config = config
         self._bridge = bridge
         self._session = session
-        self._found = environment.find(environ, compatible=config.compatible, ollama_probe=config.ollama_probe)
+        self._described = environment.find(environ, compatible=config.compatible, ollama_probe=config.ollama_probe)
         self._demo = environment.demo(config.demo_base_url) if config.demo_base_url else None
-        self._loaded = False
-        self._providers: dict[str, Provider] = {}
-        self._limits: dict[tuple[str, str], ModelLimits] = {}
-        self._asked: dict[tuple[str, str], ModelLimits] = {}
-        # By the name of the provider and the provider's name of the model.
-        self._models: dict[tuple[str, str], _Deployment] = {}
-        self._aliases: dict[str, _Deployment] = {}
+        self._deployments = Deployments(config, bridge, session)
+        self._found: Sequence[Provider] = ()
+        self._limits: Limits = {}
+        self._stored = Stored()
+        # What servers of stored providers said they have, by the provider as it was asked.
+        self._told: dict[_Asked, tuple[Provider | None, Limits]] = {}
+        self._names: Names | None = None
+        self._changing = asyncio.Lock()
+        self._asking: asyncio.Task[None] | None = None
+
+    @property
+    def environment(self) -> Sequence[Provider]:
+        """The providers of the environment, the preferred ones first."""
+        return self._found
+
+    @property
+    def environment_aliases(self) -> Mapping[str, Alias]:
+        """The aliases of the environment, shipped ones included."""
+        names = self._names
+        return {name: alias for name, alias in names.aliases.items() if not alias.stored} if names else {}
+
+    @property
+    def names(self) -> Names:
+        """What names stand for.
+
+        Raises: Unavailable: the gateway is still starting.
+        """
+        if self._names is None:
+            raise Unavailable("The gateway is starting; try again.", retry_after_s=1)
+        return self._names
 
     async def load(self) -> None:
         """Loads litellm, asks servers for their models, and sets up names; takes seconds."""
-        streams = any(provider.wire is Wire.LITELLM for provider in self._found)
-        _, providers = await asyncio.gather(asyncio.to_thread(self._bridge.load, streams=streams), self._discover())
-        self._providers = {provider.name: provider for provider in providers}
-        names = [(provider, model) for provider in providers for model in provider.models]
-        for listed in self._config.models:
-            name, _, model = listed.partition("/")
-            if name in self._providers and model:
-                names.append((self._providers[name], model))
-            else:
-                log.warning("model_not_listed", model=listed, cause="no such provider")
-        # In a thread: the first look-up of a provider's limits builds tables for a fifth of a second.
-        self._limits |= await asyncio.to_thread(self._ask_limits, names)
-        self._models = {(p.name, model): self._deployment(p, model, listed=True) for p, model in names}
-        self._aliases = self._resolve_aliases(providers)
+        streams = any(provider.wire is Wire.LITELLM for provider in self._described)
+        await asyncio.gather(asyncio.to_thread(self._bridge.load, streams=streams), self._discover())
+        await self.change(self._stored)
         self._warn_of_names_without_meaning()
-        self._loaded = True
-        log.info("providers_found", providers=list(self._providers), aliases=sorted(self._aliases))
+        log.info("providers_found", providers=list(self.names.providers), aliases=self.names.alias_names)
 
-    def resolve(self, name: str) -> _Deployment:
+    async def change(self, stored: Stored) -> None:
+        """Makes names stand for what they stand for now. Servers that are yet to tell their models are asked afterwards."""
+        async with self._changing:
+            self._stored = stored
+            await self._rebuild()
+        if self._unknown() and (self._asking is None or self._asking.done()):
+            self._asking = asyncio.create_task(self._ask())
+
+    async def close(self) -> None:
+        """Stops asking servers."""
+        if self._asking is not None:
+            self._asking.cancel()
+            await asyncio.wait({self._asking})
+
+    def resolve(self, name: str) -> Route:
         """See `domain.Registry.resolve`."""
-        if not self._loaded:
-            raise Unavailable("The gateway is starting; try again.", retry_after_s=1)
-        if not self._providers:
+        names = self.names
+        if not names.providers:
             raise NoProviderConfigured(
                 "No model provider is configured: set OPENAI_API_KEY, ANTHROPIC_API_KEY or another provider's variables "
-                "and restart the server."
+                "and restart the server, or add a provider."
             )
-        deployment = self._find(name or self._config.default_model)
-        if deployment is None:
-            shown = name or self._config.default_model
-            raise ModelNotFound("There is no model or alias of this name.", model=shown)
-        return deployment
+        route = names.route(name)
+        if route is None:
+            raise ModelNotFound("There is no model or alias of this name.", model=name or names.default)
+        return route
 
     def listed(self) -> Sequence[ListedModel]:
         """See `domain.Registry.listed`."""
-        default = self._config.default_model
-        chosen = None if default in self._aliases else self._find(default)
-        aliases = [
-            ListedModel(name, target.provider, target.model, True, name == default, target.limits)
-            for name, target in sorted(self._aliases.items())
-        ]
-        models = [
-            ListedModel(f"{name}/{model}", d.provider, d.model, False, d is chosen, d.limits)
-            for (name, model), d in self._models.items()
-        ]
-        return [*aliases, *sorted(models, key=lambda model: model.name)]
+        return self._names.listed() if self._names else []
 
-    async def _discover(self) -> list[Provider]:
+    async def _discover(self) -> None:
         timeout_s = self._config.discovery_timeout_s
-        found, self._limits = await discovery.discover(self._session, self._found, timeout_s=timeout_s)
-        if not found and self._demo is not None:
+        self._found, self._limits = await discovery.discover(self._session, self._described, timeout_s=timeout_s)
+        if not self._found and self._demo is not None:
             found, self._limits = await discovery.discover(self._session, [self._demo], timeout_s=timeout_s)
-        return found
+            self._demo = found[0] if found else self._demo
 
-    def _ask_limits(self, names: Sequence[tuple[Provider, str]]) -> dict[tuple[str, str], ModelLimits]:
-        return {
-            (provider.name, model): self._bridge.limits(provider, model)
-            for provider, model in names
-            if (provider.name, model) not in self._limits
-        }
+    async def _rebuild(self) -> None:
+        providers, limits = self._providers()
+        aliases = {name: Alias(name, (AliasTarget(target),)) for name, target in self._config.aliases.items()}
+        world = World(
+            providers,
+            limits,
+            self._config.models,
+            aliases | {alias.name: alias for alias in self._stored.aliases},
+            self._config.default_model,
+            self._stored.defaults,
+            self._config.timeouts,
+        )
+        # In a thread: the first look-up of a provider's limits builds tables for a fifth of a second.
+        self._names = await asyncio.to_thread(Names, world, self._deployments)
 
-    def _ask_limit(self, provider: Provider, model: str) -> ModelLimits:
-        """Asks for a model that is not listed, and keeps the answer: litellm takes its time over a model it does not know."""
-        if len(self._asked) >= _MAX_ASKED:
-            self._asked.clear()
-        limits = self._asked[provider.name, model] = self._bridge.limits(provider, model)
-        return limits
+    def _providers(self) -> tuple[Sequence[Provider], Limits]:
+        limits = dict(self._limits)
+        stored: dict[str, Provider] = {}
+        for provider in self._stored.providers:
+            told, known = self._told.get(_asked(provider), (provider, {}))
+            stored[provider.name] = told or provider
+            limits |= known
+        found = [provider for provider in self._found if provider.name not in stored]
+        providers = [*found, *stored.values()]
+        if not providers and self._demo is not None:
+            providers = [self._demo]
+        return providers, limits
 
-    def _resolve_aliases(self, providers: Sequence[Provider]) -> dict[str, _Deployment]:
-        aliases: dict[str, _Deployment] = {}
-        # The most preferred provider that has models; a compatible server that told of none has no defaults.
-        for provider in providers:
-            if provider.fast:
-                aliases["fast"] = self._model(provider, provider.fast)
-                aliases["power"] = self._model(provider, provider.power)
-                break
-        for alias, target in self._config.aliases.items():
-            deployment = self._find(target)
-            if deployment is None:
-                log.warning("alias_without_model", alias=alias, target=target)
-                aliases.pop(alias, None)
-            else:
-                aliases[alias] = deployment
-        return {alias: self._as_alias(alias, deployment) for alias, deployment in aliases.items()}
+    def _unknown(self) -> Sequence[Provider]:
+        return [one for one in self._stored.providers if one.discovers and _asked(one) not in self._told]
 
-    def _as_alias(self, alias: str, target: _Deployment) -> _Deployment:
-        own = self._config.timeouts.get(alias, Timeouts())
-        return dataclasses.replace(target, timeouts=own.before(target.timeouts))
+    async def _ask(self) -> None:
+        while unknown := self._unknown():
+            await asyncio.gather(*(self._ask_one(provider) for provider in unknown))
+            async with self._changing:
+                current = {_asked(provider) for provider in self._stored.providers}
+                self._told = {asked: told for asked, told in self._told.items() if asked in current}
+                await self._rebuild()
+
+    async def _ask_one(self, provider: Provider) -> None:
+        found, limits = await discovery.discover(self._session, [provider], timeout_s=self._config.discovery_timeout_s)
+        self._told[_asked(provider)] = (found[0] if found else None, limits)
 
     def _warn_of_names_without_meaning(self) -> None:
+        names = self.names
         for name in self._config.timeouts:
-            if name not in self._aliases and name not in self._providers:
+            if name not in names.alias_names and name not in names.providers:
                 log.warning("timeouts_not_used", name=name, cause="no such alias or provider")
         for name in self._config.tools:
-            if name.partition("/")[0] not in self._providers:
+            if name.partition("/")[0] not in names.providers:
                 log.warning("tools_not_used", name=name, cause="no such provider")
-
-    def _find(self, name: str) -> _Deployment | None:
-        if name in self._aliases:
-            return self._aliases[name]
-        # First, since OpenRouter calls its models by their vendors' names: `openai/gpt-4o-mini` is OpenAI's when OpenAI is there.
-        prefix, _, model = name.partition("/")
-        if model and prefix in self._providers:
-            return self._model(self._providers[prefix], model)
-        for provider in self._providers.values():
-            if (provider.name, name) in self._models:
-                return self._models[provider.name, name]
-        return None
-
-    def _model(self, provider: Provider, model: str) -> _Deployment:
-        return self._models.get((provider.name, model)) or self._deployment(provider, model, listed=False)
-
-    def _deployment(self, provider: Provider, model: str, *, listed: bool) -> _Deployment:
-        name = (provider.name, model)
-        limits = self._limits.get(name) or self._asked.get(name) or self._ask_limit(provider, model)
-        told = self._config.tools
-        tools = told.get(f"{provider.name}/{model}", told.get(provider.name, limits.tools))
-        limits = dataclasses.replace(limits, tools=tools)
-        timeouts = self._config.timeouts.get(provider.name, Timeouts())
-        if provider.wire is Wire.LITELLM:
-            return TailDeployment(provider, model, listed, limits, timeouts, self._bridge)
-        return UpstreamDeployment(provider, model, listed, limits, timeouts, self._bridge, self._session)

@@ -4,23 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
+import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import structlog
 
 from runtime import telemetry
-from services.gateway.domain import (
-    AttemptFailed,
-    Counts,
-    Ended,
-    FinishReason,
-    ModelLimits,
-    Timeouts,
-    ToolCallPiece,
-)
+from services.gateway.domain import Counts, Ended, FinishReason, Logprobs, ModelLimits, Timeouts, ToolCallPiece
+from services.gateway.failures import AttemptFailed
 from services.gateway.providers import faults
-from services.gateway.providers.bridge import Bridge, status_of
+from services.gateway.providers.bridge import Bridge, Unspellable, status_of
 from services.gateway.providers.provider import Provider
 from services.gateway.wires.parser import MAX_TOOL_CALLS, counted, say, think
 
@@ -51,9 +46,18 @@ class TailDeployment:
     bridge: Bridge
 
     @property
+    def key(self) -> str:
+        """See `domain.Deployment`."""
+        return f"{self.source.name}/{self.model}"
+
+    @property
     def provider(self) -> str:
         """The provider's name in OpenTelemetry."""
         return self.source.system
+
+    def waiting(self, timeouts: Timeouts) -> TailDeployment:
+        """See `domain.Deployment.waiting`."""
+        return dataclasses.replace(self, timeouts=timeouts)
 
     def price(self, counts: Counts) -> float | None:
         """See `domain.Deployment.price`."""
@@ -112,6 +116,9 @@ class TailDeployment:
                 async for chunk in chunks:
                     if deltas := reader.read(chunk):
                         await queue.put(deltas)
+        except Unspellable as error:
+            await queue.put(faults.rejected(self.source, self.model, error.cause))
+            return
         except Exception as error:  # noqa: BLE001 - litellm raises its own, OpenAI's and plain exceptions
             await queue.put(self._failure(error))
             return
@@ -152,6 +159,8 @@ class _ChunkReader:
                 think(thought, out)
             if choice.delta.content:
                 say(choice.delta.content, out)
+            if probabilities := getattr(choice, "logprobs", None):
+                out.append(Logprobs(_json(probabilities)))
             out += [self._piece(call) for call in choice.delta.tool_calls or () if 0 <= call.index < MAX_TOOL_CALLS]
             if choice.finish_reason:
                 self.reason = _REASONS.get(choice.finish_reason, FinishReason.STOP)
@@ -163,6 +172,11 @@ class _ChunkReader:
             return ToolCallPiece(call.index, arguments=arguments)
         self._begun.add(call.index)
         return ToolCallPiece(call.index, call.id or "", call.function.name or "", arguments)
+
+
+def _json(value: Any) -> str:
+    plain = value.model_dump(mode="json", exclude_none=True) if hasattr(value, "model_dump") else value
+    return json.dumps(plain)
 
 
 def _counts(usage: Any) -> Counts | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -12,7 +13,7 @@ import msgspec
 from runtime import telemetry
 from services.gateway.domain import ModelLimits, Timeouts
 from services.gateway.providers import faults
-from services.gateway.providers.bridge import Bridge, Unspellable
+from services.gateway.providers.bridge import Bridge, HttpRequest, Unspellable
 from services.gateway.providers.connections import proxy_for
 from services.gateway.providers.provider import Provider, Wire
 from services.gateway.wires.anthropic import AnthropicParser
@@ -23,13 +24,9 @@ from services.gateway.wires.parser import CutOff, ErrorInStream, Parser, Unreada
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Sequence
 
-    from services.gateway.domain import AttemptFailed, Call, Counts, ProviderDelta
+    from services.gateway.domain import Call, Counts, ProviderDelta
+    from services.gateway.failures import AttemptFailed
 
-_PARSERS: dict[Wire, type[OpenAIParser | AnthropicParser | OllamaParser]] = {
-    Wire.OPENAI: OpenAIParser,
-    Wire.ANTHROPIC: AnthropicParser,
-    Wire.OLLAMA: OllamaParser,
-}
 _STREAM_TYPES = {
     Wire.OPENAI: "text/event-stream",
     Wire.ANTHROPIC: "text/event-stream",
@@ -58,9 +55,18 @@ class UpstreamDeployment:
     session: aiohttp.ClientSession
 
     @property
+    def key(self) -> str:
+        """See `domain.Deployment`."""
+        return f"{self.source.name}/{self.model}"
+
+    @property
     def provider(self) -> str:
         """The provider's name in OpenTelemetry."""
         return self.source.system
+
+    def waiting(self, timeouts: Timeouts) -> UpstreamDeployment:
+        """See `domain.Deployment.waiting`."""
+        return dataclasses.replace(self, timeouts=timeouts)
 
     def price(self, counts: Counts) -> float | None:
         """See `domain.Deployment.price`."""
@@ -71,12 +77,13 @@ class UpstreamDeployment:
 
         What arrives while the caller is busy waits in the connection's buffer and comes as one batch; a full buffer slows the provider down.
         """
-        response = await self._open(call, max_output_tokens)
+        request = self._spell(call, max_output_tokens)
+        response = await self._open(request)
         try:
             if response.status != 200:  # noqa: PLR2004
                 raise await self._refusal(response)
             self._check_type(response)
-            parser = _PARSERS[self.source.wire]()
+            parser = _parser(self.source.wire, request)
             while not parser.done:
                 data = await self._read(response, parser)
                 if deltas := self._parse(parser, data):
@@ -86,11 +93,13 @@ class UpstreamDeployment:
             # Closes the connection unless the body was read to its end.
             response.close()
 
-    async def _open(self, call: Call, max_output_tokens: int) -> aiohttp.ClientResponse:
+    def _spell(self, call: Call, max_output_tokens: int) -> HttpRequest:
         try:
-            request = self.bridge.request(self.source, self.model, call, max_output_tokens=max_output_tokens)
+            return self.bridge.request(self.source, self.model, call, max_output_tokens=max_output_tokens)
         except Unspellable as error:
             raise faults.rejected(self.source, self.model, error.cause) from None
+
+    async def _open(self, request: HttpRequest) -> aiohttp.ClientResponse:
         try:
             return await self.session.post(
                 request.url,
@@ -144,6 +153,12 @@ class UpstreamDeployment:
         return faults.refused(
             self.source, self.model, status=response.status, code=code, text=text, retry_after_s=wait_s
         )
+
+
+def _parser(wire: Wire, request: HttpRequest) -> Parser:
+    if wire is Wire.ANTHROPIC:
+        return AnthropicParser(text_tool=request.text_tool)
+    return OllamaParser() if wire is Wire.OLLAMA else OpenAIParser()
 
 
 async def _read_epilogue(response: aiohttp.ClientResponse) -> None:

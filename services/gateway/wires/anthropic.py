@@ -88,10 +88,16 @@ _decode = msgspec.json.Decoder(_Event).decode
 
 
 class AnthropicParser(Parser):
-    """Parses a stream of message events; see `Parser`. Unknown events and blocks are passed over, as the format asks."""
+    """Parses a stream of message events; see `Parser`. Unknown events and blocks are passed over, as the format asks.
 
-    def __init__(self) -> None:
+    Args:
+        text_tool: What is passed to this tool is the answer's text; empty: there is no such tool.
+    """
+
+    def __init__(self, *, text_tool: str = "") -> None:
         super().__init__(Events())
+        self._text_tool = text_tool
+        self._telling: set[int] = set()
         self._reason: FinishReason | None = None
         self._usage = _Usage()
         self._open: dict[int, _OpenCall] = {}
@@ -139,6 +145,8 @@ class AnthropicParser(Parser):
             say(delta.text, out)
         elif delta.thinking:
             think(delta.thinking, out)
+        elif delta.partial_json and event.index in self._telling:
+            say(delta.partial_json, out)
         elif delta.partial_json and (call := self._open.get(event.index)) is not None:
             call.written = True
             argue(call.index, delta.partial_json, out)
@@ -147,7 +155,9 @@ class AnthropicParser(Parser):
         block = event.content_block
         if block is None:
             raise Unreadable("bad_event")
-        if block.type == "tool_use":
+        if block.type == "tool_use" and block.name and block.name == self._text_tool:
+            self._telling.add(event.index)
+        elif block.type == "tool_use":
             if self._calls == MAX_TOOL_CALLS:
                 raise Unreadable("too_many_tool_calls")
             self._open[event.index] = _OpenCall(self._calls)
@@ -177,4 +187,6 @@ class AnthropicParser(Parser):
             read, written = usage.cache_read_input_tokens or 0, usage.cache_creation_input_tokens or 0
             # Anthropic's input_tokens leave the cached ones out.
             counts = counted(Counts(usage.input_tokens + read + written, usage.output_tokens, read, written))
+        if self._reason is FinishReason.TOOL_CALLS and self._telling and not self._calls:
+            self._reason = FinishReason.STOP
         out.append(Ended(self._reason or FinishReason.STOP, counts))

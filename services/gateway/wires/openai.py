@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from services.gateway.domain import Counts, Ended, FinishReason, ToolCallPiece
+from services.gateway.domain import Counts, Ended, FinishReason, Logprobs, ToolCallPiece
 from services.gateway.wires.parser import MAX_TOOL_CALLS, ErrorInStream, Parser, Unreadable, argue, counted, say, think
 from services.gateway.wires.sse import Events
 
@@ -45,6 +45,7 @@ class _Choice(msgspec.Struct):
     index: int = 0
     delta: _Delta | None = None
     finish_reason: str | None = None
+    logprobs: msgspec.Raw = msgspec.Raw()
 
 
 class _InputDetails(msgspec.Struct):
@@ -112,6 +113,9 @@ class OpenAIParser(Parser):
                 say(said, out)
             for call in delta.tool_calls or ():
                 self._call(call, out)
+        # Most servers say `null` with each chunk.
+        if choice.logprobs and (told := bytes(choice.logprobs)).startswith(b"{"):
+            out.append(Logprobs(told.decode()))
         if choice.finish_reason:
             if choice.finish_reason == "error":
                 raise ErrorInStream("finish_reason_error")

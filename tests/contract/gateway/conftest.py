@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +23,7 @@ from runtime.testing import Issuer, loopback
 from services.gateway.composition import assemble
 from services.gateway.config import GatewayConfig
 from services.gateway.providers.bridge import Bridge
+from services.gateway.providers.registry import LiveRegistry
 from tests.fakes.llm_provider import ScriptedProvider
 
 # litellm stumbles over its own dependencies' deprecations; as errors they would become failures of the provider.
@@ -44,6 +46,7 @@ class Reply:
     Attributes:
         responses: As they came.
         calls: Tool calls by place: id, name, arguments.
+        begun_anew: The texts that were taken back.
     """
 
     responses: list[pb.ChatResponse] = field(default_factory=list)
@@ -52,6 +55,8 @@ class Reply:
     calls: dict[int, tuple[str, str, str]] = field(default_factory=dict)
     started: pb.Started | None = None
     finished: pb.Finished | None = None
+    begun_anew: list[str] = field(default_factory=list)
+    logprobs: list[Any] = field(default_factory=list)
 
     def add(self, response: pb.ChatResponse) -> None:
         assert response.deltas, "an empty response"
@@ -59,9 +64,15 @@ class Reply:
         for delta in response.deltas:
             assert self.finished is None, "a delta after the end"
             kind = delta.WhichOneof("kind")
-            assert (kind == "started") == (self.started is None), "`started` comes first and once"
+            if kind != "reset":
+                assert (kind == "started") == (self.started is None), "`started` comes first and once"
             if kind == "started":
                 self.started = delta.started
+            elif kind == "reset":
+                self.begun_anew.append(self.text)
+                self.text, self.reasoning, self.calls, self.started = "", "", {}, None
+            elif kind == "logprobs_json":
+                self.logprobs.append(json.loads(delta.logprobs_json))
             elif kind == "text":
                 self.text += delta.text
             elif kind == "reasoning":
@@ -81,6 +92,7 @@ class Gateway:
     stub: gateway_pb2_grpc.GatewayServiceAsyncStub
     issuer: Issuer
     provider: ScriptedProvider
+    registry: LiveRegistry
 
     def request(self, **fields: Any) -> pb.ChatRequest:
         return pb.ChatRequest(**{"messages": QUESTION, **fields})
@@ -98,11 +110,12 @@ class Gateway:
                 reply.add(response)
         return reply
 
-    async def models(self) -> list[pb.Model]:
+    async def models(self, *, embeddings: bool = False) -> list[pb.Model]:
+        """Lists the models that answer, or those that make vectors."""
         answer: pb.ListModelsResponse = await unary(
             self.stub.ListModels, pb.ListModelsRequest(), timeout_s=5, token=self.issuer.token()
         )
-        return list(answer.models)
+        return [model for model in answer.models if model.embeddings == embeddings]
 
 
 MakeGateway: TypeAlias = Callable[..., Awaitable[Gateway]]
@@ -138,7 +151,7 @@ async def make_gateway(bridge: Bridge, provider: ScriptedProvider) -> AsyncItera
                 loopback("gateway", servicer, verifier=issuer.verifier("gateway"))
             )
             channel = await stack.enter_async_context(open_channel(address, pb.DESCRIPTOR))
-            return Gateway(gateway_pb2_grpc.GatewayServiceStub(channel), issuer, provider)
+            return Gateway(gateway_pb2_grpc.GatewayServiceStub(channel), issuer, provider, registry)
 
         yield make
 

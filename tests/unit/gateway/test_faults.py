@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from services.gateway import domain
+from services.gateway import failures
 from services.gateway.providers import faults
 from services.gateway.providers.provider import Provider, Wire
 
@@ -17,26 +17,26 @@ PROVIDER = Provider(name="openai", system="openai", dialect="openai", wire=Wire.
 @pytest.mark.parametrize(
     ("status", "code", "text", "error", "retryable"),
     [
-        (400, "", "", domain.RequestRejected, False),
-        (400, "context_length_exceeded", "", domain.ContextTooLong, False),
-        (400, "", "prompt is too long: 300000 tokens > 200000 maximum", domain.ContextTooLong, False),
-        (413, "", "", domain.ContextTooLong, False),
-        (401, "", "", domain.ProviderAuthFailed, False),
-        (403, "", "", domain.ProviderAuthFailed, False),
-        (404, "", "", domain.ModelNotFound, False),
-        (418, "", "", domain.RequestRejected, False),
-        (422, "", "", domain.RequestRejected, False),
-        (402, "", "", domain.ProviderRateLimited, False),
-        (429, "insufficient_quota", "", domain.ProviderRateLimited, False),
-        (429, "", "", domain.ProviderRateLimited, True),
-        (408, "", "", domain.ProviderUnavailable, True),
-        (409, "", "", domain.ProviderUnavailable, True),
-        (500, "", "", domain.ProviderUnavailable, True),
-        (503, "", "maximum context length", domain.ProviderUnavailable, True),
-        (529, "overloaded_error", "", domain.ProviderUnavailable, True),
-        (0, "server_error", "", domain.ProviderUnavailable, True),
-        (0, "context_length_exceeded", "", domain.ContextTooLong, False),
-        (302, "", "", domain.ProviderProtocolError, False),
+        (400, "", "", failures.RequestRejected, False),
+        (400, "context_length_exceeded", "", failures.ContextTooLong, False),
+        (400, "", "prompt is too long: 300000 tokens > 200000 maximum", failures.ContextTooLong, False),
+        (413, "", "", failures.ContextTooLong, False),
+        (401, "", "", failures.ProviderAuthFailed, False),
+        (403, "", "", failures.ProviderAuthFailed, False),
+        (404, "", "", failures.ModelNotFound, False),
+        (418, "", "", failures.RequestRejected, False),
+        (422, "", "", failures.RequestRejected, False),
+        (402, "", "", failures.ProviderRateLimited, False),
+        (429, "insufficient_quota", "", failures.ProviderRateLimited, False),
+        (429, "", "", failures.ProviderRateLimited, True),
+        (408, "", "", failures.ProviderUnavailable, True),
+        (409, "", "", failures.ProviderUnavailable, True),
+        (500, "", "", failures.ProviderUnavailable, True),
+        (503, "", "maximum context length", failures.ProviderUnavailable, True),
+        (529, "overloaded_error", "", failures.ProviderUnavailable, True),
+        (0, "server_error", "", failures.ProviderUnavailable, True),
+        (0, "context_length_exceeded", "", failures.ContextTooLong, False),
+        (302, "", "", failures.ProviderProtocolError, False),
     ],
 )
 def test_a_status_means_one_thing(status: int, code: str, text: str, error: type[Exception], retryable: bool) -> None:

@@ -10,7 +10,19 @@ import pytest
 
 from runtime.errors import InvalidArgument
 from services.gateway import rules
-from services.gateway.domain import Call, Message, Role, Timeouts, Tool, ToolCall
+from services.gateway.domain import (
+    AnswerSchema,
+    Call,
+    Image,
+    Message,
+    ResponseFormat,
+    Role,
+    Timeouts,
+    Tool,
+    ToolCall,
+    ToolChoice,
+    ToolMode,
+)
 
 ASK = Message(Role.USER, "What time is it?")
 CALL = Call(model="", messages=(ASK,))
@@ -18,6 +30,13 @@ CALL = Call(model="", messages=(ASK,))
 
 def calls(*tools: ToolCall) -> Message:
     return Message(Role.ASSISTANT, tool_calls=tools)
+
+
+PICTURE = Image("data:image/png;base64,iVBORw0KGgo=")
+
+
+def seen(image: Image) -> Message:
+    return Message(Role.USER, "What is this?", images=(image,))
 
 
 BAD: list[tuple[str, dict[str, Any]]] = [
@@ -47,6 +66,27 @@ BAD: list[tuple[str, dict[str, Any]]] = [
     ("tools[0].parameters_json", {"tools": (Tool("a", "", "not json"),)}),
     ("tools[0].parameters_json", {"tools": (Tool("a", "", "[]"),)}),
     ("tools[0].parameters_json", {"tools": (Tool("a", "", '{"type": "string"}'),)}),
+    ("messages[0].images", {"messages": (Message(Role.SYSTEM, "a", images=(PICTURE,)),)}),
+    ("messages[0].images", {"messages": (Message(Role.USER, "a", images=(PICTURE,) * 17),)}),
+    ("messages[0].images[0].detail", {"messages": (seen(Image(PICTURE.url, "sharp")),)}),
+    ("messages[0].images[0].url", {"messages": (seen(Image("http://example.org/a.png")),)}),
+    ("messages[0].images[0].url", {"messages": (seen(Image("file:///etc/passwd")),)}),
+    ("messages[0].images[0].url", {"messages": (seen(Image("data:text/html;base64,AAAA")),)}),
+    ("messages[0].images[0].url", {"messages": (seen(Image("data:image/png;base64,no base64")),)}),
+    ("messages[0].images[0].url", {"messages": (seen(Image("data:image/png;base64," + "A" * 7_000_000)),)}),
+    ("tool_choice.mode", {"tool_choice": ToolChoice(ToolMode.REQUIRED)}),
+    ("tool_choice.name", {"tools": (Tool("a", "", ""),), "tool_choice": ToolChoice(ToolMode.NAMED, "b")}),
+    ("tool_choice.name", {"tool_choice": ToolChoice(ToolMode.AUTO, "a")}),
+    ("response_format.json_schema.name", {"response_format": ResponseFormat(AnswerSchema("a b", "{}"))}),
+    ("response_format.json_schema.schema_json", {"response_format": ResponseFormat(AnswerSchema("a", "[]"))}),
+    ("top_p", {"top_p": 1.1}),
+    ("top_p", {"top_p": math.nan}),
+    ("frequency_penalty", {"frequency_penalty": -2.1}),
+    ("presence_penalty", {"presence_penalty": 2.1}),
+    ("top_logprobs", {"top_logprobs": 21}),
+    ("reasoning_effort", {"reasoning_effort": "extreme"}),
+    ("run_id", {"run_id": "not a uuid"}),
+    ("bot", {"bot": "x" * 201}),
     ("temperature", {"temperature": -0.1}),
     ("temperature", {"temperature": 2.1}),
     ("temperature", {"temperature": math.nan}),

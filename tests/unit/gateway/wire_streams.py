@@ -104,6 +104,6 @@ class _Recorded(Parser):
             elif isinstance(delta, ToolCallPiece):
                 id_, name, arguments = heard.calls.get(delta.index, ("", "", ""))
                 heard.calls[delta.index] = (id_ + delta.id, name + delta.name, arguments + delta.arguments)
-            else:
+            elif isinstance(delta, Ended):
                 heard.ended = delta
         return deltas

@@ -1,0 +1,61 @@
+"""Counts what goes in and out of a call, for providers that do not say."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from services.gateway.domain import Counts, Logprobs, ToolCallPiece, Usage
+
+if TYPE_CHECKING:
+    from services.gateway.domain import Call, Deployment, Piece
+
+# Across languages a token is about four bytes of UTF-8: four English letters, or one Chinese character and a third.
+_BYTES_PER_TOKEN = 4
+# Providers count a picture by its size in pixels; this is about what one of a thousand pixels square costs.
+_TOKENS_PER_IMAGE = 1000
+
+
+class Tally:
+    """What one attempt has written, and what that means in tokens.
+
+    Args:
+        call: What was asked.
+
+    Attributes:
+        written_bytes: Text, reasoning and arguments so far, as UTF-8.
+        settled: The usage was told.
+    """
+
+    def __init__(self, call: Call) -> None:
+        self._call = call
+        self.written_bytes = 0
+        self.settled = False
+
+    def add(self, piece: Piece) -> None:
+        """Counts a piece."""
+        if type(piece) is Logprobs:
+            return
+        self.written_bytes += len((piece.arguments if type(piece) is ToolCallPiece else piece.text).encode())  # type: ignore[union-attr]
+
+    def settle(self, counts: Counts | None, deployment: Deployment) -> Usage:
+        """Returns the usage as reported, or as estimated."""
+        self.settled = True
+        estimated = counts is None
+        if counts is None:
+            counts = Counts(input_tokens(self._call), tokens(self.written_bytes))
+        cost = counts.cost_usd if counts.cost_usd is not None else deployment.price(counts)
+        return Usage(counts, cost, estimated)
+
+
+def input_tokens(call: Call) -> int:
+    """Estimates the tokens of a prompt."""
+    texts = [message.text for message in call.messages]
+    texts += [f"{c.name}{c.arguments_json}" for message in call.messages for c in message.tool_calls]
+    texts += [f"{tool.name}{tool.description}{tool.parameters_json}" for tool in call.tools]
+    images = sum(len(message.images) for message in call.messages)
+    return tokens(sum(len(text.encode()) for text in texts)) + images * _TOKENS_PER_IMAGE
+
+
+def tokens(size_bytes: int) -> int:
+    """Estimates the tokens of a text of so many bytes of UTF-8."""
+    return -(-size_bytes // _BYTES_PER_TOKEN)
