@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from services.edge.clients import Services
     from services.edge.config import EdgeConfig
     from services.edge.operation.readiness import Readiness
-    from services.edge.runs.stream import Streams
+    from services.edge.streams import Streams
 
 _ABOUT = """\
 Chat with language models: sign up or sign in below `/auth/v1`, then send messages to `/v1/chat` and read the answer as server-sent events.

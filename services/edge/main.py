@@ -9,8 +9,8 @@ from services.edge.app import build
 from services.edge.clients import connect
 from services.edge.config import EdgeConfig
 from services.edge.operation.readiness import Readiness
-from services.edge.runs.stream import Streams
 from services.edge.server import HttpServer, serve
+from services.edge.streams import Streams
 
 
 async def main() -> None:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from services.edge.config import EdgeConfig
     from services.edge.operation.readiness import Readiness
-    from services.edge.runs.stream import Streams
+    from services.edge.streams import Streams
 
 log = structlog.stdlib.get_logger()
 

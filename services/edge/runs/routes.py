@@ -19,7 +19,8 @@ from services.edge.runs.negotiation import accepts
 from services.edge.runs.reattach import Batches, RunFeed
 from services.edge.runs.shapes import Run
 from services.edge.runs.start import watching
-from services.edge.runs.stream import EventStream, Streams
+from services.edge.runs.stream import EventStream
+from services.edge.streams import Streams
 
 _UUID = "[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 After = Annotated[

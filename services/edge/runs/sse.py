@@ -14,8 +14,6 @@ if TYPE_CHECKING:
 
 OPENING = b": ok\n\n"
 """What a stream begins with: proxies hold the headers back until there is a byte."""
-HEARTBEAT = b": ping\n\n"
-"""What keeps an idle stream alive."""
 COME_BACK = b"retry: 1000\n\n"
 """What tells a client to come back after a second, with the last id it saw."""
 

@@ -16,7 +16,8 @@ from services.edge.runs.event_description import RUN_STREAM
 from services.edge.runs.negotiation import accepts, prefers_async
 from services.edge.runs.reattach import LOST, Attempts, Batches, RunFeed
 from services.edge.runs.shapes import NewRun, NewTurn, Submitted, request_of
-from services.edge.runs.stream import EventStream, Streams
+from services.edge.runs.stream import EventStream
+from services.edge.streams import Streams
 
 _APPLIED = {"preference-applied": "respond-async"}
 _SUBMITTED: dict[int | str, dict[str, Any]] = {

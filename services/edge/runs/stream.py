@@ -1,38 +1,19 @@
-"""The answer that streams events of runs: raw ASGI, one send per batch, heartbeats, and an end when its client goes or the server drains."""
+"""The answer that streams events of runs."""
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from opentelemetry import trace
-from prometheus_client import Counter, Gauge
-from starlette.responses import Response
 
-from runtime.errors import ParleyError
-from services.edge.problems import NotReady, TooManyStreams
-from services.edge.runs.sse import COME_BACK, HEARTBEAT, OPENING, frames
+from services.edge.runs.sse import COME_BACK, OPENING, frames
+from services.edge.streams import PushedStream
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from starlette.types import Receive, Scope, Send
-
+    from runtime.errors import ParleyError
     from services.edge.runs.reattach import Batches
-
-Ending = Literal["cut", "completed", "nothing_new", "client_gone", "stalled", "drained", "broken"]
-
-_HEADERS = [
-    (b"content-type", b"text/event-stream; charset=utf-8"),
-    (b"cache-control", b"no-cache, no-transform"),
-    (b"x-accel-buffering", b"no"),
-]
-_QUIET_START_S = 0.25
-_LAST_WORDS_S = 1.0
-_OPEN = Gauge("parley_edge_streams_open", "Event streams that are open.")
-_EVENTS = Counter("parley_edge_stream_events_total", "Events sent on event streams.")
-_ENDED = Counter("parley_edge_streams_ended_total", "Event streams ended, by how.", ["how"])
+    from services.edge.streams import Streams
 
 
 class Feed(Protocol):
@@ -48,76 +29,11 @@ class Feed(Protocol):
         """Says whether events of this run get an id, which is what a client comes back with."""
 
 
-class Streams:
-    """The event streams that are open.
-
-    Args:
-        limit: How many may be.
-        heartbeat_s: Silence after which one says something.
-        stalled_reader_s: Time after which one whose client reads nothing is cut.
-    """
-
-    def __init__(self, *, limit: int, heartbeat_s: float, stalled_reader_s: float) -> None:
-        self.heartbeat_s = heartbeat_s
-        self.stalled_reader_s = stalled_reader_s
-        self._limit = limit
-        self._draining = False
-        self._open: set[EventStream] = set()
-        self._none_open = asyncio.Event()
-        self._none_open.set()
-
-    @contextlib.contextmanager
-    def place(self, stream: EventStream) -> Iterator[None]:
-        """Holds a place for the length of the block.
-
-        Raises: TooManyStreams; NotReady: it would never end, and the drain has begun.
-        """
-        if self._draining and stream.endless:
-            raise _being_replaced()
-        if len(self._open) >= self._limit:
-            raise TooManyStreams("This server holds as many open streams as it may; try again.", retry_after_s=1)
-        self._open.add(stream)
-        self._none_open.clear()
-        _OPEN.inc()
-        try:
-            yield
-        finally:
-            self._open.discard(stream)
-            _OPEN.dec()
-            if not self._open:
-                self._none_open.set()
-
-    async def drain(self, grace_s: float) -> None:
-        """Waits for the streams to end; tells those still open after `grace_s` to come back elsewhere, and those that never end at once."""
-        self._draining = True
-        for stream in list(self._open):
-            if stream.endless:
-                stream.leave("drained")
-        if await self._wait_for_none(grace_s):
-            return
-        for stream in list(self._open):
-            stream.leave("drained")
-        await self._wait_for_none(_LAST_WORDS_S)
-
-    async def _wait_for_none(self, seconds: float) -> bool:
-        try:
-            async with asyncio.timeout(seconds):
-                await self._none_open.wait()
-        except TimeoutError:
-            return False
-        return True
-
-
-class EventStream(Response):
+class EventStream(PushedStream):
     """Streams batches of events as they come.
 
-    Status and headers wait for the first batch, so that an error before it is an ordinary answer; where `quiet_start` is set they wait
-    no longer than a quarter of a second, since what is watched may have nothing new to say for a while. No events at all is a 204, which
-    tells an EventSource that there is nothing to come back for.
-
     What cuts the events off but is not the run's own end (a service that dies, a drain) ends the stream with `retry`: the client comes
-    back with its last id and misses nothing. A client that reads slowly slows down only what is read for it: a send waits for the
-    socket, and meanwhile nothing is taken from the service.
+    back with its last id and misses nothing.
 
     Args:
         streams: Where it takes its place.
@@ -126,128 +42,27 @@ class EventStream(Response):
         endless: Whether there is no last event. A drain does not wait for such a stream.
     """
 
+    opening = OPENING
+
     def __init__(self, streams: Streams, feed: Feed, *, quiet_start: bool, endless: bool = False) -> None:
-        super().__init__()
-        self.endless = endless
-        self._streams = streams
+        super().__init__(streams, quiet_start=quiet_start, endless=endless)
         self._feed = feed
-        self._quiet_start = quiet_start
-        self._send: Send
-        self._begun = False
-        self._busy_since: float | None = None
-        self._last_sent = 0.0
-        self._leaving: asyncio.Timeout | None = None
-        self._ending: Ending = "cut"  # unless one of the others is reached
-        self._reason = ""
-        self._events = 0
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answers the request."""
-        self._send = send
-        try:
-            with self._streams.place(self):
-                watcher = asyncio.create_task(self._watch(receive))
-                try:
-                    await self._pump()
-                finally:
-                    watcher.cancel()
-                    # Not awaited itself: its cancellation is not ours.
-                    await asyncio.wait([watcher])
-            # The place is given back before the client sees the end, for it may ask for the next stream at once.
-            await self._end()
-        finally:
-            _ENDED.labels(self._ending).inc()
-            notes = scope.get("parley.notes", {})
-            notes.update({"stream.ended": self._ending, "stream.events": self._events})
-            if self._reason:
-                notes["stream.reason"] = self._reason
-
-    def leave(self, why: Ending) -> None:
-        """Ends the stream from outside its own task."""
-        if self._leaving is not None:
-            self._ending = why
-            self._leaving.reschedule(asyncio.get_running_loop().time())
-
-    async def _pump(self) -> None:
+    async def relay(self) -> None:
+        """Writes the events."""
         span = trace.get_current_span()
         texts = 0
-        try:
-            # A scope that another task can end, without that being taken for a cancellation of the request.
-            async with asyncio.timeout(None) as self._leaving, contextlib.aclosing(self._feed.batches()) as batches:
-                async for batch in batches:
-                    numbered = self._feed.is_cursor(batch.run_id)
-                    await self._write(frames(batch.run_id, batch.events, numbered=numbered))
-                    self._events += len(batch.events)
-                    _EVENTS.inc(len(batch.events))
-                    if not texts and (texts := sum(event.HasField("text") for event in batch.events)):
-                        span.add_event("first_text_sent")
-            self._ending = "broken" if self.endless else "completed"
-        except TimeoutError:
-            if self._ending == "cut":
-                raise
-        except ParleyError as error:
-            if not self._begun:
-                raise
-            self._ending = "broken"
-            self._reason = error.code
-        finally:
-            self._leaving = None
+        async with contextlib.aclosing(self._feed.batches()) as batches:
+            async for batch in batches:
+                numbered = self._feed.is_cursor(batch.run_id)
+                await self.write(frames(batch.run_id, batch.events, numbered=numbered), len(batch.events))
+                if not texts and (texts := sum(event.HasField("text") for event in batch.events)):
+                    span.add_event("first_text_sent")
 
-    async def _end(self) -> None:
-        if self._ending in {"client_gone", "stalled"}:
-            return
-        if not self._begun and self._ending == "completed":
-            self._ending = "nothing_new"
-            await self._send({"type": "http.response.start", "status": 204, "headers": []})
-            await self._send({"type": "http.response.body", "body": b"", "more_body": False})
-            return
-        if not self._begun:
-            raise _being_replaced()
-        last = b"" if self._ending == "completed" else COME_BACK
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(_LAST_WORDS_S):
-                await self._send({"type": "http.response.body", "body": last, "more_body": False})
+    def commit(self) -> None:
+        """Tells the feed."""
+        self._feed.commit()
 
-    async def _write(self, data: bytes) -> None:
-        loop = asyncio.get_running_loop()
-        self._busy_since = loop.time()
-        if not self._begun:
-            self._begun = True
-            self._feed.commit()
-            data = OPENING + data
-            await self._send({"type": "http.response.start", "status": 200, "headers": _HEADERS})
-        await self._send({"type": "http.response.body", "body": data, "more_body": True})
-        self._busy_since = None
-        self._last_sent = loop.time()
-
-    async def _watch(self, receive: Receive) -> None:
-        """Notices that the client has gone, and keeps a silent stream alive."""
-        loop = asyncio.get_running_loop()
-        self._last_sent = loop.time()
-        wait_s = _QUIET_START_S if self._quiet_start else self._streams.heartbeat_s
-        while True:
-            try:
-                async with asyncio.timeout(wait_s):
-                    message: Any = await receive()
-            except TimeoutError:
-                await self._tick(loop.time())
-                silence = 0.0 if self._busy_since is not None else loop.time() - self._last_sent
-                wait_s = max(self._streams.heartbeat_s - silence, 0.01)
-                continue
-            if message["type"] == "http.disconnect":
-                self.leave("client_gone")
-                return
-
-    async def _tick(self, now: float) -> None:
-        if self._busy_since is not None:
-            if now - self._busy_since >= self._streams.stalled_reader_s:
-                self.leave("stalled")
-        elif not self._begun:
-            if self._quiet_start:
-                await self._write(b"")
-        elif now - self._last_sent >= self._streams.heartbeat_s:
-            await self._write(HEARTBEAT)
-
-
-def _being_replaced() -> NotReady:
-    return NotReady("This server is being replaced; try again.", retry_after_s=1)
+    def farewell(self, error: ParleyError | None) -> bytes:  # noqa: ARG002 - whatever it was
+        """Returns the wish to come back."""
+        return COME_BACK

@@ -15,7 +15,7 @@ from services.edge.app import build
 from services.edge.clients import connect
 from services.edge.config import EdgeConfig
 from services.edge.operation.readiness import Readiness
-from services.edge.runs.stream import Streams
+from services.edge.streams import Streams
 
 RUN = "0193f000-0000-7000-8000-000000000001"
 CONVERSATION = "0193f000-0000-7000-8000-000000000002"

@@ -15,7 +15,7 @@ from services.edge.config import EdgeConfig
 from services.edge.description import describe
 from services.edge.operation import docs
 from services.edge.operation.readiness import Readiness
-from services.edge.runs.stream import Streams
+from services.edge.streams import Streams
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ from services.edge.config import EdgeConfig
 from services.edge.operation.readiness import Readiness
 from services.edge.runs import start
 from services.edge.runs.shortcut import Shortcut
-from services.edge.runs.stream import Streams
+from services.edge.streams import Streams
 
 CONVERSATION = "0193e3b4-0000-7000-8000-000000000001"
 ISSUER = Issuer()

@@ -9,7 +9,8 @@ import pytest
 from parley.chat.v1 import chat_pb2
 from runtime.errors import NotFound, ParleyError, Unavailable
 from services.edge.problems import NotReady, TooManyStreams
-from services.edge.runs.stream import EventStream, Streams
+from services.edge.runs.stream import EventStream
+from services.edge.streams import Streams
 
 Batch = chat_pb2.StartRunResponse
 
