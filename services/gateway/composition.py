@@ -5,14 +5,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from parley.gateway.v1 import gateway_pb2_grpc
+from runtime import redis
 from runtime.server import Servicer
 from services.gateway.chat import Chat, Policy
 from services.gateway.domain import Timeouts
+from services.gateway.embeddings.cache import VectorCache
+from services.gateway.embeddings.domain import Embeddings, Patience
 from services.gateway.observation import TelemetryObserver
 from services.gateway.providers.connections import open_session
 from services.gateway.providers.registry import LiveRegistry
 from services.gateway.routing.cooldowns import CooldownPolicy, Cooldowns
 from services.gateway.routing.router import Router
+from services.gateway.routing.sharing import SharedCooldowns
 from services.gateway.servicer import SERVICE, GatewayServicer
 
 if TYPE_CHECKING:
@@ -38,6 +42,15 @@ async def assemble(
         retry_after_max_s=config.retry_after_max_s,
         max_output_tokens=config.max_output_tokens,
     )
-    chat = Chat(registry, Router(Cooldowns(CooldownPolicy())), TelemetryObserver(), policy)
+    client = None
+    if config.redis_url is not None:
+        client = await stack.enter_async_context(redis.connect(config.redis_url.reveal(), max_connections=20))
+    cooldowns = Cooldowns(CooldownPolicy(config.cooldown_failures, config.cooldown_s, config.cooldown_max_s))
+    if client is not None:
+        await stack.enter_async_context(SharedCooldowns(cooldowns, client).running())
+    chat = Chat(registry, Router(cooldowns), TelemetryObserver(), policy)
+    cache = VectorCache(max_bytes=config.vector_cache_bytes, client=client)
+    patience = Patience(config.retries, config.retry_backoff_s, config.retry_after_max_s)
+    embeddings = Embeddings(registry, cooldowns, cache, patience)
     add = gateway_pb2_grpc.add_GatewayServiceServicer_to_server
-    return Servicer(add, GatewayServicer(chat), SERVICE), registry
+    return Servicer(add, GatewayServicer(chat, embeddings), SERVICE), registry

@@ -56,3 +56,11 @@ class GatewayConfig(ServerConfig):
     """Most tokens of an answer where the call does not say."""
     upstream_connections: int = at_least(1, default=2000)
     """Most connections to providers; further calls wait for one."""
+    cooldown_failures: int = at_least(1, default=3)
+    """Failures in a row after which a model is asked last for a while, where an alias has others."""
+    cooldown_s: float = at_least(0, default=10.0)
+    """How long, in seconds, where its provider does not say."""
+    cooldown_max_s: float = at_least(0, default=300.0)
+    """However long it says."""
+    vector_cache_bytes: int = at_least(0, default=64 * 1024 * 1024)
+    """Memory for vectors that were made before."""

@@ -2,6 +2,7 @@
 
 OPERATION_NAME = "gen_ai.operation.name"
 OPERATION_CHAT = "chat"
+OPERATION_EMBEDDINGS = "embeddings"
 PROVIDER_NAME = "gen_ai.provider.name"
 CONVERSATION_ID = "gen_ai.conversation.id"
 REQUEST_MODEL = "gen_ai.request.model"

@@ -35,13 +35,18 @@ _DATA_URL = re.compile(r"data:image/[a-z0-9.+-]{1,64};base64,")
 _BASE64 = re.compile(r"[A-Za-z0-9+/]+={0,2}")
 
 
+def check_model(name: str) -> None:
+    """Checks the name of a model or alias. Raises: InvalidArgument."""
+    if not _MODEL.fullmatch(name):
+        raise invalid("model", "must be at most 200 characters of A-Z a-z 0-9 . _ : / @ + -.")
+
+
 def check(call: Call) -> None:
     """Checks a call against all that can be known without asking a provider.
 
     Raises: InvalidArgument: metadata `field` names the first field that breaks a rule, such as `messages[3].text`.
     """
-    if not _MODEL.fullmatch(call.model):
-        raise invalid("model", "must be at most 200 characters of A-Z a-z 0-9 . _ : / @ + -.")
+    check_model(call.model)
     if not 1 <= len(call.messages) <= MAX_MESSAGES:
         raise invalid("messages", f"must hold 1-{MAX_MESSAGES} messages, this call has {len(call.messages)}.")
     called: set[str] = set()

@@ -34,7 +34,9 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
     from services.gateway.chat import Chat
-    from services.gateway.domain import Delta, ListedModel
+    from services.gateway.domain import Delta, ListedModel, Usage
+    from services.gateway.embeddings.domain import Embeddings
+    from services.gateway.usage.meter import MeteredChat
 
 SERVICE = pb.DESCRIPTOR.services_by_name["GatewayService"].full_name
 
@@ -61,8 +63,9 @@ _REASONS = {
 class GatewayServicer(gateway_pb2_grpc.GatewayServiceServicer):
     """Serves `GatewayService`."""
 
-    def __init__(self, chat: Chat) -> None:
+    def __init__(self, chat: Chat | MeteredChat, embeddings: Embeddings) -> None:
         self._chat = chat
+        self._embeddings = embeddings
 
     async def Chat(self, request: pb.ChatRequest, context: object) -> AsyncIterator[pb.ChatResponse]:
         """See the contract."""
@@ -73,6 +76,16 @@ class GatewayServicer(gateway_pb2_grpc.GatewayServiceServicer):
     async def ListModels(self, request: pb.ListModelsRequest, context: object) -> pb.ListModelsResponse:
         """See the contract."""
         return pb.ListModelsResponse(models=[_model(model) for model in self._chat.models()])
+
+    async def Embed(self, request: pb.EmbedRequest, context: object) -> pb.EmbedResponse:
+        """See the contract."""
+        made = await self._embeddings.embed(request.model, list(request.texts), request.dimensions)
+        return pb.EmbedResponse(
+            embeddings=[pb.Embedding(values=vector) for vector in made.vectors],
+            provider=made.provider,
+            model=made.model,
+            usage=_usage(made.usage),
+        )
 
 
 def _call(request: pb.ChatRequest) -> Call:
@@ -164,17 +177,18 @@ def _response(deltas: Sequence[Delta]) -> pb.ChatResponse:
 
 
 def _finished(finished: Finished) -> pb.Finished:
-    counts = finished.usage.counts
-    return pb.Finished(
-        reason=_REASONS[finished.reason],
-        usage=pb.Usage(
-            input_tokens=counts.input_tokens,
-            output_tokens=counts.output_tokens,
-            cached_tokens=counts.cached_tokens,
-            reasoning_tokens=counts.reasoning_tokens,
-            cost_usd=finished.usage.cost_usd,
-            estimated=finished.usage.estimated,
-        ),
+    return pb.Finished(reason=_REASONS[finished.reason], usage=_usage(finished.usage))
+
+
+def _usage(usage: Usage) -> pb.Usage:
+    counts = usage.counts
+    return pb.Usage(
+        input_tokens=counts.input_tokens,
+        output_tokens=counts.output_tokens,
+        cached_tokens=counts.cached_tokens,
+        reasoning_tokens=counts.reasoning_tokens,
+        cost_usd=usage.cost_usd,
+        estimated=usage.estimated,
     )
 
 

@@ -1,7 +1,8 @@
 """A model provider over HTTP that does what its script says.
 
 It speaks OpenAI's chat completions (under any path that ends in `/chat/completions`, so also Azure's and OpenRouter's), Anthropic's
-messages, Ollama's `/api/chat` (with `/api/show` and `/api/tags`) and Bedrock's `converse-stream`. Without a script it answers
+messages, Ollama's `/api/chat` (with `/api/show` and `/api/tags`) and Bedrock's `converse-stream`,
+and makes embeddings in OpenAI's and Ollama's way. Without a script it answers
 "Hello from the scripted provider.", word by word.
 
 In a test:
@@ -160,6 +161,10 @@ class ScriptedProvider:
             await self._control(exchange)
         elif request.method == "GET" or request.path == "/api/show":
             await self._describe(exchange)
+        elif request.path.endswith(("/embeddings", "/api/embed")):
+            self.requests.append(request)
+            self._announce()
+            await self._embed(exchange)
         elif (kind := _kind(request.path)) is None:
             await exchange.reply(404, b'{"error":{"message":"no such path"}}', "application/json")
         else:
@@ -195,6 +200,29 @@ class ScriptedProvider:
             await exchange.reply(200, whole, "application/json")
         else:
             await _stream(exchange, kind, behaviour, body)
+
+    async def _embed(self, exchange: Exchange) -> None:
+        """Answers with vectors that tell the texts' lengths: as many numbers as `dimensions` says, or four."""
+        body = exchange.request.body
+        behaviour = self._queue.pop(0) if self._queue else None
+        if not self._admits(exchange.request):
+            behaviour = Fault(status=401)
+        if isinstance(behaviour, Hangup):
+            exchange.abort()
+        elif isinstance(behaviour, Fault):
+            await _refuse(exchange, "openai", behaviour)
+        elif isinstance(behaviour, Garbage):
+            await exchange.reply(behaviour.status, behaviour.data, behaviour.content_type or "application/json")
+        else:
+            size = body.get("dimensions", 4)
+            vectors = [[float(len(text)), *[0.5] * (size - 1)] for text in body["input"]]
+            answer: dict[str, Any] = {"embeddings": vectors, "prompt_eval_count": len(vectors)}
+            if exchange.request.path.endswith("/embeddings"):
+                entries = [{"object": "embedding", "index": n, "embedding": v} for n, v in enumerate(vectors)]
+                usage = {"prompt_tokens": len(vectors), "total_tokens": len(vectors)}
+                # The order is the provider's.
+                answer = {"object": "list", "data": entries[::-1], "model": body["model"], "usage": usage}
+            await exchange.reply(200, json.dumps(answer).encode(), "application/json")
 
     def _admits(self, request: Request) -> bool:
         return self._api_key is None or _key(request) == self._api_key

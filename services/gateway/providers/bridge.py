@@ -19,7 +19,7 @@ from services.gateway.providers import spelling
 from services.gateway.providers.provider import Wire
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator
+    from collections.abc import AsyncGenerator, Sequence
 
     from services.gateway.domain import Call, Counts
     from services.gateway.providers.provider import Provider
@@ -182,6 +182,27 @@ class Bridge:
                 yield chunk
         finally:
             await stream.aclose()
+
+    async def embed(
+        self, provider: Provider, model: str, texts: Sequence[str], dimensions: int, *, timeout_s: float
+    ) -> dict[str, Any]:
+        """Makes vectors by litellm.
+
+        Returns: an answer in OpenAI's shape.
+        Raises: litellm's exceptions; `status_of` reads them.
+        """
+        wanted = {"dimensions": dimensions} if dimensions else {}
+        answer = await self._litellm.aembedding(
+            model=f"{provider.dialect}/{model}",
+            input=list(texts),
+            api_key=provider.api_key.reveal() or None,
+            api_base=provider.base_url or None,
+            max_retries=0,
+            timeout=timeout_s,
+            **provider.options,
+            **wanted,
+        )
+        return dict(answer.model_dump())
 
     def limits(self, provider: Provider, model: str) -> ModelLimits:
         """Returns what a model can take, as far as litellm knows."""

@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, TypeAlias
 import structlog
 
 from runtime.errors import Unavailable
+from services.gateway.embeddings.local import HashEmbedder
+from services.gateway.embeddings.upstream import ProviderEmbedder
 from services.gateway.failures import ModelNotFound, NoProviderConfigured
-from services.gateway.providers import discovery, environment
+from services.gateway.providers import discovery, environment, hashing
 from services.gateway.providers.aliases import Alias, AliasTarget
 from services.gateway.providers.deployments import Deployments
 from services.gateway.providers.names import Defaults, Names, World
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
 
     from services.gateway.config import GatewayConfig
     from services.gateway.domain import ListedModel, Route
+    from services.gateway.embeddings.domain import Embedder
     from services.gateway.providers.bridge import Bridge
     from services.gateway.providers.deployments import Limits
 
@@ -80,6 +83,7 @@ class LiveRegistry:
         # What servers of stored providers said they have, by the provider as it was asked.
         self._told: dict[_Asked, tuple[Provider | None, Limits]] = {}
         self._names: Names | None = None
+        self._hash = HashEmbedder()
         self._changing = asyncio.Lock()
         self._asking: asyncio.Task[None] | None = None
 
@@ -142,6 +146,13 @@ class LiveRegistry:
     def listed(self) -> Sequence[ListedModel]:
         """See `domain.Registry.listed`."""
         return self._names.listed() if self._names else []
+
+    def embedders(self, name: str) -> Sequence[Sequence[Embedder]]:
+        """See `embeddings.domain.EmbeddingModels.embedders`."""
+        ranks = self.names.embedding_models(name) if name != hashing.HASH_MODEL else ()
+        if not ranks and name in {"", hashing.HASH_MODEL, hashing.HASH_NAME}:
+            return ((self._hash,),)
+        return [[ProviderEmbedder(*one, self._bridge, self._session) for one in rank] for rank in ranks]
 
     async def _discover(self) -> None:
         timeout_s = self._config.discovery_timeout_s

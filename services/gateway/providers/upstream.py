@@ -148,7 +148,7 @@ class UpstreamDeployment:
                 raw += more
         except (aiohttp.ClientError, TimeoutError, OSError):
             pass
-        code, text = _error_words(raw)
+        code, text = error_words(raw)
         wait_s = faults.retry_after_s(response.headers)
         return faults.refused(
             self.source, self.model, status=response.status, code=code, text=text, retry_after_s=wait_s
@@ -170,7 +170,7 @@ async def _read_epilogue(response: aiohttp.ClientResponse) -> None:
         pass
 
 
-def _error_words(raw: bytes) -> tuple[str, str]:
+def error_words(raw: bytes) -> tuple[str, str]:
     """Reads code and text out of an error body, for classification only."""
     text = raw[:_ERROR_BODY_MAX_BYTES].decode(errors="replace")
     try:
