@@ -90,7 +90,7 @@ class Server:
                 # Clients ping idle channels every 20 s; the default tolerates one ping in five minutes and hangs up.
                 ("grpc.http2.min_ping_interval_without_data_ms", MIN_PING_INTERVAL_MS),
                 ("grpc.keepalive_permit_without_calls", 1),
-                ("grpc.max_receive_message_length", 4 * 1024 * 1024),
+                ("grpc.max_receive_message_length", 16 * 1024 * 1024),  # prompts with pictures
                 ("grpc.so_reuseport", 0),
             ],
         )

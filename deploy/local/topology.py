@@ -33,7 +33,7 @@ _CALLS = {
     "data": ("auth",),
     "gateway": ("auth",),
     "chat": ("auth", "data", "gateway"),
-    "edge": ("auth", "data", "chat"),
+    "edge": ("auth", "data", "chat", "gateway"),
 }
 _OWN = {
     "auth": {"ENCRYPTION_KEY_FILE": "auth_encryption_key", "CHAT_KEY_FILE": "chat_actor_key"},

@@ -12,12 +12,16 @@ from starlette.exceptions import HTTPException
 
 from runtime.errors import Internal, ParleyError
 from services.edge import problems
+from services.edge.api_keys.routes import ApiKeyRoutes
 from services.edge.asgi import Front
+from services.edge.callers import Callers
 from services.edge.client_address import ClientAddress
 from services.edge.conversations.routes import ConversationRoutes
 from services.edge.cors import Cors
 from services.edge.dead_letters.routes import DeadLetterRoutes
 from services.edge.description import describe
+from services.edge.dialects.openai.direct import Direct
+from services.edge.dialects.openai.routes import OpenAIRoutes
 from services.edge.identity.routes import IdentityRoutes
 from services.edge.operation.page import Page
 from services.edge.operation.routes import OperationRoutes
@@ -58,7 +62,7 @@ def build(config: EdgeConfig, services: Services, verifier: Verifier, streams: S
         redirect_slashes=False,
         telemetry=quiet,  # type: ignore[arg-type] # a TypedDict that takes just these
     )
-    app.state.verifier = verifier
+    callers = app.state.callers = Callers(verifier, services.exchange)
     # Routes are tried in this order: the hot ones come first.
     start = StartRoutes(services, streams, patience_s=config.reattach_s)
     nouns = [
@@ -66,19 +70,26 @@ def build(config: EdgeConfig, services: Services, verifier: Verifier, streams: S
         *RunRoutes(services, streams, patience_s=config.reattach_s).routers(),
         *ConversationRoutes(services).routers(),
         *IdentityRoutes(services, ClientAddress(config.trusted_proxies)).routers(),
+        *ApiKeyRoutes(services).routers(),
         *DeadLetterRoutes(services).routers(),
     ]
+    openai = OpenAIRoutes(services.gateway, streams) if services.gateway is not None else None
+    if openai is not None:
+        nouns += openai.routers()
     for router in nouns:
         app.include_router(router)
     operation = OperationRoutes(readiness, Page(Path(config.web_root)), functools.partial(describe, app))
     app.router.routes += operation.routes()
     _handle_errors(app, nouns)
-    app.middleware_stack = Shortcut(app.build_middleware_stack(), start, verifier)
+    app.middleware_stack = Shortcut(app.build_middleware_stack(), start, callers)
+    if openai is not None:
+        app.middleware_stack = Direct(app.middleware_stack, openai, callers)
     return Front(
         app,
         cors=Cors(config.cors_origins),
         readiness=readiness,
         max_body_bytes=config.max_body_bytes,
+        max_prompt_bytes=config.max_prompt_bytes,
         body_timeout_s=config.body_timeout_s,
     )
 

@@ -14,6 +14,7 @@ from runtime import telemetry
 from runtime.context import accepted_request_id, credential, request_id, set_identity
 from runtime.errors import Internal, ParleyError
 from services.edge import problems
+from services.edge.dialects.openai import errors as openai_errors
 from services.edge.problems import BodyTimeout, BodyTooLarge
 
 if TYPE_CHECKING:
@@ -108,16 +109,25 @@ class Front:
         cors: Which origins may call.
         readiness: Whether this instance drains; then connections are not kept.
         max_body_bytes: Longest body.
+        max_prompt_bytes: The same below `/openai/v1/`.
         body_timeout_s: Longest wait for it.
     """
 
     def __init__(
-        self, app: ASGIApp, *, cors: Cors, readiness: Readiness, max_body_bytes: int, body_timeout_s: float
+        self,
+        app: ASGIApp,
+        *,
+        cors: Cors,
+        readiness: Readiness,
+        max_body_bytes: int,
+        max_prompt_bytes: int,
+        body_timeout_s: float,
     ) -> None:
         self._app = app
         self._cors = cors
         self._readiness = readiness
         self._max_body_bytes = max_body_bytes
+        self._max_prompt_bytes = max_prompt_bytes
         self._body_timeout_s = body_timeout_s
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -180,9 +190,11 @@ class Front:
 
     async def _with_body(self, exchange: Exchange, receive: Receive) -> Receive:
         """Returns a `receive` that holds the whole body, which is read here, within its bounds."""
+        prompt = exchange.scope["path"].startswith(openai_errors.PREFIX)
+        longest = self._max_prompt_bytes if prompt else self._max_body_bytes
         length = exchange.headers.get("content-length", "")
-        if length.isdigit() and int(length) > self._max_body_bytes:
-            raise self._too_large()
+        if length.isdigit() and int(length) > longest:
+            raise _too_large(longest)
         if length in {"", "0"} and "transfer-encoding" not in exchange.headers:
             return receive
         body = bytearray()
@@ -194,8 +206,8 @@ class Front:
                     if message["type"] == "http.disconnect":
                         raise _ClientGoneError
                     body += message.get("body", b"")
-                    if len(body) > self._max_body_bytes:
-                        raise self._too_large()
+                    if len(body) > longest:
+                        raise _too_large(longest)
                     more = message.get("more_body", False)
         except TimeoutError:
             raise BodyTimeout("The request's body did not arrive in time.") from None
@@ -205,11 +217,6 @@ class Front:
             return whole.pop() if whole else await receive()
 
         return replay
-
-    def _too_large(self) -> BodyTooLarge:
-        return BodyTooLarge(
-            f"The body may have at most {self._max_body_bytes} bytes.", max_bytes=str(self._max_body_bytes)
-        )
 
     def _record(self, exchange: Exchange, span: Span) -> None:
         method, route, seconds = exchange.scope["method"], exchange.route, exchange.elapsed_s
@@ -235,3 +242,7 @@ class Front:
             **({"reason": exchange.reason} if exchange.reason else {}),
             **exchange.notes,
         )
+
+
+def _too_large(max_bytes: int) -> BodyTooLarge:
+    return BodyTooLarge(f"The body may have at most {max_bytes} bytes.", max_bytes=str(max_bytes))

@@ -8,7 +8,6 @@ import msgspec
 from fastapi.routing import APIRoute
 from starlette.requests import Request
 
-from runtime.context import bearer_token, credential, set_identity
 from runtime.errors import InvalidArgument
 from services.edge.problems import UnsupportedMediaType
 
@@ -17,7 +16,7 @@ if TYPE_CHECKING:
 
     from starlette.responses import Response
 
-    from runtime.identity import Verifier
+    from services.edge.callers import Callers
 
 
 class OpenRoute(APIRoute):
@@ -41,17 +40,15 @@ class OpenRoute(APIRoute):
 
 
 class SignedInRoute(OpenRoute):
-    """A route for callers with an access token, which further calls carry on; who has none learns that before anything else."""
+    """A route for callers with an access token or an API key, which further calls carry on; who has none learns that before anything else."""
 
     async def admit(self, request: Request) -> None:
         """Verifies the caller.
 
         Raises: Unauthenticated; Unavailable: the keys cannot be had.
         """
-        token = bearer_token(request.headers.get("authorization", ""))
-        verifier: Verifier = request.app.state.verifier
-        set_identity(await verifier.verify(token))
-        credential.set(token)
+        callers: Callers = request.app.state.callers
+        await callers.admit(request.headers.get("authorization", ""))
 
 
 class _JsonRequest(Request):

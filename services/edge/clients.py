@@ -11,6 +11,7 @@ import grpc
 from parley.auth.v1 import auth_pb2, auth_pb2_grpc
 from parley.chat.v1 import chat_pb2, chat_pb2_grpc
 from parley.data.v1 import data_pb2, data_pb2_grpc
+from parley.gateway.v1 import gateway_pb2, gateway_pb2_grpc
 from runtime.channel import open_channel, unary
 from runtime.identity import remote_keys
 
@@ -28,13 +29,15 @@ class Services:
         auth: Stub of AuthService.
         conversations: Stub of ConversationService.
         chat: Stub of ChatService.
-        channels: The channels below, by name of the service.
+        gateway: Stub of GatewayService; None where models are not called directly.
+        channels: The channels this instance cannot do without, by name of the service.
         timeout_s: Longest wait for a unary answer.
     """
 
     auth: auth_pb2_grpc.AuthServiceAsyncStub
     conversations: data_pb2_grpc.ConversationServiceAsyncStub
     chat: chat_pb2_grpc.ChatServiceAsyncStub
+    gateway: gateway_pb2_grpc.GatewayServiceAsyncStub | None
     channels: dict[str, grpc.aio.Channel]
     timeout_s: float
 
@@ -49,12 +52,21 @@ class Services:
         """Returns the public keys of access tokens as JSON text."""
         return await remote_keys(self.auth.GetJwks, auth_pb2.GetJwksRequest())
 
+    async def exchange(self, api_key: str) -> tuple[str, float]:
+        """Returns an access token for an API key, and when it ends, seconds since the epoch.
+
+        Raises: Unauthenticated: the key opens nothing.
+        """
+        request = auth_pb2.ExchangeApiKeyRequest(secret=api_key)
+        response = await unary(self.auth.ExchangeApiKey, request, timeout_s=self.timeout_s, token="")
+        return response.access_token, response.expire_time.ToNanoseconds() / 1e9
+
 
 @contextlib.asynccontextmanager
 async def connect(config: EdgeConfig) -> AsyncIterator[Services]:
     """Opens the channels; connecting happens at the first call."""
     async with (
-        open_channel(config.auth_address, auth_pb2.DESCRIPTOR) as auth,
+        open_channel(config.auth_address, auth_pb2.DESCRIPTOR, idempotent=["ExchangeApiKey", "RevokeApiKey"]) as auth,
         open_channel(
             config.data_address,
             data_pb2.DESCRIPTOR,
@@ -62,11 +74,17 @@ async def connect(config: EdgeConfig) -> AsyncIterator[Services]:
             mux=True,
         ) as data,
         open_channel(config.chat_address, chat_pb2.DESCRIPTOR, idempotent=["CancelRun"], mux=True) as chat,
+        contextlib.AsyncExitStack() as more,
     ):
+        gateway = None
+        if config.gateway_address:
+            channel = open_channel(config.gateway_address, gateway_pb2.DESCRIPTOR, idempotent=["Embed"], mux=True)
+            gateway = gateway_pb2_grpc.GatewayServiceStub(await more.enter_async_context(channel))
         yield Services(
             auth=auth_pb2_grpc.AuthServiceStub(auth),
             conversations=data_pb2_grpc.ConversationServiceStub(data),
             chat=chat_pb2_grpc.ChatServiceStub(chat),
+            gateway=gateway,
             channels={"auth": auth, "data": data, "chat": chat},
             timeout_s=config.call_timeout_s,
         )

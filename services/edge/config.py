@@ -19,6 +19,8 @@ class EdgeConfig(ServerConfig):
     """The same of data."""
     chat_address: str
     """The same of chat."""
+    gateway_address: str = ""
+    """The same of the gateway, which OpenAI's dialect calls directly; without it that is not spoken."""
     cors_origins: tuple[str, ...] = ()
     """Origins whose pages may call the API from a browser, such as `https://app.example.com`; the edge's own page needs none."""
     trusted_proxies: tuple[str, ...] = ()
@@ -31,6 +33,8 @@ class EdgeConfig(ServerConfig):
     """Longest wait for a request's line and headers, in seconds."""
     max_body_bytes: int = at_least(1, default=1024 * 1024)
     """Longest request body."""
+    max_prompt_bytes: int = at_least(1, default=12 * 1024 * 1024)
+    """Longest request body below `/openai/v1`, where it may hold pictures."""
     body_timeout_s: float = at_least(0.1, default=30.0)
     """Longest wait for a request body, in seconds."""
     call_timeout_s: float = at_least(0.1, default=15.0)

@@ -12,6 +12,7 @@ from starlette.responses import Response
 from runtime import errors
 from runtime.context import request_id
 from runtime.errors import ParleyError
+from services.edge.dialects.openai import errors as openai_errors
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -166,7 +167,7 @@ def document(error: ParleyError, *, path: str) -> dict[str, Any]:
 
 
 def respond(error: ParleyError, *, path: str) -> Response:
-    """Returns the whole answer that tells of an error."""
+    """Returns the whole answer that tells of an error, below `/openai/v1/` in OpenAI's envelope."""
     status = status_of(error)
     headers: dict[str, str] = {"cache-control": "no-store"}
     if (retry_after_s := _retry_after_s(error, status)) is not None:
@@ -179,6 +180,12 @@ def respond(error: ParleyError, *, path: str) -> Response:
         headers["www-authenticate"] = 'Bearer error="invalid_token"' if invalid else "Bearer"
     if "allow" in error.metadata:
         headers["allow"] = error.metadata["allow"]
+    if path.startswith(openai_errors.PREFIX):
+        if openai_errors.is_hopeless(error):
+            headers["x-should-retry"] = "false"
+        return Response(
+            msgspec.json.encode(openai_errors.envelope(error, status)), status, headers, media_type="application/json"
+        )
     body = msgspec.json.encode(document(error, path=path))
     return Response(body, status, headers, media_type="application/problem+json")
 

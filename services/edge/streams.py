@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from abc import abstractmethod
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from prometheus_client import Counter, Gauge
 from starlette.responses import Response
@@ -34,6 +34,16 @@ _EVENTS = Counter("parley_edge_stream_events_total", "Events sent on event strea
 _ENDED = Counter("parley_edge_streams_ended_total", "Event streams ended, by how.", ["how"])
 
 
+class Placed(Protocol):
+    """An answer under way, which a drain waits for."""
+
+    endless: bool
+    """Whether it has no end."""
+
+    def leave(self, why: Ending) -> None:
+        """Ends it from outside its own task."""
+
+
 class Streams:
     """The event streams that are open.
 
@@ -48,18 +58,18 @@ class Streams:
         self.stalled_reader_s = stalled_reader_s
         self._limit = limit
         self._draining = False
-        self._open: set[PushedStream] = set()
+        self._open: set[Placed] = set()
         self._none_open = asyncio.Event()
         self._none_open.set()
 
     @contextlib.contextmanager
-    def place(self, stream: PushedStream) -> Iterator[None]:
+    def place(self, stream: Placed) -> Iterator[None]:
         """Holds a place for the length of the block.
 
         Raises: TooManyStreams; NotReady: it would never end, and the drain has begun.
         """
         if self._draining and stream.endless:
-            raise _being_replaced()
+            raise being_replaced()
         if len(self._open) >= self._limit:
             raise TooManyStreams("This server holds as many open streams as it may; try again.", retry_after_s=1)
         self._open.add(stream)
@@ -197,7 +207,7 @@ class PushedStream(Response):
             await self._send({"type": "http.response.body", "body": b"", "more_body": False})
             return
         if not self._begun:
-            raise _being_replaced()
+            raise being_replaced()
         last = b"" if self._ending == "completed" else self.farewell(self._error)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_LAST_WORDS_S):
@@ -244,5 +254,6 @@ class PushedStream(Response):
             await self._write(HEARTBEAT)
 
 
-def _being_replaced() -> NotReady:
+def being_replaced() -> NotReady:
+    """Returns what is told to whom a drain cuts off."""
     return NotReady("This server is being replaced; try again.", retry_after_s=1)

@@ -11,7 +11,6 @@ import msgspec
 from pydantic import ValidationError
 from starlette.requests import Request
 
-from runtime.context import bearer_token, credential, set_identity
 from runtime.errors import ParleyError
 from services.edge.runs.shapes import NewRun, NewTurn
 
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
     from starlette.responses import Response
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-    from runtime.identity import Verifier
+    from services.edge.callers import Callers
     from services.edge.runs.start import StartRoutes
 
 _CHAT = "/v1/chat"
@@ -40,13 +39,13 @@ class Shortcut:
     Args:
         app: The framework's application.
         start: The paths that take messages.
-        verifier: Proves callers.
+        callers: Lets callers in.
     """
 
-    def __init__(self, app: ASGIApp, start: StartRoutes, verifier: Verifier) -> None:
+    def __init__(self, app: ASGIApp, start: StartRoutes, callers: Callers) -> None:
         self._app = app
         self._start = start
-        self._verifier = verifier
+        self._callers = callers
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers one request."""
@@ -65,9 +64,7 @@ class Shortcut:
             return
         scope["route"] = _Route(_CHAT if in_conversation is None else _RUNS)
         request = Request(scope, receive)
-        token = bearer_token(request.headers.get("authorization", ""))
-        set_identity(await self._verifier.verify(token))
-        credential.set(token)
+        await self._callers.admit(request.headers.get("authorization", ""))
         answering: Awaitable[Response]
         if isinstance(body, NewTurn):
             answering = self._start.chat(body, request)

@@ -56,6 +56,7 @@ def front(
         cors=Cors(origins),
         readiness=readiness or Readiness({}),
         max_body_bytes=10,
+        max_prompt_bytes=20,
         body_timeout_s=body_timeout_s,
     )
 

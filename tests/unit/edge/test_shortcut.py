@@ -48,7 +48,7 @@ async def ask(front: Any, way: str, path: str, body: bytes, **headers: str) -> t
         passed.append(1)
         await stack._app(*args)
 
-    app.middleware_stack = framework if way == "framework" else Shortcut(framework, stack._start, stack._verifier)
+    app.middleware_stack = framework if way == "framework" else Shortcut(framework, stack._start, stack._callers)
     given = {"content_type": "application/json", "authorization": f"Bearer {ISSUER.token('u-1')}", **headers}
     raw = [(name.replace("_", "-").encode(), value.encode()) for name, value in given.items()]
     scope = {

@@ -1,0 +1,1 @@
+"""Dialects of other systems' clients, a folder each: `openai`."""

@@ -1,0 +1,5 @@
+"""OpenAI's dialect below `/openai/v1`.
+
+`routes` takes requests (`direct`, those in a hurry), `bodies` says what they hold, `prompt` turns one into the gateway's words, `answers`
+sends what comes back, which `chunks`, `whole` and `vectors` spell; `errors` spells a refusal.
+"""

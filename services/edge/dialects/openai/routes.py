@@ -1,0 +1,108 @@
+"""The paths of OpenAI's dialect that call models: completions, embeddings, the list of models."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+from fastapi import APIRouter, Request, Response
+
+from parley.gateway.v1 import gateway_pb2 as pb
+from runtime.channel import unary
+from runtime.errors import NotFound
+from services.edge.calls import SignedInRoute
+from services.edge.description import BEARER
+from services.edge.dialects.openai.answers import StreamedAnswer, WholeAnswer, whole
+from services.edge.dialects.openai.bodies import ChatBody, EmbeddingBody, Reader
+from services.edge.dialects.openai.description import ANSWERS, COMPLETION, EMBEDDINGS
+from services.edge.dialects.openai.errors import PREFIX
+from services.edge.dialects.openai.prompt import request_of
+from services.edge.dialects.openai.vectors import embedded, requests_of
+
+if TYPE_CHECKING:
+    from parley.gateway.v1.gateway_pb2_grpc import GatewayServiceAsyncStub
+    from services.edge.streams import Streams
+
+COMPLETIONS = PREFIX + "chat/completions"
+"""Path of the one request that has to be fast."""
+_LIST_S = 15.0
+
+_chat, _embedding = Reader(ChatBody), Reader(EmbeddingBody)
+
+
+class ModelNotFound(NotFound):
+    """There is no model or alias of that name."""
+
+    reason = "MODEL_NOT_FOUND"
+
+
+class OpenAIRoutes:
+    """The paths below `/openai/v1`.
+
+    Args:
+        gateway: Who calls models.
+        streams: The answers under way.
+    """
+
+    def __init__(self, gateway: GatewayServiceAsyncStub, streams: Streams) -> None:
+        self._gateway = gateway
+        self._streams = streams
+
+    def routers(self) -> list[APIRouter]:
+        """Returns the routes."""
+        router = APIRouter(route_class=SignedInRoute, tags=["OpenAI"], prefix=PREFIX.rstrip("/"))
+        for path, endpoint, method, summary, extra in (
+            ("/chat/completions", self.complete, "POST", "Answer a prompt, whole or streamed", COMPLETION),
+            ("/embeddings", self.embed, "POST", "Turn texts into vectors", EMBEDDINGS),
+            ("/models", self.models, "GET", "List models and aliases", {}),
+            ("/models/{model:path}", self.model, "GET", "Get a model or an alias", {}),
+        ):
+            router.add_api_route(
+                path,
+                endpoint,
+                methods=[method],
+                response_class=Response,
+                summary=summary,
+                responses=ANSWERS,
+                openapi_extra=BEARER | extra,
+            )
+        return [router]
+
+    async def complete(self, request: Request) -> Response:
+        """Answers a prompt, as OpenAI's `chat/completions` does. A client that goes away ends the model's call."""
+        body: ChatBody = _chat.read(await request.body())
+        call, created = request_of(body), int(time.time())
+        if not body.stream:
+            return WholeAnswer(self._streams, lambda: whole(self._gateway, call, created))
+        usage = body.stream_options is not None and bool(body.stream_options.include_usage)
+        return StreamedAnswer(self._streams, self._gateway, call, created=created, include_usage=usage)
+
+    async def embed(self, request: Request) -> Response:
+        """Turns texts into vectors, as OpenAI's `embeddings` does."""
+        body: EmbeddingBody = _embedding.read(await request.body())
+        calls = requests_of(body)
+        return WholeAnswer(self._streams, lambda: embedded(self._gateway, calls, body.encoding_format))
+
+    async def models(self) -> Response:
+        """Lists the models and aliases a request may name, aliases first."""
+        return _json({"object": "list", "data": [_told(model) for model in await self._listed()]})
+
+    async def model(self, model: str) -> Response:
+        """Returns a model or an alias."""
+        for one in await self._listed():
+            if one.name == model:
+                return _json(_told(one))
+        raise ModelNotFound("There is no model of this name; GET /openai/v1/models lists them.")
+
+    async def _listed(self) -> list[pb.Model]:
+        response = await unary(self._gateway.ListModels, pb.ListModelsRequest(), timeout_s=_LIST_S)
+        return list(response.models)
+
+
+def _told(model: pb.Model) -> dict[str, Any]:
+    return {"id": model.name, "object": "model", "created": 0, "owned_by": model.provider}
+
+
+def _json(value: Any) -> Response:
+    return Response(msgspec.json.encode(value), media_type="application/json")
