@@ -36,7 +36,7 @@ trace: setup ## shows the last turn's trace of the running system
 test: setup ## runs every test that this machine can run
 	$(PY) -m pytest $(ARGS)
 
-check: lint type arch proto-check lock-check web-check test ## runs all that CI runs
+check: lint type arch proto-check lock-check web-check tests/clients/node_modules/ready test ## runs all that CI runs
 
 fix: setup ## mends what can be mended: format, imports, generated code
 	$(BIN)/ruff check --quiet --fix $(CODE)
@@ -102,6 +102,10 @@ web/node_modules/ready: web/package-lock.json
 	@cd web && npm ci --silent
 	@touch $@
 
+tests/clients/node_modules/ready: tests/clients/package-lock.json
+	@cd tests/clients && npm ci --silent
+	@touch $@
+
 bench: setup ## measures Parley against the bare provider; ARGS=--quick for a short run
 	$(PY) -m tests.bench $(ARGS)
 
@@ -109,4 +113,4 @@ chaos: setup ## hurts the running system for half an hour and checks that everyt
 	$(PY) -m tests.chaos --minutes 30 $(ARGS)
 
 clean: ## removes the environment and what tools left behind, not the data in .parley
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache web/node_modules protos/node_modules
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache web/node_modules protos/node_modules tests/clients/node_modules
