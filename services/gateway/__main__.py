@@ -1,4 +1,4 @@
-"""`python -m services.gateway` serves; with `migrate` it brings the schema up to date."""
+"""`python -m services.gateway` serves; `migrate` brings the schema up to date, `reencrypt` puts stored keys under the newest encryption key."""
 
 from __future__ import annotations
 
@@ -23,12 +23,21 @@ async def _serve() -> None:
     await main()
 
 
-_COMMANDS = {"": _serve, "migrate": _migrate}
+async def _reencrypt() -> None:
+    from services.gateway.admin.composition import reencrypt
+    from services.gateway.config import SealConfig
+
+    config = load(SealConfig, "PARLEY_GATEWAY_")
+    count = await reencrypt(config.database_url.reveal(), config.encryption_keys.reveal())
+    sys.stdout.write(f"{count} providers were encrypted anew.\n")
+
+
+_COMMANDS = {"": _serve, "migrate": _migrate, "reencrypt": _reencrypt}
 
 
 def _run(command: str) -> int:
     if command not in _COMMANDS:
-        return _fail(2, "usage: python -m services.gateway [migrate]")
+        return _fail(2, "usage: python -m services.gateway [migrate | reencrypt]")
     try:
         uvloop.run(_COMMANDS[command]())
     except ConfigError as fault:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from parley.gateway.v1 import gateway_pb2_grpc
 from runtime import redis
 from runtime.server import Servicer
+from services.gateway.admin.composition import open_admin
 from services.gateway.chat import Chat, Policy
 from services.gateway.domain import Timeouts
 from services.gateway.embeddings.cache import VectorCache
@@ -29,8 +30,8 @@ if TYPE_CHECKING:
 
 async def assemble(
     config: GatewayConfig, environ: Mapping[str, str], bridge: Bridge, stack: AsyncExitStack
-) -> tuple[Servicer, LiveRegistry]:
-    """Builds the servicer and the registry behind it, which is yet to be loaded; `stack` closes what they hold."""
+) -> tuple[list[Servicer], LiveRegistry]:
+    """Builds the servicers and the registry behind it, which is yet to be loaded; `stack` closes what they hold."""
     stack.push_async_callback(bridge.close)
     session = await stack.enter_async_context(open_session(connections=config.upstream_connections))
     registry = LiveRegistry(config, environ, bridge, session)
@@ -53,4 +54,6 @@ async def assemble(
     patience = Patience(config.retries, config.retry_backoff_s, config.retry_after_max_s)
     embeddings = Embeddings(registry, cooldowns, cache, patience)
     add = gateway_pb2_grpc.add_GatewayServiceServicer_to_server
-    return Servicer(add, GatewayServicer(chat, embeddings), SERVICE), registry
+    servicers = [Servicer(add, GatewayServicer(chat, embeddings), SERVICE)]
+    servicers += await stack.enter_async_context(open_admin(config, environ, registry, bridge, session))
+    return servicers, registry

@@ -64,3 +64,18 @@ class GatewayConfig(ServerConfig):
     """However long it says."""
     vector_cache_bytes: int = at_least(0, default=64 * 1024 * 1024)
     """Memory for vectors that were made before."""
+    encryption_keys: Secret | None = None
+    """Keys under which providers' keys are encrypted: 32 bytes in base64 each, apart by commas or lines. The first encrypts, all decrypt. None, or
+    no database: providers and aliases are the environment's alone."""
+    secrets_every_s: float = at_least(0.1, default=60.0)
+    """Seconds between two readings of the keys that are kept elsewhere (`env:`, `file:`, `vault:`)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SealConfig:
+    """What putting stored keys under a newer encryption key needs."""
+
+    database_url: Secret
+    """URL of Postgres, as the role `parley_gateway`."""
+    encryption_keys: Secret
+    """The newest first."""

@@ -31,6 +31,6 @@ async def main() -> None:
             await stack.enter_async_context(open_channel(config.auth_address, auth_pb2.DESCRIPTOR))
         )
         verifier = Verifier(partial(remote_keys, auth.GetJwks, auth_pb2.GetJwksRequest()), audience="gateway")
-        servicer, registry = await assemble(config, os.environ, Bridge(), stack)
-        server = Server("gateway", config.listen, [servicer], verifier=verifier)
+        servicers, registry = await assemble(config, os.environ, Bridge(), stack)
+        server = Server("gateway", config.listen, servicers, verifier=verifier)
         await serve(server, config, prepare=registry.load)

@@ -239,6 +239,12 @@ class Bridge:
             return None
         return float(sent + written)
 
+    def knows(self, name: str) -> bool:
+        """Tells whether litellm has a provider of this name."""
+        from litellm.types.utils import LlmProviders
+
+        return name in {provider.value for provider in LlmProviders}
+
     async def close(self) -> None:
         """Closes the connections of litellm's own streams."""
         if self._litellm is not None:

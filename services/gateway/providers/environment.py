@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 
 from runtime.config import ConfigError, Secret
 from services.gateway.providers.provider import Provider, Wire
+from services.gateway.providers.vendors import AZURE_API_VERSION, KNOWN
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -14,18 +15,14 @@ if TYPE_CHECKING:
 OLLAMA_DEFAULT_URL = "http://127.0.0.1:11434"
 DEMO = "demo"
 
-_OPENAI_URL = "https://api.openai.com/v1"
-_ANTHROPIC_URL = "https://api.anthropic.com"
-_OPENROUTER_URL = "https://openrouter.ai/api/v1"
-_AZURE_API_VERSION = "2024-10-21"
 
-# Providers that litellm reads, by the variable of their key: name, fast model, power model.
+# Providers that litellm reads, by the variable of their key.
 _TAIL = {
-    "GEMINI_API_KEY": ("gemini", "gemini-2.5-flash", "gemini-2.5-pro"),
-    "MISTRAL_API_KEY": ("mistral", "mistral-small-latest", "mistral-large-latest"),
-    "DEEPSEEK_API_KEY": ("deepseek", "deepseek-chat", "deepseek-reasoner"),
-    "XAI_API_KEY": ("xai", "grok-4.3", "grok-4.5"),
-    "GROQ_API_KEY": ("groq", "openai/gpt-oss-20b", "openai/gpt-oss-120b"),
+    "GEMINI_API_KEY": "gemini",
+    "MISTRAL_API_KEY": "mistral",
+    "DEEPSEEK_API_KEY": "deepseek",
+    "XAI_API_KEY": "xai",
+    "GROQ_API_KEY": "groq",
 }
 
 
@@ -76,20 +73,20 @@ def _openai(environ: Mapping[str, str]) -> list[Provider]:
     base = environ.get("OPENAI_BASE_URL") or environ.get("OPENAI_API_BASE") or ""
     if not key and not base:
         return []
-    fast, power = "gpt-4o-mini", "gpt-5.2"
-    elsewhere = bool(base) and _url(base) != _OPENAI_URL
+    vendor = KNOWN["openai"]
+    elsewhere = bool(base) and _url(base) != vendor.base_url
     return [
         Provider(
             name="openai",
             system="openai",
             dialect="openai",
             wire=Wire.OPENAI,
-            base_url=_url(base or _OPENAI_URL),
+            base_url=_url(base or vendor.base_url),
             api_key=Secret(key),
-            models=(fast, power),
-            fast=fast,
-            power=power,
-            embedding_model="" if elsewhere else "text-embedding-3-small",
+            models=(vendor.fast, vendor.power),
+            fast=vendor.fast,
+            power=vendor.power,
+            embedding_model="" if elsewhere else vendor.embedding_model,
             # OpenAI's own list is long and full of models that do not chat; another server's says what there is.
             discovers=elsewhere,
             # Offering tools to a server that takes none fails every answer; not offering them costs only the tools.
@@ -102,8 +99,8 @@ def _anthropic(environ: Mapping[str, str]) -> list[Provider]:
     key = environ.get("ANTHROPIC_API_KEY", "")
     if not key:
         return []
-    fast, power = "claude-haiku-4-5", "claude-sonnet-5"
-    base = _url(environ.get("ANTHROPIC_BASE_URL") or environ.get("ANTHROPIC_API_BASE") or _ANTHROPIC_URL)
+    vendor = KNOWN["anthropic"]
+    base = _url(environ.get("ANTHROPIC_BASE_URL") or environ.get("ANTHROPIC_API_BASE") or vendor.base_url)
     return [
         Provider(
             name="anthropic",
@@ -112,9 +109,9 @@ def _anthropic(environ: Mapping[str, str]) -> list[Provider]:
             wire=Wire.ANTHROPIC,
             base_url=base.removesuffix("/v1"),
             api_key=Secret(key),
-            models=(fast, power),
-            fast=fast,
-            power=power,
+            models=(vendor.fast, vendor.power),
+            fast=vendor.fast,
+            power=vendor.power,
             tools=True,
         )
     ]
@@ -134,7 +131,7 @@ def _azure(environ: Mapping[str, str]) -> list[Provider]:
             wire=Wire.OPENAI,
             base_url=_url(base),
             api_key=Secret(key),
-            options={"api_version": environ.get("AZURE_API_VERSION") or _AZURE_API_VERSION},
+            options={"api_version": environ.get("AZURE_API_VERSION") or AZURE_API_VERSION},
             models=models,
             fast=models[0],
             power=models[-1],
@@ -148,18 +145,18 @@ def _openrouter(environ: Mapping[str, str]) -> list[Provider]:
     key = environ.get("OPENROUTER_API_KEY", "")
     if not key:
         return []
-    fast, power = "openai/gpt-4o-mini", "anthropic/claude-sonnet-4.5"
+    vendor = KNOWN["openrouter"]
     return [
         Provider(
             name="openrouter",
             system="openrouter",
             dialect="openrouter",
             wire=Wire.OPENAI,
-            base_url=_url(environ.get("OPENROUTER_API_BASE") or _OPENROUTER_URL),
+            base_url=_url(environ.get("OPENROUTER_API_BASE") or vendor.base_url),
             api_key=Secret(key),
-            models=(fast, power),
-            fast=fast,
-            power=power,
+            models=(vendor.fast, vendor.power),
+            fast=vendor.fast,
+            power=vendor.power,
         )
     ]
 
@@ -169,7 +166,7 @@ def _bedrock(environ: Mapping[str, str]) -> list[Provider]:
     region = environ.get("AWS_REGION_NAME") or environ.get("AWS_REGION") or environ.get("AWS_DEFAULT_REGION")
     if not region or not (by_key or environ.get("AWS_PROFILE") or environ.get("AWS_BEARER_TOKEN_BEDROCK")):
         return []
-    fast, power = "amazon.nova-lite-v1:0", "amazon.nova-pro-v1:0"
+    vendor = KNOWN["bedrock"]
     options = {"aws_region_name": region}
     for option in ("aws_access_key_id", "aws_secret_access_key", "aws_session_token", "aws_bedrock_runtime_endpoint"):
         if value := environ.get(option.upper()):
@@ -183,9 +180,9 @@ def _bedrock(environ: Mapping[str, str]) -> list[Provider]:
             dialect="bedrock",
             wire=Wire.LITELLM,
             options=options,
-            models=(fast, power),
-            fast=fast,
-            power=power,
+            models=(vendor.fast, vendor.power),
+            fast=vendor.fast,
+            power=vendor.power,
         )
     ]
 
@@ -198,11 +195,12 @@ def _tail(environ: Mapping[str, str]) -> list[Provider]:
             dialect=name,
             wire=Wire.LITELLM,
             api_key=Secret(environ[variable]),
-            models=(fast, power),
-            fast=fast,
-            power=power,
+            models=(vendor.fast, vendor.power),
+            fast=vendor.fast,
+            power=vendor.power,
         )
-        for variable, (name, fast, power) in _TAIL.items()
+        for variable, name in _TAIL.items()
+        for vendor in (KNOWN[name],)
         if environ.get(variable)
     ]
 

@@ -39,7 +39,8 @@ class World:
         providers: The preferred ones first.
         limits: What servers have told of their models.
         extra_models: Further models to list, each as `provider/model`.
-        aliases: By name.
+        aliases: The environment's, by name.
+        stored_aliases: They take the place of the environment's.
         default_model: What a call uses that names nothing, unless `defaults` say otherwise.
         defaults: See there.
         timeouts: How long to wait, by the name of an alias that does not say itself.
@@ -49,6 +50,7 @@ class World:
     limits: Limits = field(default_factory=dict)
     extra_models: Sequence[str] = ()
     aliases: Mapping[str, Alias] = field(default_factory=dict)
+    stored_aliases: Mapping[str, Alias] = field(default_factory=dict)
     default_model: str = ""
     defaults: Defaults = field(default_factory=Defaults)
     timeouts: Mapping[str, Timeouts] = field(default_factory=dict)
@@ -73,7 +75,8 @@ class Names:
             (provider.name, model): deployments.make(provider, model, world.limits, listed=True)
             for provider, model in listed
         }
-        self.aliases = self._with_shipped(world)
+        self.environment_aliases = self._with_shipped(world)
+        self.aliases = {**self.environment_aliases, **world.stored_aliases}
         self._routes: dict[str, Route] = {}
         for name in sorted(self.aliases):
             route = alias_routes.as_route(alias_routes.route(name, self.aliases, self._model))
@@ -95,6 +98,10 @@ class Names:
             return route
         deployment = self._model(name)
         return None if deployment is None else Route(((Target(deployment),),))
+
+    def knows(self, name: str) -> bool:
+        """Tells whether a model or alias has this name; also one that nobody has listed, where its provider is there."""
+        return name in self.aliases or (bool(name) and self._provider_of(name) is not None)
 
     def listed(self) -> Sequence[ListedModel]:
         """See `domain.Registry.listed`."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     import aiohttp
 
     from services.gateway.config import GatewayConfig
-    from services.gateway.domain import ListedModel, Route
+    from services.gateway.domain import Deployment, ListedModel, Route
     from services.gateway.embeddings.domain import Embedder
     from services.gateway.providers.bridge import Bridge
     from services.gateway.providers.deployments import Limits
@@ -65,6 +65,9 @@ class LiveRegistry:
         bridge: Loaded by `load`.
         session: Connections to providers.
 
+    Attributes:
+        on_loaded: Is waited for at the end of `load`.
+
     Raises: ConfigError: the environment describes providers that cannot be.
     """
 
@@ -86,17 +89,21 @@ class LiveRegistry:
         self._hash = HashEmbedder()
         self._changing = asyncio.Lock()
         self._asking: asyncio.Task[None] | None = None
+        self.on_loaded: Callable[[], Awaitable[None]] | None = None
 
     @property
     def environment(self) -> Sequence[Provider]:
-        """The providers of the environment, the preferred ones first."""
-        return self._found
+        """The providers of the environment, the preferred ones first, and the demo provider while there is no other."""
+        names = self._names
+        shown = (
+            [self._demo] if self._demo is not None and names is not None and self._demo.name in names.providers else []
+        )
+        return self._found or shown
 
     @property
     def environment_aliases(self) -> Mapping[str, Alias]:
-        """The aliases of the environment, shipped ones included."""
-        names = self._names
-        return {name: alias for name, alias in names.aliases.items() if not alias.stored} if names else {}
+        """The aliases of the environment, shipped ones included, also those that stored ones take the place of."""
+        return self._names.environment_aliases if self._names else {}
 
     @property
     def names(self) -> Names:
@@ -113,6 +120,8 @@ class LiveRegistry:
         streams = any(provider.wire is Wire.LITELLM for provider in self._described)
         await asyncio.gather(asyncio.to_thread(self._bridge.load, streams=streams), self._discover())
         await self.change(self._stored)
+        if self.on_loaded is not None:
+            await self.on_loaded()
         self._warn_of_names_without_meaning()
         log.info("providers_found", providers=list(self.names.providers), aliases=self.names.alias_names)
 
@@ -147,6 +156,10 @@ class LiveRegistry:
         """See `domain.Registry.listed`."""
         return self._names.listed() if self._names else []
 
+    def deployment(self, provider: Provider, model: str) -> Deployment:
+        """Returns a model of a provider that may not be in use."""
+        return self._deployments.make(provider, model, self._limits, listed=False)
+
     def embedders(self, name: str) -> Sequence[Sequence[Embedder]]:
         """See `embeddings.domain.EmbeddingModels.embedders`."""
         ranks = self.names.embedding_models(name) if name != hashing.HASH_MODEL else ()
@@ -168,7 +181,8 @@ class LiveRegistry:
             providers,
             limits,
             self._config.models,
-            aliases | {alias.name: alias for alias in self._stored.aliases},
+            aliases,
+            {alias.name: alias for alias in self._stored.aliases},
             self._config.default_model,
             self._stored.defaults,
             self._config.timeouts,

@@ -93,6 +93,7 @@ class Gateway:
     issuer: Issuer
     provider: ScriptedProvider
     registry: LiveRegistry
+    address: str
 
     def request(self, **fields: Any) -> pb.ChatRequest:
         return pb.ChatRequest(**{"messages": QUESTION, **fields})
@@ -144,14 +145,14 @@ async def make_gateway(bridge: Bridge, provider: ScriptedProvider) -> AsyncItera
             if environ is None:
                 environ = {"OPENAI_API_KEY": "sk-test", "OPENAI_BASE_URL": f"{provider.base_url}/v1"}
             defaults = {"listen": "", "auth_address": "", "ollama_probe": False, "retry_backoff_s": 0.01}
-            servicer, registry = await assemble(GatewayConfig(**{**defaults, **settings}), environ, bridge, stack)
+            servicers, registry = await assemble(GatewayConfig(**{**defaults, **settings}), environ, bridge, stack)
             await registry.load()
             issuer = Issuer()
             address = await stack.enter_async_context(
-                loopback("gateway", servicer, verifier=issuer.verifier("gateway"))
+                loopback("gateway", *servicers, verifier=issuer.verifier("gateway"))
             )
             channel = await stack.enter_async_context(open_channel(address, pb.DESCRIPTOR))
-            return Gateway(gateway_pb2_grpc.GatewayServiceStub(channel), issuer, provider, registry)
+            return Gateway(gateway_pb2_grpc.GatewayServiceStub(channel), issuer, provider, registry, address)
 
         yield make
 
