@@ -19,6 +19,8 @@ from services.gateway.routing.cooldowns import CooldownPolicy, Cooldowns
 from services.gateway.routing.router import Router
 from services.gateway.routing.sharing import SharedCooldowns
 from services.gateway.servicer import SERVICE, GatewayServicer
+from services.gateway.usage.composition import open_money
+from services.gateway.usage.meter import Attempts, MeteredChat
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -49,11 +51,18 @@ async def assemble(
     cooldowns = Cooldowns(CooldownPolicy(config.cooldown_failures, config.cooldown_s, config.cooldown_max_s))
     if client is not None:
         await stack.enter_async_context(SharedCooldowns(cooldowns, client).running())
-    chat = Chat(registry, Router(cooldowns), TelemetryObserver(), policy)
+    money = await stack.enter_async_context(open_money(config, client))
+    observer = Attempts(TelemetryObserver())
+    plain = Chat(registry, Router(cooldowns), observer, policy)
+    chat: Chat | MeteredChat = plain
+    if money is not None:
+        chat = MeteredChat(plain, money.meter, observer, max_output_tokens=config.max_output_tokens)
     cache = VectorCache(max_bytes=config.vector_cache_bytes, client=client)
     patience = Patience(config.retries, config.retry_backoff_s, config.retry_after_max_s)
     embeddings = Embeddings(registry, cooldowns, cache, patience)
     add = gateway_pb2_grpc.add_GatewayServiceServicer_to_server
     servicers = [Servicer(add, GatewayServicer(chat, embeddings), SERVICE)]
+    if money is not None:
+        servicers.append(money.servicer)
     servicers += await stack.enter_async_context(open_admin(config, environ, registry, bridge, session))
     return servicers, registry

@@ -8,6 +8,7 @@ from runtime.config import Secret, at_least, parsed_by
 from runtime.server import ServerConfig
 from services.gateway import timeouts
 from services.gateway.domain import Timeouts
+from services.gateway.usage import domain as usage
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,6 +23,12 @@ class GatewayConfig(ServerConfig):
     """URL of Redis, which holds what instances share: running counters, cooldowns. It may be away."""
     pool_max_size: int = at_least(1, default=10)
     """Most connections to Postgres."""
+    user_tokens_per_day: int | None = field(default=50_000, metadata=parsed_by(usage.limit))
+    """Tokens that one user may use in an organization a day (UTC), where no other budget was set; 0: none, empty: no limit."""
+    organization_tokens_per_day: int | None = field(default=1_000_000, metadata=parsed_by(usage.limit))
+    """The same of an organization."""
+    global_tokens_per_day: int | None = field(default=1_000_000, metadata=parsed_by(usage.limit))
+    """The same of all together."""
     demo_base_url: str = ""
     """OpenAI-shaped base URL of the demo provider, used when no other is found; empty: none."""
     aliases: dict[str, str] = field(default_factory=dict)

@@ -1,0 +1,196 @@
+"""Lets calls in as long as nobody's tokens of the day are used up, and settles what they have used."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from typing import TYPE_CHECKING
+
+import structlog
+from prometheus_client import Counter
+
+from runtime.errors import ParleyError
+from services.gateway.usage.counters import NotReady
+from services.gateway.usage.scripts import AWAY
+from services.gateway.usage.stopping import stop
+from services.gateway.usage.store import today
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable
+    from datetime import date
+
+    from services.gateway.usage.counters import RedisCounters
+    from services.gateway.usage.domain import Limits, OpenCall
+    from services.gateway.usage.store import PostgresUsage
+
+log = structlog.stdlib.get_logger()
+
+FALLBACKS = Counter(
+    "parley_gateway_budget_fallbacks_total", "Calls that Postgres let in, or refused, in place of Redis."
+)
+
+# By then every instance has written what it knew when Redis was lost.
+_AVOIDED_S = 0.5
+_DRAIN_S = 2.0
+
+
+class Budgets:
+    """Tokens of the day.
+
+    Args:
+        store: The truth.
+        counters: The running counters; None: the truth is asked each time.
+        defaults: Limits where none were set.
+        write: Brings to Postgres what this process knows.
+        clock: Seconds since the epoch.
+    """
+
+    def __init__(
+        self,
+        store: PostgresUsage,
+        counters: RedisCounters | None,
+        defaults: Limits,
+        *,
+        write: Callable[[], Awaitable[None]],
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._store = store
+        self._counters = counters
+        self.defaults = defaults
+        self._write = write
+        self._clock = clock
+        self._recovering: asyncio.Task[None] | None = None
+        self._gate = asyncio.Lock()
+        self._late: list[OpenCall] = []
+        self._elsewhere: dict[str, OpenCall] = {}
+        self._settling: set[asyncio.Task[None]] = set()
+
+    async def reserve(self, call: OpenCall) -> None:
+        """Holds a call's tokens back: by Redis, or by Postgres where Redis is away or does not know of the day.
+
+        Raises: TokenBudgetExceeded; Unavailable, DeadlineExceeded, Conflict: neither can be asked.
+        """
+        if self._counters is not None:
+            if self._recovering is None:
+                try:
+                    await self._counters.reserve(call, self.defaults)
+                except NotReady:
+                    self._recover(call.day, "not_ready")
+                except AWAY as error:
+                    self._recover(call.day, type(error).__name__)
+                else:
+                    return
+            FALLBACKS.inc()
+            # What Redis let in a moment ago counts too.
+            await self._write()
+        call.by_database = True
+        async with self._gate:
+            await self._store.reserve(call, self.defaults)
+            if self._counters is not None:
+                self._elsewhere[call.id] = call
+
+    def settle(self, call: OpenCall) -> None:
+        """Counts what a call has used in place of what was held back for it; nothing waits for that."""
+        if self._counters is not None:
+            task = asyncio.create_task(self._settle(call))
+            self._settling.add(task)
+            task.add_done_callback(self._settling.discard)
+
+    @contextlib.asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Asks Redis for the length of the block; at its end what was begun is finished."""
+        async with contextlib.AsyncExitStack() as stack:
+            if self._counters is not None:
+                await stack.enter_async_context(self._counters.scripts.running())
+            try:
+                yield
+            finally:
+                if self._settling:
+                    await asyncio.wait(self._settling, timeout=_DRAIN_S)
+                if self._recovering is not None:
+                    await stop(self._recovering)
+
+    async def prepare(self, day: date, *, ahead: bool = False) -> None:
+        """Sees to it that Redis knows a day, and the budgets that were set.
+
+        Args:
+            day: Today, or with `ahead` one that has not begun.
+            ahead: As said.
+
+        Raises: whatever Postgres or Redis raise.
+        """
+        if self._counters is None:
+            return
+        await self._counters.limit(day, await self._store.budgets())
+        if ahead:
+            await self._counters.rebuild(day, await self._store.day(day))
+        elif not await self._counters.ready(day):
+            self._recover(day, "not_ready")
+
+    async def changed(self, day: date) -> None:
+        """Takes over budgets that were set just now; where Redis is away this is done when it is back."""
+        try:
+            if self._counters is not None:
+                await self._counters.limit(day, await self._store.budgets())
+        except AWAY as error:
+            self._recover(day, type(error).__name__)
+
+    async def current(self, scope: str) -> int | None:
+        """Returns what a scope has used and holds back today; None where Redis cannot tell."""
+        if self._counters is None or self._recovering is not None:
+            return None
+        try:
+            return await self._counters.current(today(self._clock()), scope)
+        except AWAY:
+            return None
+
+    async def _settle(self, call: OpenCall) -> None:
+        assert self._counters is not None  # noqa: S101 - not called otherwise
+        if self._recovering is not None:
+            self._elsewhere.pop(call.id, None)
+            self._late.append(call)
+            return
+        try:
+            await self._counters.settle(call.id, call.day, call.scopes, call.used_tokens)
+        except AWAY as error:
+            # Not tried again, since it may have been counted.
+            self._recover(call.day, type(error).__name__)
+
+    def _recover(self, day: date, cause: str) -> None:
+        if self._recovering is None:
+            log.warning("budgets_by_postgres", cause=cause)
+            self._recovering = asyncio.create_task(self._recovered(day))
+
+    async def _recovered(self, day: date) -> None:
+        """Brings Redis back into use, with what Postgres knows: calls were let in and have ended without Redis meanwhile."""
+        assert self._counters is not None  # noqa: S101 - as above
+        while True:
+            try:
+                # From here on nobody counts by it; what was let in by it before, every instance will have written.
+                await self._counters.forget(day)
+                await asyncio.sleep(_AVOIDED_S)
+                # Whom Postgres lets in is in what is taken over.
+                async with self._gate:
+                    await self._take_over(day)
+            except (ParleyError, *AWAY) as error:
+                log.warning("budgets_not_rebuilt", error=type(error).__name__)
+                await asyncio.sleep(_AVOIDED_S)
+            else:
+                log.info("budgets_by_redis", day=str(day))
+                self._recovering = None
+                # Those that ended meanwhile may have been taken over as under way.
+                late, self._late = self._late, []
+                for call in late:
+                    self.settle(call)
+                return
+
+    async def _take_over(self, day: date) -> None:
+        assert self._counters is not None  # noqa: S101 - as above
+        await self._write()
+        await self._counters.limit(day, await self._store.budgets())
+        if not await self._counters.rebuild(day, await self._store.day(day)):
+            # Another instance was faster, and may not have seen these.
+            for call in self._elsewhere.values():
+                await self._counters.adopt(call)
+        self._elsewhere.clear()

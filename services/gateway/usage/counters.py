@@ -1,0 +1,164 @@
+"""Running counters of a day's budgets in Redis: one script and one round trip lets a call in, over all scopes at once."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from services.gateway.usage.domain import KINDS, OpenCall, TokenBudgetExceeded
+from services.gateway.usage.scripts import Script, Scripts
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from datetime import date
+
+    from redis.asyncio import Redis
+
+    from services.gateway.usage.domain import Limits
+    from services.gateway.usage.store import DayState
+
+_KEPT_S = 3 * 86_400
+
+# KEYS: the day's counters, the day's open calls, the budgets that were set. They share a slot.
+_RESERVE = Script("""
+if redis.call('HEXISTS', KEYS[1], 'ready') == 0 or redis.call('HEXISTS', KEYS[3], 'ready') == 0 then return {-1} end
+local asked = tonumber(ARGV[2])
+for place = 1, 3 do
+  local most = redis.call('HGET', KEYS[3], ARGV[3 + place]) or ARGV[6 + place]
+  if most ~= '' then
+    local current = tonumber(redis.call('HGET', KEYS[1], ARGV[3 + place]) or '0')
+    if current + asked > tonumber(most) then return {place, tostring(current), most} end
+  end
+end
+for place = 1, 3 do redis.call('HINCRBY', KEYS[1], ARGV[3 + place], ARGV[2]) end
+redis.call('HSET', KEYS[2], ARGV[1], ARGV[3])
+return {0}
+""")
+# A call that is not known ended before this was rebuilt, and is in what it was rebuilt from.
+_SETTLE = Script("""
+local told = redis.call('HGET', KEYS[2], ARGV[1])
+if not told then return 0 end
+local held = cjson.decode(told).tokens
+for place = 1, 3 do redis.call('HINCRBY', KEYS[1], ARGV[2 + place], ARGV[2] - held) end
+redis.call('HDEL', KEYS[2], ARGV[1])
+return 1
+""")
+_REBUILD = Script("""
+if redis.call('HEXISTS', KEYS[1], 'ready') == 1 then return 0 end
+local state = cjson.decode(ARGV[1])
+redis.call('DEL', KEYS[1], KEYS[2])
+for _, pair in ipairs(state.totals) do redis.call('HINCRBY', KEYS[1], pair[1], pair[2]) end
+for _, held in ipairs(state.open) do
+  for place = 2, 4 do redis.call('HINCRBY', KEYS[1], held[place], held[5]) end
+  redis.call('HSET', KEYS[2], held[1], held[6])
+end
+redis.call('HSET', KEYS[1], 'ready', 1)
+redis.call('EXPIRE', KEYS[1], ARGV[2])
+redis.call('EXPIRE', KEYS[2], ARGV[2])
+return 1
+""")
+_ADOPT = Script("""
+if redis.call('HSETNX', KEYS[2], ARGV[1], ARGV[3]) == 0 then return 0 end
+for place = 1, 3 do redis.call('HINCRBY', KEYS[1], ARGV[3 + place], ARGV[2]) end
+return 1
+""")
+_LIMIT = Script("""
+redis.call('DEL', KEYS[3])
+for _, pair in ipairs(cjson.decode(ARGV[1])) do redis.call('HSET', KEYS[3], pair[1], pair[2]) end
+redis.call('HSET', KEYS[3], 'ready', 1)
+return 1
+""")
+
+
+class NotReady(Exception):
+    """Redis does not know of the day: it is new, or Redis was emptied."""
+
+
+class RedisCounters:
+    """The counters.
+
+    Every method raises one of `scripts.AWAY` when Redis is away. They are in order: a call that is settled was let in before.
+
+    Args:
+        redis: Client.
+        prefix: Of every key.
+
+    Attributes:
+        scripts: To be kept running.
+    """
+
+    def __init__(self, redis: Redis, prefix: str = "parley:{budget}") -> None:
+        self._redis = redis
+        self._prefix = prefix
+        self.scripts = Scripts(redis)
+
+    async def reserve(self, call: OpenCall, defaults: Limits) -> None:
+        """Holds a call's tokens back.
+
+        Raises: TokenBudgetExceeded; NotReady.
+        """
+        limits = ("" if most is None else most for most in defaults.each())
+        args = (call.id, call.tokens, json.dumps(call.reservation()), *call.scopes, *limits)
+        answer: list[Any] = await self.scripts.run(_RESERVE, self._keys(call.day), args)
+        place = answer[0]
+        if place < 0:
+            raise NotReady
+        if place:
+            raise TokenBudgetExceeded(KINDS[place - 1], int(float(answer[1])), int(answer[2]), call.started_at)
+
+    async def settle(self, call_id: str, day: date, scopes: Sequence[str], tokens: int) -> None:
+        """Counts what a call has used in place of what was held back for it."""
+        await self.scripts.run(_SETTLE, self._keys(day), (call_id, tokens, *scopes))
+
+    async def forget(self, day: date) -> None:
+        """Makes a day unknown: something was counted elsewhere meanwhile."""
+        await self._redis.hdel(self._keys(day)[0], "ready")
+
+    async def ready(self, day: date) -> bool:
+        """Tells whether a day is known."""
+        return bool(await self._redis.hexists(self._keys(day)[0], "ready"))
+
+    async def rebuild(self, day: date, state: DayState) -> bool:
+        """Takes over what Postgres knows of a day, unless the day is known; returns whether it did."""
+        told = {
+            "totals": list(state.totals.items()),
+            "open": [[call.id, *call.scopes, call.tokens, json.dumps(call.reservation())] for call in state.open],
+        }
+        return bool(await self.scripts.run(_REBUILD, self._keys(day), (json.dumps(told), _KEPT_S)))
+
+    async def adopt(self, call: OpenCall) -> None:
+        """Holds the tokens of a call back that was let in elsewhere, unless they are."""
+        args = (call.id, call.tokens, json.dumps(call.reservation()), *call.scopes)
+        await self.scripts.run(_ADOPT, self._keys(call.day), args)
+
+    async def limit(self, day: date, budgets: Mapping[str, int | None]) -> None:
+        """Takes over the budgets that were set."""
+        told = [[scope, "" if most is None else most] for scope, most in budgets.items()]
+        await self.scripts.run(_LIMIT, self._keys(day), (json.dumps(told),))
+
+    async def open_calls(self, day: date) -> Sequence[OpenCall]:
+        """Returns the calls for which something is held back."""
+        told: Any = await self._redis.hgetall(self._keys(day)[1])
+        return [_call(json.loads(each)) for each in told.values()]
+
+    async def current(self, day: date, scope: str) -> int | None:
+        """Returns what a scope has used and holds back; None where that is not known."""
+        counters = self._keys(day)[0]
+        ready, tokens = await self._redis.hmget(counters, ["ready", scope])
+        return int(tokens or 0) if ready else None
+
+    def _keys(self, day: date) -> tuple[str, str, str]:
+        return f"{self._prefix}:tokens:{day}", f"{self._prefix}:open:{day}", f"{self._prefix}:limits"
+
+
+def _call(told: dict[str, Any]) -> OpenCall:
+    moment = datetime.fromisoformat(told.pop("started_at"))
+    return OpenCall(
+        **{
+            **told,
+            "run_id": told["run_id"] or "",
+            "day": datetime.fromisoformat(told["day"]).date(),
+            "started_at": moment,
+        }
+    )

@@ -1,0 +1,228 @@
+"""Surrounds calls of models: lets them in by budget, and notes what each call of a provider has used."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from runtime.context import current_identity
+from runtime.ids import uuid7
+from services.gateway import rules
+from services.gateway.failures import AttemptFailed, FirstTokenTimeout, RunTimeout
+from services.gateway.tally import input_tokens
+from services.gateway.usage.domain import CANCELLED, COMPLETED, OpenCall, Used
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+
+    from services.gateway.chat import Chat, Observation, Observer
+    from services.gateway.domain import Call, Delta, Deployment, ListedModel, Usage
+    from services.gateway.usage.budgets import Budgets
+    from services.gateway.usage.ledger import Ledger
+
+_TOKENS_A_MESSAGE = 8
+
+
+class Meter:
+    """Begins and ends calls.
+
+    Args:
+        budgets: Who may call.
+        ledger: Where rows go.
+        clock: Seconds since the epoch.
+    """
+
+    def __init__(self, budgets: Budgets, ledger: Ledger, clock: Callable[[], float] = time.time) -> None:
+        self._budgets = budgets
+        self._ledger = ledger
+        self._clock = clock
+
+    def now(self) -> datetime:
+        """Returns the moment."""
+        return datetime.fromtimestamp(self._clock(), UTC)
+
+    @contextlib.asynccontextmanager
+    async def call(
+        self, *, model: str, prompt_tokens: int, output_tokens: int, run_id: str = "", bot: str = ""
+    ) -> AsyncGenerator[OpenCall, None]:
+        """Holds the tokens of one call of the caller's back for the length of the block, and counts what it has used at the end.
+
+        Args:
+            model: As asked for.
+            prompt_tokens: Estimate of what is sent.
+            output_tokens: Most that may be written.
+            run_id: UUID, or empty.
+            bot: Name, or empty.
+
+        Raises: TokenBudgetExceeded; Unavailable, DeadlineExceeded, Conflict: no store of budgets can be asked.
+        """
+        caller, now = current_identity(), self.now()
+        call = OpenCall(
+            id=uuid7(),
+            day=now.date(),
+            org_id=caller.org_id,
+            user_id=caller.user_id,
+            bot=bot,
+            run_id=run_id,
+            model=model,
+            tokens=max(prompt_tokens + output_tokens, 1),
+            input_tokens=prompt_tokens,
+            started_at=now,
+        )
+        try:
+            await self._budgets.reserve(call)
+        except asyncio.CancelledError:
+            # It may have been let in at that very moment.
+            self._end(call)
+            raise
+        self._ledger.opened(call)
+        try:
+            yield call
+        finally:
+            self._end(call)
+
+    def _end(self, call: OpenCall) -> None:
+        self._budgets.settle(call)
+        self._ledger.over(call)
+
+
+class MeteredChat:
+    """`Chat`, with every call let in by budget and noted.
+
+    Args:
+        chat: Answers calls; its observer is `observer(...)` of this object's `Attempts`.
+        meter: Begins and ends calls.
+        attempts: What that observer reports to.
+        max_output_tokens: Of a call that says nothing.
+    """
+
+    def __init__(self, chat: Chat, meter: Meter, attempts: Attempts, *, max_output_tokens: int) -> None:
+        self._chat = chat
+        self._meter = meter
+        self._attempts = attempts
+        self._max_output_tokens = max_output_tokens
+
+    def models(self) -> Sequence[ListedModel]:
+        """See `Chat.models`."""
+        return self._chat.models()
+
+    async def stream(self, call: Call) -> AsyncGenerator[Sequence[Delta], None]:
+        """See `Chat.stream`.
+
+        Raises: also TokenBudgetExceeded; Unavailable, DeadlineExceeded, Conflict: no store of budgets can be asked.
+        """
+        rules.check(call)
+        sent = input_tokens(call) + _TOKENS_A_MESSAGE * len(call.messages)
+        async with self._meter.call(
+            model=call.model,
+            prompt_tokens=sent,
+            output_tokens=call.max_output_tokens or self._max_output_tokens,
+            run_id=call.run_id,
+            bot=call.bot,
+        ) as opened:
+            with self._attempts.of(call, opened):
+                async with contextlib.aclosing(self._chat.stream(call)) as batches:
+                    async for deltas in batches:
+                        yield deltas
+
+
+class Attempts:
+    """Notes what each attempt at a provider has used; see `chat.Observer`.
+
+    Args:
+        inner: Sees everything too.
+        clock: Seconds since the epoch.
+    """
+
+    def __init__(self, inner: Observer, clock: Callable[[], float] = time.time) -> None:
+        self._inner = inner
+        self._clock = clock
+        # By identity: a call is as large as its prompt, and two may be equal.
+        self._open: dict[int, OpenCall] = {}
+
+    @contextlib.contextmanager
+    def of(self, call: Call, opened: OpenCall) -> Iterator[None]:
+        """Says for the length of the block what a call's attempts belong to."""
+        self._open[id(call)] = opened
+        try:
+            yield
+        finally:
+            del self._open[id(call)]
+
+    @contextlib.contextmanager
+    def attempt(self, deployment: Deployment, call: Call, number: int) -> Iterator[Observation]:
+        """See `chat.Observer.attempt`."""
+        opened = self._open.get(id(call))
+        with self._inner.attempt(deployment, call, number) as seen:
+            if opened is None:
+                yield seen
+                return
+            opened.provider, opened.model = deployment.provider, deployment.model
+            noted = _Noted(seen)
+            started_at = self._now()
+            outcome = COMPLETED
+            try:
+                yield noted
+            except BaseException as error:
+                outcome = _outcome(error)
+                raise
+            finally:
+                opened.used.append(self._row(opened, noted, outcome, started_at))
+
+    def pause(self, deployment: Deployment, failed: AttemptFailed, wait_s: float) -> None:
+        """See `chat.Observer.pause`."""
+        self._inner.pause(deployment, failed, wait_s)
+
+    def _row(self, opened: OpenCall, noted: _Noted, outcome: str, started_at: datetime) -> Used:
+        usage = noted.usage
+        counts = usage.counts if usage is not None else None
+        # A provider that was left before it said anything has read the prompt all the same; one that refused has not.
+        heard = counts is None and outcome in _READ
+        return Used(
+            id=uuid7() if opened.used else opened.id,
+            provider=opened.provider,
+            model=opened.model,
+            input_tokens=counts.input_tokens if counts is not None else opened.input_tokens * heard,
+            output_tokens=counts.output_tokens if counts is not None else 0,
+            cached_tokens=counts.cached_tokens if counts is not None else 0,
+            reasoning_tokens=counts.reasoning_tokens if counts is not None else 0,
+            cost_usd=usage.cost_usd if usage is not None else None if heard else 0.0,
+            estimated=usage.estimated if usage is not None else heard,
+            outcome=outcome,
+            started_at=started_at,
+            ended_at=self._now(),
+        )
+
+    def _now(self) -> datetime:
+        return datetime.fromtimestamp(self._clock(), UTC)
+
+
+class _Noted:
+    """One attempt; see `chat.Observation`."""
+
+    def __init__(self, inner: Observation) -> None:
+        self._inner = inner
+        self.usage: Usage | None = None
+
+    def first_delta(self) -> None:
+        """See `chat.Observation.first_delta`."""
+        self._inner.first_delta()
+
+    def used(self, usage: Usage, finish_reason: str | None) -> None:
+        """See `chat.Observation.used`."""
+        self.usage = usage
+        self._inner.used(usage, finish_reason)
+
+
+_READ = frozenset({CANCELLED, FirstTokenTimeout.reason.lower(), RunTimeout.reason.lower()})
+
+
+def _outcome(error: BaseException) -> str:
+    if isinstance(error, AttemptFailed):
+        return error.error.code.lower()
+    if isinstance(error, (asyncio.CancelledError, GeneratorExit)):
+        return CANCELLED
+    return str(getattr(error, "code", "internal")).lower()

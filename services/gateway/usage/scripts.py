@@ -1,0 +1,102 @@
+"""Runs Redis scripts, those that are asked for at the same time in one round trip and in the order in which they were asked for."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+from typing import TYPE_CHECKING, Any
+
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import NoScriptError, RedisError
+
+from services.gateway.usage.stopping import stop
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Sequence
+
+    from redis.asyncio import Redis
+
+AWAY = (RedisError, OSError, TimeoutError)
+"""What is raised when Redis is away."""
+# A first token waits for this: a Redis that hangs must not be waited for as long as its client would.
+_LONGEST_WAIT_S = 0.5
+
+
+class Script:
+    """A script and the name Redis keeps it by."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self.sha1 = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
+
+
+class Scripts:
+    """The way to Redis: one connection, however many ask.
+
+    Args:
+        redis: Client.
+    """
+
+    def __init__(self, redis: Redis) -> None:
+        self._redis = redis
+        self._asked: list[tuple[Script, Sequence[str], Sequence[str | int], asyncio.Future[Any]]] = []
+        self._wake = asyncio.Event()
+
+    async def run(self, script: Script, keys: Sequence[str], args: Sequence[str | int]) -> Any:
+        """Runs a script and returns its answer.
+
+        Raises: one of `AWAY`.
+        """
+        answer = asyncio.get_running_loop().create_future()
+        self._asked.append((script, keys, args, answer))
+        self._wake.set()
+        return await answer
+
+    @contextlib.asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Runs what is asked for during the block."""
+        task = asyncio.create_task(self._run())
+        try:
+            yield
+        finally:
+            await stop(task)
+            self._fail(self._asked)
+
+    async def _run(self) -> None:
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            batch, self._asked = self._asked, []
+            try:
+                async with asyncio.timeout(_LONGEST_WAIT_S):
+                    await self._ask(batch)
+            except AWAY as error:
+                for _, _, _, answer in batch:
+                    if not answer.done():
+                        answer.set_exception(error)
+            finally:
+                self._fail(batch)
+
+    async def _ask(
+        self, batch: Sequence[tuple[Script, Sequence[str], Sequence[str | int], asyncio.Future[Any]]]
+    ) -> None:
+        async with self._redis.pipeline(transaction=False) as pipe:
+            for script, keys, args, _ in batch:
+                pipe.evalsha(script.sha1, len(keys), *keys, *args)
+            told = await pipe.execute(raise_on_error=False)
+        for (script, keys, args, answer), result in zip(batch, told, strict=True):
+            given = result
+            if isinstance(result, NoScriptError):
+                given = await self._redis.eval(script.text, len(keys), *keys, *args)
+            if answer.done():
+                continue
+            if isinstance(given, Exception):
+                answer.set_exception(given)
+            else:
+                answer.set_result(given)
+
+    def _fail(self, batch: Sequence[tuple[Script, Sequence[str], Sequence[str | int], asyncio.Future[Any]]]) -> None:
+        for _, _, _, answer in batch:
+            if not answer.done():
+                answer.set_exception(RedisConnectionError("nobody asks Redis any more"))

@@ -1,0 +1,174 @@
+"""Usage and budgets in Postgres."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from runtime import queries
+from services.gateway.usage.domain import KINDS, OpenCall, TokenBudgetExceeded
+
+if TYPE_CHECKING:
+    from asyncpg import Record
+
+    from runtime.postgres import Database
+    from services.gateway.usage.domain import Limits
+
+QUERIES = queries.load(Path(__file__).with_name("queries.sql"))
+LEASE = timedelta(seconds=60)
+"""How long an instance may be silent before what it holds back is taken from it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reclaimed:
+    """A call whose instance is gone: it is taken to have used so many tokens."""
+
+    id: str
+    day: date
+    tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class DayState:
+    """What budgets have counted of a day, by scope, and what is held back on top of that."""
+
+    totals: Mapping[str, int]
+    open: Sequence[OpenCall]
+
+
+@dataclass(frozen=True, slots=True)
+class BudgetRow:
+    """A scope's budget as it was set, and where it stands; `limit` means nothing unless `is_set`."""
+
+    is_set: bool
+    limit: int | None
+    current: int
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What a list of usage is to show.
+
+    Attributes:
+        by: Whether rows are told apart by organization, user, bot, and provider with model.
+    """
+
+    first: date
+    last: date
+    org_id: str | None
+    user_id: str | None
+    by: tuple[bool, bool, bool, bool]
+
+
+class PostgresUsage:
+    """The truth of usage.
+
+    Args:
+        database: Opened with `QUERIES`, as the role `parley_gateway`.
+        instance: Name of this process.
+    """
+
+    def __init__(self, database: Database, instance: str) -> None:
+        self._database = database
+        self._instance = instance
+
+    async def keep(self, opened: Sequence[OpenCall], over: Sequence[OpenCall]) -> None:
+        """Stores calls under way and calls that are over; doing so again changes nothing.
+
+        Raises: Unavailable, DeadlineExceeded, Conflict.
+        """
+        rows = [row for call in over for row in call.rows()]
+        await self._database.fetch_row(
+            "keep_usage",
+            json.dumps(rows),
+            json.dumps([call.reservation() for call in opened]),
+            [uuid.UUID(call.id) for call in over],
+            self._instance,
+            LEASE,
+        )
+
+    async def reserve(self, call: OpenCall, defaults: Limits) -> None:
+        """Holds a call's tokens back.
+
+        Raises: TokenBudgetExceeded; Unavailable, DeadlineExceeded, Conflict.
+        """
+        scopes = call.scopes
+        row = await self._database.fetch_row(
+            "reserve_tokens", json.dumps(call.reservation()), list(scopes), list(defaults.each()), self._instance, LEASE
+        )
+        if row is not None:
+            raise TokenBudgetExceeded(KINDS[scopes.index(row["scope"])], row["current"], row["most"], call.started_at)
+
+    async def renew(self) -> None:
+        """Says that this instance lives."""
+        await self._database.fetch_row("renew_reservations", self._instance, LEASE)
+
+    async def reclaim(self, most: int = 1000) -> Sequence[Reclaimed]:
+        """Takes back what instances held that are gone, and stores their calls as estimated."""
+        rows = await self._database.fetch("reclaim_tokens", most)
+        return [Reclaimed(str(row["id"]), row["day"], row["tokens"]) for row in rows]
+
+    async def find(self, ids: Sequence[str]) -> Mapping[str, int | None]:
+        """Returns those of some calls that are stored: with the tokens they have used, or None while they are under way."""
+        rows = await self._database.fetch("find_calls", [uuid.UUID(one) for one in ids])
+        return {str(row["id"]): None if row["open"] else row["tokens"] for row in rows}
+
+    async def day(self, day: date) -> DayState:
+        """Returns all that counts against a day's budgets."""
+        totals = await self._database.fetch("list_day", day)
+        held = await self._database.fetch("list_reservations", day)
+        return DayState({row["scope"]: row["tokens"] for row in totals}, [_open(row, day) for row in held])
+
+    async def budgets(self) -> Mapping[str, int | None]:
+        """Returns the budgets that were set, by scope; None: no limit."""
+        return {row["scope"]: row["tokens"] for row in await self._database.fetch("list_budgets")}
+
+    async def budget(self, scope: str, day: date) -> BudgetRow:
+        """Returns a scope's budget and where it stands on a day."""
+        row = await self._database.fetch_row("find_budget", scope, day)
+        assert row is not None  # noqa: S101 - it answers one row always
+        return BudgetRow(row["is_set"], row["most"], row["current"])
+
+    async def set_budget(self, scope: str, limit: int | None) -> None:
+        """Sets a scope's budget; None: no limit."""
+        await self._database.fetch_row("set_budget", scope, limit)
+
+    async def clear_budget(self, scope: str) -> None:
+        """Lets the default hold again."""
+        await self._database.fetch_row("clear_budget", scope)
+
+    async def own_usage(self, org_id: str, user_id: str, since: date) -> Sequence[Record]:
+        """Returns a user's usage by day and model, the newest day first."""
+        return await self._database.fetch("list_own_usage", org_id, user_id, since)
+
+    async def usage(self, wanted: Wanted, most: int, skip: int) -> Sequence[Record]:
+        """Returns usage by day and what else is wanted, the newest day first."""
+        return await self._database.fetch(
+            "list_usage", wanted.first, wanted.last, wanted.org_id, wanted.user_id, *wanted.by, most, skip
+        )
+
+
+def _open(row: Record, day: date) -> OpenCall:
+    return OpenCall(
+        id=str(row["id"]),
+        day=day,
+        org_id=str(row["org_id"]),
+        user_id=str(row["user_id"]),
+        bot=row["bot"],
+        run_id=str(row["run_id"] or ""),
+        model=row["model"],
+        tokens=row["tokens"],
+        input_tokens=row["input_tokens"],
+        started_at=row["started_at"],
+        provider=row["provider"],
+    )
+
+
+def today(now: float) -> date:
+    """Returns the day of a moment in seconds since the epoch, UTC."""
+    return datetime.fromtimestamp(now, UTC).date()
