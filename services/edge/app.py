@@ -21,6 +21,7 @@ from services.edge.cors import Cors
 from services.edge.dead_letters.routes import DeadLetterRoutes
 from services.edge.description import describe
 from services.edge.dialects.openai.direct import Direct
+from services.edge.dialects.openai.responses import ResponseRoutes
 from services.edge.dialects.openai.routes import OpenAIRoutes
 from services.edge.identity.routes import IdentityRoutes
 from services.edge.operation.page import Page
@@ -76,6 +77,7 @@ def build(config: EdgeConfig, services: Services, verifier: Verifier, streams: S
     openai = OpenAIRoutes(services.gateway, streams) if services.gateway is not None else None
     if openai is not None:
         nouns += openai.routers()
+        nouns += ResponseRoutes(services, streams, patience_s=config.reattach_s).routers()
     for router in nouns:
         app.include_router(router)
     operation = OperationRoutes(readiness, Page(Path(config.web_root)), functools.partial(describe, app))

@@ -69,3 +69,8 @@ EMBEDDINGS = _body(
     {"model": "text-embedding-3-small", "input": "Hello"},
 )
 """The body of embeddings."""
+RESPONSE = _body(
+    {"input": {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "object"}}]}},
+    {"model": "fast", "input": "Hello", "stream": True},
+)
+"""The body of a response."""

@@ -27,7 +27,7 @@ _LIMITS = ("limit_type", "current", "limit", "resets_at")
 _HOPELESS = frozenset({"PROVIDER_AUTH_FAILED", "NO_PROVIDER_CONFIGURED", "UNIMPLEMENTED"})
 _LONGEST_WAIT_S = 60.0
 
-# The gateway's names of what a request holds, and OpenAI's.
+# The services' names of what a request holds, and OpenAI's.
 _SPELLINGS = (
     (re.compile(r"^messages\[(\d+)\]\.text$"), r"messages[\1].content"),
     (re.compile(r"^messages\[(\d+)\]\.images(?:\[\d+\].*)?$"), r"messages[\1].content"),
@@ -37,6 +37,8 @@ _SPELLINGS = (
     (re.compile(r"^tool_choice\.(?:mode|name)$"), "tool_choice"),
     (re.compile(r"^response_format\.json_schema\.schema_json$"), "response_format.json_schema.schema"),
     (re.compile(r"^texts(\[\d+\])?$"), r"input\1"),
+    (re.compile(r"^conversation_id$"), "conversation"),
+    (re.compile(r"^message$"), "input"),
     (re.compile(r"^max_output_tokens$"), "max_completion_tokens"),
 )
 
@@ -49,7 +51,7 @@ def envelope(error: ParleyError, status: int) -> dict[str, Any]:
         status: Its HTTP status, or what that would have been.
     """
     field = error.metadata.get("field", "")
-    param = _spelt(field)
+    param = _spelt(field) if error.domain else field  # what no service has said is in OpenAI's words already
     message = error.message
     if param != field and message.startswith(f"{field}:"):
         message = param + message[len(field) :]
