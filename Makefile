@@ -10,7 +10,7 @@ LOCK := $(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 -
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run trace test check fix lint type arch unit contract e2e proto proto-check buf lock lock-check web web-check bench chaos clean
+.PHONY: help setup run operator trace test check fix lint type arch unit contract e2e proto proto-check buf lock lock-check web web-check bench chaos clean
 
 help: ## lists the verbs
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
@@ -29,6 +29,9 @@ setup: .venv/ready ## creates the environment in .venv from locks/all.txt
 
 run: setup ## starts the whole system on this machine and prints its URL
 	@exec $(PY) -m deploy.local run $(ARGS)
+
+operator: setup ## makes EMAIL=… an operator of the running local system; VERB=revoke takes it back
+	@PARLEY_AUTH_DATABASE_URL_FILE="$${PARLEY_HOME:-$(CURDIR)/.parley}/secrets/parley_auth_url" $(PY) -m services.auth operator $(or $(VERB),grant) "$(EMAIL)"
 
 trace: setup ## shows the last turn's trace of the running system
 	@exec $(PY) -m deploy.local trace

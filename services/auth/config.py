@@ -22,6 +22,14 @@ _FIRST_WAIT_S = 30.0
 
 
 @dataclass(frozen=True, kw_only=True)
+class OperatorConfig:
+    """What making somebody an operator needs."""
+
+    database_url: Secret
+    """URL of the database with the credentials of the role `parley_auth`."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class KeyConfig:
     """What rotating the signing keys needs."""
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from runtime import validation
 from runtime.errors import AlreadyExists, NotFound, PermissionDenied, ResourceExhausted, Unauthenticated
 from runtime.ids import uuid7
+from runtime.permissions import OPERATOR_CLAIM
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -91,6 +92,8 @@ class User:
     role: str
     created_at: datetime
     last_sign_in_at: datetime
+    operator: bool = False
+    """Operates the platform; known only where a session gets its access token."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -272,7 +275,7 @@ class Sessions:
                 new_hash = await self._passwords.hash(password)
         now = self._now()
         old = account.user
-        user = User(old.id, old.email, old.org_id, old.role, old.created_at, now)
+        user = User(old.id, old.email, old.org_id, old.role, old.created_at, now, old.operator)
         refresh_token, session = _new_session(user, now)
         await self._store.add_session(session, new_hash)
         await self._throttle.sign_in_succeeded(email, address)
@@ -326,7 +329,10 @@ class Sessions:
 
     async def _credentials(self, user: User, session_id: str, refresh_token: str, now: datetime) -> Credentials:
         expires_at = now + ACCESS_TOKEN_LIFE
-        claims = {**claims_of(user, session_id), "aud": self._user_audience, "email": user.email}
+        claims: dict[str, Any] = {**claims_of(user, session_id), "aud": self._user_audience, "email": user.email}
+        if user.operator:
+            # Here alone: neither an API key's token nor a delegated one has it.
+            claims[OPERATOR_CLAIM] = True
         access_token = await self._signer.sign(claims, issued_at=now, expires_at=expires_at)
         return Credentials(access_token, expires_at, refresh_token, user)
 

@@ -1,15 +1,18 @@
-"""Runs the auth service, or rotates its keys."""
+"""Runs the auth service, rotates its keys, or makes operators."""
 
 from __future__ import annotations
 
 from contextlib import AsyncExitStack
 
+import structlog
+
 from runtime import postgres, telemetry
 from runtime.config import load
 from runtime.server import serve
 from services.auth.composition import build, key_ring
-from services.auth.config import AuthConfig, KeyConfig
-from services.auth.store import QUERIES
+from services.auth.config import AuthConfig, KeyConfig, OperatorConfig
+from services.auth.operators import Operators
+from services.auth.store import QUERIES, PostgresOperators
 
 
 async def main() -> None:
@@ -32,3 +35,17 @@ async def rotate_keys() -> None:
     async with postgres.connect(config.database_url.reveal(), QUERIES, max_connections=1) as database:
         activates_at = await key_ring(config, database).rotate()
     print(f"The next signing key is published and signs from {activates_at.isoformat(timespec='seconds')}.")  # noqa: T201
+
+
+async def set_operator(email: str, *, operator: bool) -> None:
+    """Makes a user an operator of the platform, or none, and prints from when on."""
+    config = load(OperatorConfig, "PARLEY_AUTH_")
+    async with postgres.connect(config.database_url.reveal(), QUERIES, max_connections=1) as database:
+        operators = Operators(PostgresOperators(database), structlog.stdlib.get_logger().info)
+        await (operators.grant if operator else operators.revoke)(email)
+    when = (
+        "from the next sign-in or refresh on"
+        if operator
+        else "once the access tokens of now have ended, in 15 minutes at most"
+    )
+    print(f"{email} is {'an operator' if operator else 'no operator'} {when}.")  # noqa: T201

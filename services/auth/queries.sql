@@ -46,7 +46,7 @@ INSERT INTO auth.refresh_token (sha256, session_id, issued_at, expires_at) VALUE
 
 -- name: find_account
 -- Finds an account by e-mail address, in the user's personal organization.
-SELECT u.id, u.email, m.org_id, m.role, u.created_at, u.last_sign_in_at, u.password_hash
+SELECT u.id, u.email, m.org_id, m.role, u.created_at, u.last_sign_in_at, u.operator, u.password_hash
 FROM auth.user_account AS u
 JOIN auth.organization AS o ON o.personal_of = u.id
 JOIN auth.membership AS m ON m.org_id = o.id AND m.user_id = u.id
@@ -65,7 +65,7 @@ INSERT INTO auth.refresh_token (sha256, session_id, issued_at, expires_at) VALUE
 -- Locks a refresh token and its session, and shows the user as they are now.
 SELECT
   t.session_id, t.expires_at, t.spent_at, s.revoked_at IS NOT NULL AS session_revoked,
-  u.id, u.email, m.org_id, m.role, u.created_at, u.last_sign_in_at
+  u.id, u.email, m.org_id, m.role, u.created_at, u.last_sign_in_at, u.operator
 FROM auth.refresh_token AS t
 JOIN auth.session AS s ON s.id = t.session_id
 JOIN auth.membership AS m ON m.org_id = s.org_id AND m.user_id = s.user_id
@@ -92,6 +92,10 @@ SELECT u.id, u.email, m.org_id, m.role, u.created_at, u.last_sign_in_at
 FROM auth.user_account AS u
 JOIN auth.membership AS m ON m.user_id = u.id
 WHERE u.id = $1 AND m.org_id = $2;
+
+-- name: set_operator
+-- Makes a user an operator of the platform, or none.
+UPDATE auth.user_account SET operator = $2 WHERE email = $1 RETURNING id;
 
 -- name: find_open_session
 -- Finds whose session it is, unless it was revoked.

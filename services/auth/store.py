@@ -132,6 +132,18 @@ class PostgresStore:
         return _working_key(row) if row else None
 
 
+class PostgresOperators:
+    """Who operates the platform."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def set_operator(self, email: str, *, operator: bool) -> str | None:
+        """Makes a user an operator, or none; returns their id, None where there is no such user."""
+        row = await self._database.fetch_row("set_operator", email, operator)
+        return str(row["id"]) if row else None
+
+
 class PostgresRefreshUnit:
     """Statements around one refresh token."""
 
@@ -262,7 +274,13 @@ class PostgresRemains:
 
 def _user(row: Any) -> User:
     return User(
-        str(row["id"]), row["email"], str(row["org_id"]), row["role"], row["created_at"], row["last_sign_in_at"]
+        str(row["id"]),
+        row["email"],
+        str(row["org_id"]),
+        row["role"],
+        row["created_at"],
+        row["last_sign_in_at"],
+        row.get("operator", False),
     )
 
 
