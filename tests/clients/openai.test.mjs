@@ -102,6 +102,18 @@ test("an answer follows a schema", async () => {
   assert.deepEqual(body.response_format.json_schema.schema, schema);
 });
 
+test("texts become vectors", async () => {
+  const texts = [randomUUID(), "four"];
+  const { data } = await client.embeddings.create({ model: "openai/text-embedding-3-small", input: texts, dimensions: 2 });
+  assert.deepEqual(
+    data.map((one) => Array.from(one.embedding)),
+    [
+      [36, 0.5],
+      [4, 0.5],
+    ],
+  );
+});
+
 test("models are listed and found", async () => {
   const names = [];
   for await (const model of client.models.list()) names.push(model.id);

@@ -141,6 +141,16 @@ async def test_a_picture_reaches_the_model(stack: System, client: openai.AsyncOp
     assert picture in json.dumps(asked)
 
 
+@pytest.mark.parametrize("encoding", ["float", None])
+async def test_texts_become_vectors(client: openai.AsyncOpenAI, encoding: Any) -> None:
+    """Without a word about it the client asks for base64, which it decodes itself."""
+    more = {"encoding_format": encoding} if encoding else {}
+    texts = [secrets.token_hex(4), secrets.token_hex(7)]
+    answer = await client.embeddings.create(model="openai/text-embedding-3-small", input=texts, dimensions=3, **more)
+    assert [one.embedding for one in answer.data] == [[8.0, 0.5, 0.5], [14.0, 0.5, 0.5]]
+    assert answer.usage.prompt_tokens == 2
+
+
 async def test_models_are_listed(client: openai.AsyncOpenAI) -> None:
     names = [model.id async for model in client.models.list()]
     assert "fast" in names
