@@ -32,14 +32,12 @@ import argparse
 import asyncio
 import contextlib
 import json
-import re
 import sys
-import urllib.parse
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from tests.fakes import llm_wires
+from tests.fakes import llm_embeddings, llm_playing, llm_wires
 from tests.fakes.http_server import Exchange, Gone, HttpServer, Request
 from tests.fakes.script import (
     Answer,
@@ -175,20 +173,22 @@ class ScriptedProvider:
     async def _call(self, exchange: Exchange, kind: Kind) -> None:
         request = exchange.request
         if not self._admits(request):
-            await _refuse(
+            await llm_playing.refuse(
                 exchange, kind, Fault(status=401, message=f"Incorrect API key PROVIDER-SECRET-WORDS: {_key(request)}")
             )
             return
         body = request.body
         if not isinstance(body, dict) or not isinstance(body.get("messages"), list):
-            await _refuse(exchange, kind, Fault(status=400, message="PROVIDER-SECRET-WORDS: the body has no messages"))
+            await llm_playing.refuse(
+                exchange, kind, Fault(status=400, message="PROVIDER-SECRET-WORDS: the body has no messages")
+            )
             return
         behaviour = self._next(body)
         if isinstance(behaviour, Hangup):
             exchange.abort()
         elif isinstance(behaviour, Fault):
             await asyncio.sleep(behaviour.delay_s)
-            await _refuse(exchange, kind, behaviour)
+            await llm_playing.refuse(exchange, kind, behaviour)
         elif isinstance(behaviour, Garbage):
             content_type = behaviour.content_type or llm_wires.frames(kind, Answer(), {}, "").content_type
             await exchange.start(behaviour.status, {"content-type": content_type})
@@ -196,32 +196,23 @@ class ScriptedProvider:
             await exchange.finish()
         elif isinstance(behaviour, Answer) and not _streams(kind, body):
             await asyncio.sleep(behaviour.first_delay_s)
-            whole = json.dumps(llm_wires.whole(behaviour, _model(request, body))).encode()
+            whole = json.dumps(llm_wires.whole(behaviour, llm_playing.model_of(request, body))).encode()
             await exchange.reply(200, whole, "application/json")
         else:
-            await _stream(exchange, kind, behaviour, body)
+            await llm_playing.stream(exchange, kind, behaviour, body)
 
     async def _embed(self, exchange: Exchange) -> None:
-        """Answers with vectors that tell the texts' lengths: as many numbers as `dimensions` says, or four."""
-        body = exchange.request.body
         behaviour = self._queue.pop(0) if self._queue else None
         if not self._admits(exchange.request):
             behaviour = Fault(status=401)
         if isinstance(behaviour, Hangup):
             exchange.abort()
         elif isinstance(behaviour, Fault):
-            await _refuse(exchange, "openai", behaviour)
+            await llm_playing.refuse(exchange, "openai", behaviour)
         elif isinstance(behaviour, Garbage):
             await exchange.reply(behaviour.status, behaviour.data, behaviour.content_type or "application/json")
         else:
-            size = body.get("dimensions", 4)
-            vectors = [[float(len(text)), *[0.5] * (size - 1)] for text in body["input"]]
-            answer: dict[str, Any] = {"embeddings": vectors, "prompt_eval_count": len(vectors)}
-            if exchange.request.path.endswith("/embeddings"):
-                entries = [{"object": "embedding", "index": n, "embedding": v} for n, v in enumerate(vectors)]
-                usage = {"prompt_tokens": len(vectors), "total_tokens": len(vectors)}
-                # The order is the provider's.
-                answer = {"object": "list", "data": entries[::-1], "model": body["model"], "usage": usage}
+            answer = llm_embeddings.answer(exchange.request.path, exchange.request.body)
             await exchange.reply(200, json.dumps(answer).encode(), "application/json")
 
     def _admits(self, request: Request) -> bool:
@@ -277,81 +268,6 @@ class ScriptedProvider:
         await exchange.reply(200, json.dumps(answer).encode(), "application/json")
 
 
-async def _stream(
-    exchange: Exchange, kind: Kind, behaviour: Answer | Stall | Cut | StreamError, body: dict[str, Any]
-) -> None:
-    answer = behaviour if isinstance(behaviour, Answer) else behaviour.answer
-    if isinstance(behaviour, Stall) and not (behaviour.headers or behaviour.after or behaviour.after_bytes):
-        await exchange.until_closed()
-    frames = llm_wires.frames(kind, answer, body, _model(exchange.request, body))
-    if answer.first_delay_s:
-        await asyncio.sleep(answer.first_delay_s)
-    exchange.deaf = answer.deaf
-    await exchange.start(200, {"content-type": frames.content_type, "cache-control": "no-cache"})
-    if isinstance(behaviour, Answer):
-        await _play(exchange, [*frames.head, *frames.pieces], frames.tail, answer, leading=len(frames.head))
-        await exchange.finish()
-    elif (
-        isinstance(behaviour, Cut | Stall)
-        and not behaviour.after
-        and (behaviour.after_bytes or behaviour.after is None)
-    ):
-        everything = b"".join([*frames.head, *frames.pieces, *frames.tail])
-        await exchange.send(everything[: behaviour.after_bytes], split=answer.split_bytes)
-        await _leave(exchange, behaviour, frames)
-    else:
-        after = behaviour.after or 0
-        opening = frames.head if after or not isinstance(behaviour, Stall) else []
-        await _play(exchange, [*opening, *frames.pieces[:after]], [], answer, leading=len(opening))
-        if isinstance(behaviour, StreamError):
-            await exchange.send(llm_wires.error_frame(kind, behaviour.message, behaviour.code))
-            await exchange.finish()
-        else:
-            await _leave(exchange, behaviour, frames)
-
-
-async def _leave(exchange: Exchange, behaviour: Cut | Stall, frames: llm_wires.Frames) -> None:
-    if isinstance(behaviour, Stall):
-        while behaviour.ping_s and frames.ping:
-            await exchange.send(frames.ping)
-            await asyncio.sleep(behaviour.ping_s)
-        await exchange.until_closed()
-    elif behaviour.clean:
-        await exchange.finish()
-    else:
-        exchange.abort()
-
-
-async def _play(exchange: Exchange, pieces: list[bytes], tail: list[bytes], answer: Answer, *, leading: int) -> None:
-    """Sends the pieces at the answer's pace; the head leaves with the first piece and the tail with the last."""
-    if answer.joined or (not answer.delay_s and answer.split_bytes):
-        await exchange.send(b"".join([*pieces, *tail]), split=answer.split_bytes)
-        return
-    loop = asyncio.get_running_loop()
-    due = loop.time()
-    batch: list[bytes] = []
-    for place, piece in enumerate(pieces):
-        batch.append(piece)
-        if place < leading:
-            continue
-        await exchange.send(b"".join(batch), split=answer.split_bytes)
-        batch.clear()
-        if answer.delay_s:
-            # By the clock, not by adding up sleeps: fifty streams on a busy machine keep their pace.
-            due += answer.delay_s
-            await asyncio.sleep(max(0.0, due - loop.time()))
-    if batch or tail:
-        await exchange.send(b"".join([*batch, *tail]), split=answer.split_bytes)
-
-
-async def _refuse(exchange: Exchange, kind: Kind, fault: Fault) -> None:
-    body = fault.body
-    if body is None:
-        body = json.dumps(llm_wires.error_body(kind, fault.status, fault.message, fault.code))
-    headers = {"retry-after": fault.retry_after} if fault.retry_after is not None else {}
-    await exchange.reply(fault.status, body.encode(), fault.content_type, headers)
-
-
 def _kind(path: str) -> Kind | None:
     if path.endswith("/chat/completions"):
         return "openai"
@@ -366,12 +282,6 @@ def _kind(path: str) -> Kind | None:
 
 def _streams(kind: Kind, body: dict[str, Any]) -> bool:
     return kind == "bedrock" or bool(body.get("stream", kind == "ollama"))
-
-
-def _model(request: Request, body: dict[str, Any]) -> str:
-    if found := re.search(r"/(?:deployments|model)/([^/]+)/", request.path):
-        return urllib.parse.unquote(found[1])
-    return str(body.get("model", "scripted"))
 
 
 def _key(request: Request) -> str:

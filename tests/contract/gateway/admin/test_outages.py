@@ -31,7 +31,7 @@ async def test_while_postgres_is_away_names_stand_for_what_they_stood_for(start_
     assert changed.default_model == "m"
 
 
-async def test_a_gateway_begins_without_postgres_and_learns_later(
+async def test_without_postgres_a_gateway_begins_with_what_the_environment_says(
     make_gateway: MakeGateway, provider: ScriptedProvider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("services.gateway.admin.keeper._FIRST_S", 0.1)
