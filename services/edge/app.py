@@ -12,6 +12,7 @@ from starlette.exceptions import HTTPException
 
 from runtime.errors import Internal, ParleyError
 from services.edge import problems
+from services.edge.admin.routes import AliasRoutes, ProviderRoutes
 from services.edge.api_keys.routes import ApiKeyRoutes
 from services.edge.asgi import Front
 from services.edge.callers import Callers
@@ -29,6 +30,7 @@ from services.edge.operation.routes import OperationRoutes
 from services.edge.runs.routes import RunRoutes
 from services.edge.runs.shortcut import Shortcut
 from services.edge.runs.start import StartRoutes
+from services.edge.usage.routes import UsageRoutes
 
 if TYPE_CHECKING:
     from fastapi import APIRouter
@@ -78,6 +80,12 @@ def build(config: EdgeConfig, services: Services, verifier: Verifier, streams: S
     if openai is not None:
         nouns += openai.routers()
         nouns += ResponseRoutes(services, streams, patience_s=config.reattach_s).routers()
+    if services.usage is not None:
+        nouns += UsageRoutes(services, services.usage).routers()
+    if services.providers is not None:
+        nouns += ProviderRoutes(services, services.providers).routers()
+    if services.aliases is not None:
+        nouns += AliasRoutes(services, services.aliases).routers()
     for router in nouns:
         app.include_router(router)
     operation = OperationRoutes(readiness, Page(Path(config.web_root)), functools.partial(describe, app))

@@ -11,7 +11,7 @@ import grpc
 from parley.auth.v1 import auth_pb2, auth_pb2_grpc
 from parley.chat.v1 import chat_pb2, chat_pb2_grpc
 from parley.data.v1 import data_pb2, data_pb2_grpc
-from parley.gateway.v1 import gateway_pb2, gateway_pb2_grpc
+from parley.gateway.v1 import gateway_pb2, gateway_pb2_grpc, provider_pb2_grpc, usage_pb2_grpc
 from runtime.channel import open_channel, unary
 from runtime.identity import remote_keys
 
@@ -30,6 +30,9 @@ class Services:
         conversations: Stub of ConversationService.
         chat: Stub of ChatService.
         gateway: Stub of GatewayService; None where models are not called directly.
+        usage: Stub of UsageService, of the gateway as the two that follow.
+        providers: Stub of ProviderService.
+        aliases: Stub of AliasService.
         channels: The channels this instance cannot do without, by name of the service.
         timeout_s: Longest wait for a unary answer.
     """
@@ -40,6 +43,9 @@ class Services:
     gateway: gateway_pb2_grpc.GatewayServiceAsyncStub | None
     channels: dict[str, grpc.aio.Channel]
     timeout_s: float
+    usage: usage_pb2_grpc.UsageServiceAsyncStub | None = None
+    providers: provider_pb2_grpc.ProviderServiceAsyncStub | None = None
+    aliases: provider_pb2_grpc.AliasServiceAsyncStub | None = None
 
     async def call(self, method: Any, request: Any) -> Any:
         """Calls a unary method as the caller of the request at hand.
@@ -76,10 +82,14 @@ async def connect(config: EdgeConfig) -> AsyncIterator[Services]:
         open_channel(config.chat_address, chat_pb2.DESCRIPTOR, idempotent=["CancelRun"], mux=True) as chat,
         contextlib.AsyncExitStack() as more,
     ):
-        gateway = None
+        gateway = usage = providers = aliases = None
         if config.gateway_address:
-            channel = open_channel(config.gateway_address, gateway_pb2.DESCRIPTOR, idempotent=["Embed"], mux=True)
-            gateway = gateway_pb2_grpc.GatewayServiceStub(await more.enter_async_context(channel))
+            opened = open_channel(config.gateway_address, gateway_pb2.DESCRIPTOR, idempotent=["Embed"], mux=True)
+            channel = await more.enter_async_context(opened)
+            gateway = gateway_pb2_grpc.GatewayServiceStub(channel)
+            usage = usage_pb2_grpc.UsageServiceStub(channel)
+            providers = provider_pb2_grpc.ProviderServiceStub(channel)
+            aliases = provider_pb2_grpc.AliasServiceStub(channel)
         yield Services(
             auth=auth_pb2_grpc.AuthServiceStub(auth),
             conversations=data_pb2_grpc.ConversationServiceStub(data),
@@ -87,4 +97,7 @@ async def connect(config: EdgeConfig) -> AsyncIterator[Services]:
             gateway=gateway,
             channels={"auth": auth, "data": data, "chat": chat},
             timeout_s=config.call_timeout_s,
+            usage=usage,
+            providers=providers,
+            aliases=aliases,
         )

@@ -1,0 +1,1 @@
+"""Whom the gateway may ask: providers and aliases, for operators of the platform."""

@@ -1,0 +1,147 @@
+"""What answers cost is told to whoever asked, and to operators; who may use how much is theirs to say, as is who answers."""
+
+import asyncio
+import sys
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+
+from tests.conftest import ROOT
+from tests.e2e.person import PASSWORD, Person
+from tests.e2e.refusals import refusal
+from tests.e2e.system import System
+from tests.fakes.llm_provider import Answer, UsageReport
+
+
+async def operate(stack: System, person: Person, verb: str = "grant") -> None:
+    """Says on the command line who operates the platform; the person signs in anew."""
+    user = (await person.http.get("/auth/v1/user")).json()
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "services.auth", "operator", verb, user["email"]),
+        cwd=ROOT,
+        env={
+            "PYTHONPATH": f"{ROOT}:{ROOT / 'gen'}",
+            "PARLEY_AUTH_DATABASE_URL_FILE": str(stack.stack.home.secrets / "parley_auth_url"),
+        },
+    )
+    assert await process.wait() == 0
+    signed_in = await person.http.post(
+        "/auth/v1/token?grant_type=password", json={"email": user["email"], "password": PASSWORD}
+    )
+    person.http.headers["authorization"] = f"Bearer {signed_in.json()['access_token']}"
+
+
+@pytest.fixture
+async def operator(stack: System, newcomer: Callable[[], Awaitable[Person]]) -> Person:
+    person = await newcomer()
+    await operate(stack, person)
+    return person
+
+
+async def usage(person: Person, calls: int) -> dict[str, Any]:
+    """Returns a person's usage once it holds as many calls."""
+    async with asyncio.timeout(10):
+        while True:
+            answer = await person.http.get("/v1/usage")
+            assert answer.status_code == 200, answer.text
+            told: dict[str, Any] = answer.json()
+            if sum(row["calls"] for row in told["rows"]) >= calls:
+                return told
+            await asyncio.sleep(0.05)
+
+
+async def test_what_an_answer_cost_is_told(stack: System, person: Person, operator: Person) -> None:
+    stack.provider.script(Answer(usage=UsageReport(120, 30, cached_tokens=20)), match="How much?")
+    await person.say("How much?")
+    told = await usage(person, 1)
+    (row,) = told["rows"]
+    assert (row["input_tokens"], row["output_tokens"], row["cached_tokens"], row["calls"]) == (120, 30, 20, 1)
+    assert (row["provider"], row["estimated_calls"]) == ("openai", 0)
+    budgets = {state["scope"]: state for state in told["budgets"]}
+    assert budgets["user"]["current"] == budgets["organization"]["current"] == 150
+    user_id = (await person.http.get("/auth/v1/user")).json()["id"]
+    page = (await operator.http.get("/v1/admin/usage", params={"by": ["user", "model"], "user_id": user_id})).json()
+    assert [(one["user_id"], one["model"], one["calls"]) for one in page["rows"]] == [(user_id, row["model"], 1)]
+
+
+async def test_a_budget_that_is_used_up_refuses_the_turn_with_its_reason(
+    stack: System, person: Person, operator: Person
+) -> None:
+    await person.say("Hello")
+    await usage(person, 1)
+    page = (await operator.http.get("/v1/admin/usage", params={"by": ["user", "organization"]})).json()
+    user_id = (await person.http.get("/auth/v1/user")).json()["id"]
+    org_id = next(row["org_id"] for row in page["rows"] if row["user_id"] == user_id)
+    whose = {"scope": "user", "org_id": org_id, "user_id": user_id}
+    answer = await operator.http.put("/v1/admin/budgets", params=whose, json={"limit": 1})
+    assert (answer.status_code, answer.json()["limit"]) == (200, 1), answer.text
+    assert not (await operator.http.get("/v1/admin/budgets", params=whose)).json()["inherited"]
+    asked = len(stack.provider.requests)
+    stream = await person.say("Hello again")
+    assert (stream.last.event, stream.last.data["code"]) == ("error", "token_budget_exceeded")
+    assert len(stack.provider.requests) == asked
+    answer = await operator.http.put("/v1/admin/budgets", params=whose, json={"inherit": True})
+    assert answer.status_code == 200, answer.text
+    stream = await person.say("And now?")
+    assert stream.last.event == "done"
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("GET", "/v1/admin/usage"),
+        ("GET", "/v1/admin/budgets?scope=global"),
+        ("PUT", "/v1/admin/budgets?scope=global"),
+        ("GET", "/v1/admin/providers"),
+        ("POST", "/v1/admin/providers/openai/test"),
+        ("GET", "/v1/admin/aliases"),
+        ("DELETE", "/v1/admin/aliases/fast"),
+    ],
+)
+async def test_what_is_for_operators_is_for_nobody_else(person: Person, method: str, path: str) -> None:
+    answer = await person.http.request(method, path, json={"limit": 1} if method == "PUT" else None)
+    assert refusal(answer) == (403, "permission_denied", None)
+
+
+@pytest.mark.parametrize(
+    "body", [{}, {"limit": -1}, {"limit": 1, "inherit": True}, {"unlimited": False}, {"limit": "x"}, {"limit": 2**53}]
+)
+async def test_a_budget_that_makes_no_sense_is_refused(operator: Person, body: dict[str, Any]) -> None:
+    answer = await operator.http.put("/v1/admin/budgets", params={"scope": "global"}, json=body)
+    assert answer.status_code == 400, answer.text
+
+
+async def test_a_provider_and_an_alias_are_added_tried_used_and_removed(
+    stack: System, operator: Person, person: Person
+) -> None:
+    http = operator.http
+    new = {
+        "name": "mine",
+        "type": "openai-compatible",
+        "base_url": f"{stack.provider.base_url}/v1",
+        "api_key": "sk-planted-provider-key-4f1d9c",
+        "models": ["small"],
+        "default_model": "small",
+        "timeouts": {"first_token_s": 1.5},
+    }
+    added = await http.post("/v1/admin/providers", json=new)
+    assert added.status_code == 201, added.text
+    assert (added.json()["origin"], added.json()["timeouts"]["first_token_s"]) == ("stored", 1.5)
+    assert "planted" not in added.text
+    assert refusal(await http.post("/v1/admin/providers", json=new)) == (409, "provider_exists", None)
+    assert "mine" in [one["name"] for one in (await http.get("/v1/admin/providers")).json()["providers"]]
+    tried = await http.post("/v1/admin/providers/mine/test")
+    assert tried.json()["ok"], tried.text
+    alias = {"name": "swift", "targets": [{"model": "mine/small", "weight": 3}]}
+    made = await http.post("/v1/admin/aliases", json=alias)
+    assert made.status_code == 201, made.text
+    assert refusal(await http.delete("/v1/admin/providers/mine")) == (409, "provider_in_use", None)
+    await asyncio.sleep(1)  # as long as it may take to reach every instance
+    stream = await person.say("Hi", model="swift")
+    assert stream.last.event == "done"
+    assert (await http.delete("/v1/admin/aliases/swift")).status_code == 204
+    changed = await http.patch("/v1/admin/providers/mine", json={"enabled": False})
+    assert not changed.json()["enabled"]
+    assert (await http.delete("/v1/admin/providers/mine")).status_code == 204
+    assert refusal(await http.get("/v1/admin/providers/mine")) == (404, "provider_not_found", None)
