@@ -41,6 +41,16 @@ ANSWERS: dict[int | str, dict[str, Any]] = {
     },
 }
 """How an operation may end."""
+STREAMED: dict[int | str, dict[str, Any]] = ANSWERS | {
+    200: {
+        "description": "As OpenAI's; an event stream where `stream` is true.",
+        "content": {
+            "application/json": {"schema": {"type": "object"}},
+            "text/event-stream": {"schema": {"type": "string"}},
+        },
+    }
+}
+"""The same of one that may stream."""
 
 
 def _body(required: dict[str, Any], example: dict[str, Any]) -> dict[str, Any]:

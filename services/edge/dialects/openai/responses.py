@@ -19,7 +19,7 @@ from services.edge.clients import Services  # noqa: TC001 - as everywhere in rou
 from services.edge.description import BEARER
 from services.edge.dialects.openai.answers import WholeAnswer
 from services.edge.dialects.openai.bodies import Reader
-from services.edge.dialects.openai.description import ANSWERS, RESPONSE
+from services.edge.dialects.openai.description import ANSWERS, RESPONSE, STREAMED
 from services.edge.dialects.openai.errors import PREFIX, envelope
 from services.edge.dialects.openai.response_bodies import ResponseBody, message_of
 from services.edge.dialects.openai.response_events import Projection, of_run
@@ -102,10 +102,10 @@ class ResponseRoutes:
     def routers(self) -> list[APIRouter]:
         """Returns the routes."""
         router = APIRouter(route_class=SignedInRoute, tags=["OpenAI"], prefix=PREFIX.rstrip("/"))
-        for path, endpoint, method, summary, extra in (
-            ("/responses", self.create, "POST", "Answer a message in a conversation", RESPONSE),
-            ("/responses/{response_id}", self.get, "GET", "Get a response, or go on with its events", {}),
-            ("/responses/{response_id}/cancel", self.cancel, "POST", "Stop a response", {}),
+        for path, endpoint, method, summary, extra, streams in (
+            ("/responses", self.create, "POST", "Answer a message in a conversation", RESPONSE, True),
+            ("/responses/{response_id}", self.get, "GET", "Get a response, or go on with its events", {}, True),
+            ("/responses/{response_id}/cancel", self.cancel, "POST", "Stop a response", {}, False),
         ):
             router.add_api_route(
                 path,
@@ -113,7 +113,7 @@ class ResponseRoutes:
                 methods=[method],
                 response_class=Response,
                 summary=summary,
-                responses=ANSWERS,
+                responses=STREAMED if streams else ANSWERS,
                 openapi_extra=BEARER | extra,
             )
         return [router]

@@ -15,7 +15,7 @@ from services.edge.calls import SignedInRoute
 from services.edge.description import BEARER
 from services.edge.dialects.openai.answers import StreamedAnswer, WholeAnswer, whole
 from services.edge.dialects.openai.bodies import ChatBody, EmbeddingBody, Reader
-from services.edge.dialects.openai.description import ANSWERS, COMPLETION, EMBEDDINGS
+from services.edge.dialects.openai.description import ANSWERS, COMPLETION, EMBEDDINGS, STREAMED
 from services.edge.dialects.openai.errors import PREFIX
 from services.edge.dialects.openai.prompt import request_of
 from services.edge.dialects.openai.vectors import embedded, requests_of
@@ -52,11 +52,11 @@ class OpenAIRoutes:
     def routers(self) -> list[APIRouter]:
         """Returns the routes."""
         router = APIRouter(route_class=SignedInRoute, tags=["OpenAI"], prefix=PREFIX.rstrip("/"))
-        for path, endpoint, method, summary, extra in (
-            ("/chat/completions", self.complete, "POST", "Answer a prompt, whole or streamed", COMPLETION),
-            ("/embeddings", self.embed, "POST", "Turn texts into vectors", EMBEDDINGS),
-            ("/models", self.models, "GET", "List models and aliases", {}),
-            ("/models/{model:path}", self.model, "GET", "Get a model or an alias", {}),
+        for path, endpoint, method, summary, extra, streams in (
+            ("/chat/completions", self.complete, "POST", "Answer a prompt, whole or streamed", COMPLETION, True),
+            ("/embeddings", self.embed, "POST", "Turn texts into vectors", EMBEDDINGS, False),
+            ("/models", self.models, "GET", "List models and aliases", {}, False),
+            ("/models/{model:path}", self.model, "GET", "Get a model or an alias", {}, False),
         ):
             router.add_api_route(
                 path,
@@ -64,7 +64,7 @@ class OpenAIRoutes:
                 methods=[method],
                 response_class=Response,
                 summary=summary,
-                responses=ANSWERS,
+                responses=STREAMED if streams else ANSWERS,
                 openapi_extra=BEARER | extra,
             )
         return [router]
