@@ -20,6 +20,11 @@ _ERROR: dict[str, Any] = {
         }
     },
 }
+_EVENT: dict[str, Any] = {
+    "type": "object",
+    "required": ["data"],
+    "properties": {"event": {"type": "string"}, "data": {"type": "string"}},
+}
 _WORDS = {
     400: "The request is wrong: `param` names the member.",
     401: "There is no access token or API key, or it is not valid (any more).",
@@ -46,7 +51,7 @@ STREAMED: dict[int | str, dict[str, Any]] = ANSWERS | {
         "description": "As OpenAI's; an event stream where `stream` is true.",
         "content": {
             "application/json": {"schema": {"type": "object"}},
-            "text/event-stream": {"schema": {"type": "string"}},
+            "text/event-stream": {"itemSchema": _EVENT},
         },
     }
 }
