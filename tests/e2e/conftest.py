@@ -36,6 +36,8 @@ _SETTINGS = {
     "PARLEY_GATEWAY_FIRST_TOKEN_TIMEOUT_S": "1.5",
     "PARLEY_GATEWAY_GAP_TIMEOUT_S": "1.5",
     "PARLEY_GATEWAY_RETRY_BACKOFF_S": "0.01",
+    # One provider plays for all tests: what it asks for in one is not to be heeded in the next.
+    "PARLEY_GATEWAY_COOLDOWN_MAX_S": "0",
     "PARLEY_GATEWAY_OLLAMA_PROBE": "false",
     "OTEL_TRACES_SAMPLER": "parentbased_always_on",
 }
