@@ -21,6 +21,7 @@ from services.gateway.routing.sharing import SharedCooldowns
 from services.gateway.servicer import SERVICE, GatewayServicer
 from services.gateway.usage.composition import open_money
 from services.gateway.usage.meter import Attempts, MeteredChat
+from services.gateway.usage.vectors import MeteredMaking
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -59,7 +60,9 @@ async def assemble(
         chat = MeteredChat(plain, money.meter, observer, max_output_tokens=config.max_output_tokens)
     cache = VectorCache(max_bytes=config.vector_cache_bytes, client=client)
     patience = Patience(config.retries, config.retry_backoff_s, config.retry_after_max_s)
-    embeddings = Embeddings(registry, cooldowns, cache, patience)
+    embeddings = Embeddings(
+        registry, cooldowns, cache, patience, make=MeteredMaking(money.meter) if money is not None else None
+    )
     add = gateway_pb2_grpc.add_GatewayServiceServicer_to_server
     servicers = [Servicer(add, GatewayServicer(chat, embeddings), SERVICE)]
     if money is not None:

@@ -16,7 +16,7 @@ from services.gateway.failures import AttemptFailed, ModelNotFound, ProviderUnav
 from services.gateway.routing.router import may_succeed_elsewhere
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
     from services.gateway.embeddings.cache import VectorCache
     from services.gateway.routing.cooldowns import Cooldowns
@@ -110,6 +110,7 @@ class Embeddings:
         cooldowns: Who is to be left alone.
         cache: What was made before.
         patience: How long.
+        make: Makes the vectors of one call by a model; None: the model itself.
         jitter: Random number in 0-1.
     """
 
@@ -120,8 +121,10 @@ class Embeddings:
         cache: VectorCache,
         patience: Patience,
         *,
+        make: Callable[[Embedder, Sequence[str], int], Awaitable[Made]] | None = None,
         jitter: Callable[[], float] = random.random,
     ) -> None:
+        self._make_once = make or _make_once
         self._models = models
         self._cooldowns = cooldowns
         self._cache = cache
@@ -188,7 +191,7 @@ class Embeddings:
         attempt = 0
         while True:
             try:
-                return await embedder.make(texts, dimensions)
+                return await self._make_once(embedder, texts, dimensions)
             except AttemptFailed as failed:
                 asked_s = failed.retry_after_s or 0.0
                 if (
@@ -199,6 +202,10 @@ class Embeddings:
                     raise
                 await asyncio.sleep(max(self._patience.backoff_s * 2**attempt * (1 - self._jitter() / 2), asked_s))
                 attempt += 1
+
+
+async def _make_once(embedder: Embedder, texts: Sequence[str], dimensions: int) -> Made:
+    return await embedder.make(texts, dimensions)
 
 
 def _batches(texts: Sequence[str], embedder: Embedder) -> Sequence[Sequence[str]]:

@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 
+from parley.gateway.v1 import gateway_pb2
 from parley.gateway.v1 import usage_pb2 as usage
+from runtime.channel import unary
 from runtime.errors import ParleyError
 from tests.contract.gateway.usage.conftest import Books, MakeBooks
 from tests.fakes.llm_provider import Answer, Cut, Fault, Hangup, Stall, UsageReport
@@ -172,3 +174,22 @@ async def test_what_is_asked_wrongly_is_named(books: Books, field: str, request_
     with pytest.raises(ParleyError) as raised:
         await books.operator().ask("ListUsage", request_)
     assert (raised.value.code, raised.value.metadata["field"]) == ("INVALID_ARGUMENT", field)
+
+
+async def test_vectors_are_counted_too_and_those_made_before_are_not(make_books: MakeBooks) -> None:
+    books = await make_books(user_tokens_per_day=100)
+    person = books.person()
+
+    async def embed(*texts: str) -> None:
+        request = gateway_pb2.EmbedRequest(model="openai/text-embedding-3-small", texts=texts)
+        await unary(books.gateway.stub.Embed, request, timeout_s=10, token=person.token)
+
+    for _ in range(2):
+        await embed("some words", "and some more")
+    (row,) = await books.rows(1)
+    assert (row["provider"], row["model"], row["outcome"]) == ("openai", "text-embedding-3-small", "completed")
+    assert row["input_tokens"] > 0
+    await books.settled(person, row["input_tokens"])
+    with pytest.raises(ParleyError) as raised:
+        await embed("x" * 4000)
+    assert raised.value.code == "TOKEN_BUDGET_EXCEEDED"
