@@ -78,8 +78,10 @@ class Person:
         return list(response.claims)
 
     async def messages(self, conversation_id: str) -> list[pb.Message]:
-        """Returns the newest hundred messages, oldest first."""
+        """Returns the newest hundred messages of the branch, oldest first, as they are without a list: their siblings not named."""
         response = await self.call(pb.ListMessagesRequest(conversation_id=conversation_id, page_size=100))
+        for message in response.messages:
+            message.ClearField("sibling_ids")
         return list(response.messages)
 
 
