@@ -66,6 +66,10 @@ def resume(begun: Begun, log: RunLog, tools: Toolbox | None) -> RunStatus | None
         _keep(log)
     else:
         status = _go_on(begun, log, tools)
+    if status is not None:
+        # It ends with what it holds. Whoever has been shown more of it by an owner that is gone takes that back, and finds the end after it.
+        for _ in range(begun.unseen_events):
+            log.append(Reset(log.answer.step + 1, log.text_chars))
     log.announce()
     return status
 

@@ -27,9 +27,7 @@ log = structlog.stdlib.get_logger()
 
 _FINISH_PAUSE_S = 0.1
 FINISH_LONGEST_PAUSE_S = 1.0
-"""Between two tries to store an answer. Below the least patience with a lapsed lease: once data is back, the owner comes first."""
-_LAPSED_AT_LEAST_S = 4.0
-_RENEWAL_MARGIN_S = 1.0
+"""Between two tries to store an answer. Below the suspicion a lapsed lease must meet: once data is back, the owner comes first."""
 _DOUBT_AFTER = 2 / 3
 _EFFECT_PAUSE_S = 0.2
 
@@ -59,11 +57,6 @@ class Pace:
     def doubt_after_s(self) -> float:
         """How old a lease gets before its owner no longer takes for granted that the run is its own."""
         return self.lease_s * _DOUBT_AFTER
-
-    @property
-    def lapsed_for_s(self) -> float:
-        """How long a lease must have lapsed, unchanged, before its owner counts as gone: longer than from one renewal to the next."""
-        return max(_LAPSED_AT_LEAST_S, self.renew_every_s + self.checkpoint_every_s + _RENEWAL_MARGIN_S)
 
 
 class Keeper:

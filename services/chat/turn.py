@@ -15,7 +15,7 @@ from runtime.errors import Internal, NotFound, ParleyError
 from services.chat import beginning, failures, metrics
 from services.chat.answer import merged
 from services.chat.domain import Done, Failed, RunStatus, Usage
-from services.chat.keeping import FINISH_LONGEST_PAUSE_S, Keeper, Pace
+from services.chat.keeping import Keeper, Pace
 from services.chat.ports import Ending
 from services.chat.steps import Outcome, Steps, estimated
 
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from services.chat.titles import Titles
     from services.chat.tools.registry import Toolbox
 
-__all__ = ["FINISH_LONGEST_PAUSE_S", "Pace", "Turn"]
+__all__ = ["Pace", "Turn"]
 
 log = structlog.stdlib.get_logger()
 
@@ -283,6 +283,8 @@ class Turn:
             self.log.announce()
             self._over.set()
             await storing
+            # Whoever has not been shown the end by now will not be: the log is held, and nothing can be stored.
+            self.log.move()
         finally:
             storing.cancel()
 
@@ -290,8 +292,6 @@ class Turn:
         """Stores the end of the run."""
         stored = await self._keeper.finish(ending)
         if stored is None:
-            # Its watchers shall not wait for what can no longer be shown here.
-            self.log.move()
             return
         self._span.add_event("answer_stored")
         if stored.status is not ending.status:
@@ -310,6 +310,7 @@ class Turn:
         self.run = replace(self.run, status=status, error_reason=reason, ended_at=datetime.now(UTC))
         self._over.set()
         await self._keep_end(self._ending(status, reason, usage, self.log.last_seq))
+        self.log.move()
 
     def _ending(self, status: RunStatus, reason: str, usage: Usage, last_seq: int) -> Ending:
         return Ending(

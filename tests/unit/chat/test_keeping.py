@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -10,6 +11,7 @@ import pytest
 
 from runtime.errors import ParleyError, Unavailable
 from services.chat import keeping
+from services.chat.config import ChatConfig
 from services.chat.delegation import Credential
 from services.chat.domain import RunStatus, Usage
 from services.chat.keeping import Keeper, Pace
@@ -132,3 +134,8 @@ async def test_an_end_that_is_refused_since_the_run_is_anothers_is_given_up() ->
 def test_an_owner_doubts_before_its_lease_ends() -> None:
     pace = Pace(6, 1, finish_patience_s=2, finish_retry_for_s=600)
     assert pace.renew_every_s < pace.doubt_after_s < pace.lease_s
+
+
+def test_an_owner_tries_again_sooner_than_its_lapsed_lease_is_suspected() -> None:
+    suspicion_s = next(field.default for field in dataclasses.fields(ChatConfig) if field.name == "suspicion_s")
+    assert suspicion_s > 2 * keeping.FINISH_LONGEST_PAUSE_S
