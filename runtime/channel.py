@@ -24,6 +24,9 @@ Response = TypeVar("Response")
 
 KEEPALIVE_MS = 20_000
 """How often an idle connection is asked whether it still lives."""
+SHARED_KEEPALIVE_MS = 5_000
+"""The same for a shared connection, on which many streams wait: they go on elsewhere once it is known to be dead."""
+_SHARED_PATIENCE_MS = 4_000
 _OPTIONS = [
     ("grpc.http2.max_pings_without_data", 0),  # no bound: an idle connection is asked for as long as it is idle
     ("grpc.keepalive_timeout_ms", 10_000),
@@ -70,14 +73,19 @@ def open_channel(
         return plain
     return MuxChannel(
         plain,
-        Spread(address, _open),
+        Spread(address, _open_shared),
         frozenset(service.full_name for service in contract.services_by_name.values()),
         frozenset(f"/{name['service']}/{name['method']}" for name in names),
     )
 
 
-def _open(address: str, *options: tuple[str, str]) -> grpc.aio.Channel:
+def _open(address: str, *options: tuple[str, str | int]) -> grpc.aio.Channel:
     return grpc.aio.insecure_channel(address, options=[("grpc.keepalive_time_ms", KEEPALIVE_MS), *_OPTIONS, *options])
+
+
+def _open_shared(address: str) -> grpc.aio.Channel:
+    told = {"grpc.keepalive_time_ms": SHARED_KEEPALIVE_MS, "grpc.keepalive_timeout_ms": _SHARED_PATIENCE_MS}
+    return grpc.aio.insecure_channel(address, options=list((dict(_OPTIONS) | told).items()))
 
 
 async def unary(method: Any, request: Request, *, timeout_s: float, token: str | None = None) -> Any:
