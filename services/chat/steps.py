@@ -34,8 +34,8 @@ log = structlog.stdlib.get_logger()
 
 MOST_STEPS = 10
 _MOST_CALLS = 32
-_GATEWAY_TRIES = 3
-_GATEWAY_PAUSES_S = (0.2, 1.0)
+_GATEWAY_PAUSES_S = (0.2, 0.4, 0.8, 1.6, 2.0)
+"""Before another try while no gateway takes the call: as long as it takes to find an instance again that has just been restarted."""
 _STORED_PATIENCE_S = 2.0
 _READING = "Reading what came back"
 _ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
@@ -159,7 +159,7 @@ class Steps:
                     redone = True
                     self.usage = added(self.usage, self._estimate())
                     self._reset("gateway")
-                elif away and not visible and tries < _GATEWAY_TRIES - 1:
+                elif away and not visible and tries < len(_GATEWAY_PAUSES_S):
                     # Another instance takes the call, or the same one in a moment.
                     await asyncio.sleep(_GATEWAY_PAUSES_S[tries])
                     tries += 1

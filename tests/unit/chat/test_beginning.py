@@ -163,6 +163,17 @@ async def test_a_run_that_somebody_wants_stopped_is_stopped_before_the_model_is_
     assert Usage(0, 0, estimated=True) in kinds(run.log)
 
 
+@pytest.mark.parametrize("begun", [replace(LAPSED, cancel_requested=True), replace(LAPSED, takeovers=2)])
+async def test_a_run_that_ends_when_it_is_taken_over_takes_back_what_only_the_dead_owner_had_shown(
+    begun: Begun,
+) -> None:
+    """Whatever number a client comes back with, it finds a reset to what is kept, and the end after it."""
+    data = Storing()
+    run = await lived(turn(Saying(), data, begun=replace(begun, unseen_events=64), log=told(Text("Hel", 0))))
+    assert [event.kind.offset for event in events(run.log) if isinstance(event.kind, Reset)] == [3] * 64
+    assert (data.stored, data.endings[0].last_seq) == ((text("Hel"),), 4 + 64 + 2)
+
+
 async def test_an_end_that_was_told_and_not_stored_is_stored() -> None:
     gateway, data = Saying(), Storing()
     log = told(Text("Hello", 0), Usage(1, 2), Done(RunStatus.COMPLETED, "m", "mini"))
