@@ -17,6 +17,8 @@ from tests.chaos.faults import FAULTS
 from tests.chaos.round import Outcome, play
 from tests.chaos.system import System
 
+_WIDTH = 150
+
 
 def main() -> int:
     """Returns the exit status: 1 where a rule was broken."""
@@ -32,7 +34,7 @@ def main() -> int:
 
 
 async def _run(options: argparse.Namespace) -> int:
-    console = Console(highlight=False, soft_wrap=True)
+    console = Console(highlight=False, soft_wrap=True, width=max(Console().width, _WIDTH))
     seed = options.seed or secrets.token_hex(3)
     names = options.fault or list(FAULTS)
     outcomes: list[Outcome] = []
@@ -45,20 +47,21 @@ async def _run(options: argparse.Namespace) -> int:
                 number += 1
                 # The first round of one fault has the seed itself, so that a round can be played again by its own.
                 name = names[(number - 1) % len(names)]
-                own = seed if number == 1 else f"{seed}.{number}"
+                own = seed if number == 1 else f"{seed}-{number}"
                 outcome = await play(system, FAULTS[name], own, users=options.users)
                 outcomes.append(outcome)
                 told = ", ".join(f"{count} {status}" for status, count in sorted(outcome.statuses.items()))
                 console.print(f"{time.monotonic() - begun:7.1f} s  {name:<24} {own:<12} {told}")
-                for violation in outcome.violations:
-                    console.print(f"           {violation.rule}: {violation.detail}", style="red")
+                for line in report.violations(outcome):
+                    console.print(f"           {line}", style="red")
                 if outcome.violations and options.keep:
                     _keep(options.keep / own, outcome, system.stack.home.logs)
     finally:
         if outcomes:
             console.print(report.table(outcomes))
-    for line in report.violations(outcomes):
-        console.print(line, style="red")
+    for outcome in outcomes:
+        if outcome.violations:
+            console.print(f"again: python -m tests.chaos --fault {outcome.fault} --seed {outcome.seed}", style="red")
     return int(any(outcome.violations for outcome in outcomes))
 
 

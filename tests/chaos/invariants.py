@@ -144,7 +144,7 @@ def one_answer_for_one_client_message_id(history: History) -> Iterator[str]:
 
 
 def usage_is_counted_once(history: History) -> Iterator[str]:
-    """Each client gets one `usage`, which is the stored one; an answer without mishap cost what the provider said."""
+    """Each client gets one `usage`, which is the stored one; an answer that no fault touched cost what the provider said."""
     for client, run_id, events in history.views():
         screen, answer = assemble(events), _answer(history, run_id)
         if screen.end is None or answer is None:
@@ -154,10 +154,13 @@ def usage_is_counted_once(history: History) -> Iterator[str]:
         elif answer["usage"] is None or _tokens(screen.usages[0]) != _tokens(answer["usage"]):
             yield f"{client}, run {run_id}: was told {screen.usages[0]}; stored is {answer['usage']}"
     calls = Counter(call.task for call in history.calls)
+    touched = _touched(history)
     for run_id, run in history.stored.runs.items():
         task, answer = history.task_of(run_id), _answer(history, run_id)
         again = any(turn.again for turn in history.turns_of(run_id))
-        if task is None or answer is None or run["status"] != "completed" or again or calls[task.id] != task.steps:
+        if task is None or answer is None or run["status"] != "completed" or again or run_id in touched:
+            continue
+        if calls[task.id] != task.steps:
             continue
         used = answer["usage"] or {}
         if used.get("output_tokens") != task.words * task.steps or used.get("estimated"):
@@ -280,6 +283,16 @@ def pauses(history: History) -> list[float]:
             found.append(
                 max(after - before for before, after in pairwise(moments) if after >= begun and before <= whole)
             )
+    return found
+
+
+def _touched(history: History) -> set[str]:
+    """Returns the runs that were under way at any time of the fault: an owner that takes one over estimates what it did not see itself."""
+    begun, whole = history.hit
+    found = set()
+    for _, run_id, events in history.views():
+        if events[0].at <= whole and events[-1].at >= begun:
+            found.add(run_id)
     return found
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from itertools import groupby
 from statistics import median
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
 
     from tests.chaos.round import Outcome
 
+_SHOWN = 3
 _STATUSES = ("completed", "cancelled", "interrupted", "failed")
 
 
@@ -27,13 +29,15 @@ def table(outcomes: Sequence[Outcome]) -> Table:
     return drawn
 
 
-def violations(outcomes: Sequence[Outcome]) -> list[str]:
-    """Returns what was broken, a line each, with the command that shows it again."""
-    return [
-        f"{violation.rule}: {violation.detail}\n    python -m tests.chaos --fault {outcome.fault} --seed {outcome.seed}"
-        for outcome in outcomes
-        for violation in outcome.violations
-    ]
+def violations(outcome: Outcome) -> list[str]:
+    """Returns what was broken, a few lines for each rule."""
+    lines = []
+    for rule, details in groupby(outcome.violations, lambda violation: violation.rule):
+        found = [violation.detail for violation in details]
+        lines += [f"{rule}: {detail}" for detail in found[:_SHOWN]]
+        if len(found) > _SHOWN:
+            lines.append(f"{rule}: and {len(found) - _SHOWN} more")
+    return lines
 
 
 def _row(name: str, outcomes: Sequence[Outcome]) -> list[str]:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from tests.chaos.system import System
 
 _AFTER_S = 2.0
+_USERS_AT_FULL_SPEED = 6
 _PATIENCE_S = 150.0
 
 
@@ -64,7 +65,10 @@ async def play(system: System, fault: Fault, seed: str, *, users: int = 4) -> Ou
         longest_pause_s=fault.longest_pause_s,
     )
     edges = system.stack.edge_urls
-    people = [User(number, seed, edges, history, faults=fault.provider) for number in range(1, users + 1)]
+    slower = max(1, users // _USERS_AT_FULL_SPEED)
+    people = [
+        User(number, seed, edges, history, faults=fault.provider, slower=slower) for number in range(1, users + 1)
+    ]
     calls, effects_before = len(system.provider.calls), len(effects.effects(system.ledger))
     await asyncio.gather(*(person.arrive() for person in people))
     enough = asyncio.Event()

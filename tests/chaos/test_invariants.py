@@ -65,7 +65,7 @@ def good() -> History:
         exchanges=[Exchange(0.0, "ada", "POST /v1/conversations", 503, "unavailable", retry_after=True)],
         turns=[Turn(1.0, "ada/1", TASK, "key-1", CONVERSATION, RUN, "stream")],
         watchers={"ada/tab": CONVERSATION},
-        hit=(4.5, 6.5),
+        hit=(40.5, 46.5),
         calls=[Call("t-1", 1, 1.0, 3, whole=True), Call("t-1", 2, 2.0, 3, whole=True)],
         effects=[Effect("t-1", RUN, "call-1", 1, 1.0)],
         stored=Stored(
@@ -213,6 +213,7 @@ def interrupt(history: History) -> None:
 
 
 def stand_still(history: History) -> None:
+    history.hit = (4.5, 6.5)
     history.events[5:12] = [replace(one, at=one.at + 20) for one in history.events[5:12]]
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
+import re
+from dataclasses import replace
 from random import Random
 from typing import TYPE_CHECKING, Any
 
@@ -30,17 +32,26 @@ class User:
         edges: Base URLs of the edges.
         history: Where everything is written down.
         faults: What the provider may do at the first call for a task.
+        slower: How many times more slowly words come: many people are more than a small machine can serve at full speed.
     """
 
     def __init__(
-        self, number: int, seed: str, edges: Sequence[str], history: History, *, faults: Sequence[str] = ()
+        self,
+        number: int,
+        seed: str,
+        edges: Sequence[str],
+        history: History,
+        *,
+        faults: Sequence[str] = (),
+        slower: int = 1,
     ) -> None:
         self._random = Random(f"{seed}/{number}")
         self._name = f"user{number}"
-        self._prefix = f"{seed}-{number}".lower().replace("/", "-").replace("_", "-")
+        self._prefix = re.sub(r"[^a-z0-9-]", "-", f"{seed}-{number}".lower())
         self._client = Client(self._name, edges, history, self._random)
         self._history = history
         self._faults = faults
+        self._slower = slower
         self._numbers = itertools.count(1)
         self._conversation = ""
         self._watching: asyncio.Task[None] | None = None
@@ -76,7 +87,7 @@ class User:
     async def say_farewell(self) -> None:
         """Asks once more, which nothing may be in the way of by now."""
         try:
-            end = await self._send_and_follow(self._task(words=5))
+            end = await self._send_and_follow(replace(self._task(words=5), fault=""))
         except Refused as refused:
             self._history.unserved.append(f"{self._name}: the last message was refused: {refused}")
             return
@@ -204,7 +215,7 @@ class User:
         return Task(
             f"{self._prefix}-{number}",
             words or self._random.randint(10, 60),
-            self._random.choice([10, 30, 60]),
+            self._random.choice([10, 30, 60]) * self._slower,
             effect,
             fault,
         )
