@@ -36,7 +36,8 @@ async def test_the_answer_is_stored_before_done_is_sent(world: World, chat: Inst
     assert [part.reasoning or part.text for part in stored.answer.parts] == ["Hm.", "Hello"]
     assert stored.answer.state == data_pb2.MESSAGE_STATE_COMPLETE
     assert (stored.run.status, stored.run.last_seq) == (data_pb2.RUN_STATUS_COMPLETED, screen.seq)
-    assert (stored.run.model, stored.answer.usage.output_tokens, stored.answer.usage.cost_usd) == (MODEL, 7, 0.25)
+    assert (stored.run.model, stored.run.response_model, stored.answer.model) == ("", MODEL, MODEL)
+    assert (stored.answer.usage.output_tokens, stored.answer.usage.cost_usd) == (7, 0.25)
 
 
 async def test_the_first_events_come_before_the_model_answers(world: World, chat: Instance, ada: Person) -> None:
