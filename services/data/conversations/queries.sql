@@ -56,15 +56,15 @@ WITH RECURSIVE opened AS MATERIALIZED (
   WHERE place < $3
 ), siblings AS (
   -- Looked for only where there are any.
-  SELECT message.parent_id, array_agg(message.id ORDER BY message.position) AS ids
+  SELECT coalesce(message.parent_id, message.conversation_id) AS place, array_agg(message.id ORDER BY message.position) AS ids
   FROM chat.message
   WHERE message.conversation_id = $1 AND (SELECT branched FROM opened)
-  GROUP BY message.parent_id
+  GROUP BY 1
 )
 SELECT
   branch.id, branch.conversation_id, branch.run_id, branch.parent_id, branch.position, branch.role, branch.state, branch.model,
   branch.parts, branch.usage, branch.created_at, coalesce(siblings.ids, ARRAY[branch.id]) AS sibling_ids
 FROM opened
 LEFT JOIN branch ON true
-LEFT JOIN siblings ON siblings.parent_id IS NOT DISTINCT FROM branch.parent_id
+LEFT JOIN siblings ON siblings.place = coalesce(branch.parent_id, branch.conversation_id)
 ORDER BY branch.position DESC;

@@ -247,6 +247,10 @@ async def test_claims_end_with_the_functions_that_set_them(stored: Any, service:
         assert await seen(database) == 0
         await keeping.checkpoint(caller, Progress(run.id, 1, (), 1), lease_s=1)
         assert await seen(database) == 0
+        await keeping.load(caller, run.id, fence=1, history_max_messages=1, history_max_tokens=1)
+        assert await seen(database) == 0
+        await keeping.cancel(caller, run.id)
+        assert await seen(database) == 0
         await keeping.finish(caller, FinishRequest(run.id, 1, RunStatus.COMPLETED, "", (), None, "", 2))
         assert await seen(database) == 0
 
