@@ -145,6 +145,7 @@ class DataClient:
             takeovers=run.takeovers,
             cancel_requested=run.cancel_requested,
             untitled=loaded.untitled,
+            usage=usage_of(loaded.answer.usage) if loaded.answer.HasField("usage") else None,
         )
 
     async def checkpoint_run(

@@ -95,6 +95,7 @@ class Begun:
         cancel_requested: Somebody wants it stopped.
         unseen_events: How many events its owner before may have shown that no log holds; 0: none.
         untitled: The conversation has no title.
+        usage: What earlier tries have used; None: nothing that is known.
         interrupted: Runs in its way that were asked to stop: their ids by the name of their owner.
     """
 
@@ -113,6 +114,7 @@ class Begun:
     cancel_requested: bool = False
     unseen_events: int = 0
     untitled: bool = False
+    usage: Usage | None = None
     interrupted: tuple[tuple[str, str], ...] = ()
 
 

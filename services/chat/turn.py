@@ -128,7 +128,8 @@ class Turn:
             self._answering = asyncio.create_task(_known(Outcome(self.run.status)))
             return
         status = beginning.resume(self._begun, self.log, self._tools)
-        if not beginning.is_new(self._begun) and (kept := self.log.answer.parts()):
+        self._steps.usage = self._begun.usage
+        if self._begun.usage is None and not beginning.is_new(self._begun) and (kept := self.log.answer.parts()):
             # What the steps of an earlier owner took is not known; it was not nothing.
             self._steps.usage = estimated(self._prompt.tokens(), kept)
         answer = self._steps.answer() if status is None else _known(Outcome(status))

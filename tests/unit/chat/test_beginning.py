@@ -417,3 +417,9 @@ def _pairs(parts: tuple[Part, ...]) -> bool:
     called = [part.tool_call_id for part in parts if part.kind is PartKind.TOOL_USE]
     answered = [part.tool_call_id for part in parts if part.kind is PartKind.TOOL_RESULT]
     return sorted(called) == sorted(answered)
+
+
+async def test_what_earlier_tries_have_used_counts() -> None:
+    begun = replace(AGAIN, usage=Usage(100, 50, cost_usd=1.0))
+    run = await lived(turn(Saying(), Storing(), begun=begun, log=told(Text("Hel", 0))))
+    assert Usage(120, 57, cost_usd=1.5) in kinds(run.log)
