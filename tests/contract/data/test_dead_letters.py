@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import asyncpg
 import pytest
 
 from parley.data.v1 import data_pb2 as pb
@@ -13,17 +12,7 @@ from tests.contract.data.person import UNKNOWN_ID, Person, Service, load_request
 ENDS = [pb.RUN_STATUS_FAILED, pb.RUN_STATUS_INTERRUPTED]
 
 
-@pytest.fixture(autouse=True)
-async def _nothing_to_claim(stored: Any) -> None:
-    """Claims look across users: each test begins with no run of anybody's."""
-    owner = await asyncpg.connect(stored.owner_url)
-    await owner.execute("DELETE FROM chat.conversation")
-    await owner.close()
-
-
-@pytest.fixture
-def claimer(service: Service) -> Person:
-    return service.claimer()
+pytestmark = pytest.mark.usefixtures("nothing_to_claim")
 
 
 async def letters(person: Person, **fields: Any) -> list[pb.DeadLetter]:

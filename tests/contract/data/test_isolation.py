@@ -24,14 +24,6 @@ CLAIMERS = {"claim_runs", "list_dead_letters", "retry_dead_letter", "drop_dead_l
 
 
 @pytest.fixture
-async def owner(stored: Any) -> AsyncIterator[asyncpg.Connection]:
-    """A connection that policies do not bind, to look behind them."""
-    connection = await asyncpg.connect(stored.owner_url)
-    yield connection
-    await connection.close()
-
-
-@pytest.fixture
 async def session(stored: Any) -> AsyncIterator[asyncpg.Connection]:
     """A connection as the service's role, in a transaction that is rolled back."""
     connection = await asyncpg.connect(stored.url)
