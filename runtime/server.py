@@ -107,10 +107,12 @@ class Server:
             [*self._names, "grpc.health.v1.Health", reflection.SERVICE_NAME], self._server
         )
         self.port = self._server.add_insecure_port(listen)
+        self._host = listen.rpartition(":")[0]
 
     async def start(self) -> None:
         """Listens; health says NOT_SERVING until `set_ready`."""
         await self.set_ready(ready=False)
+        await self._mux.listen(self._host)
         await self._server.start()
 
     async def set_ready(self, *, ready: bool) -> None:
@@ -129,6 +131,7 @@ class Server:
         await self._health.enter_graceful_shutdown()
         self._mux.drain()
         await self._server.stop(grace_s)
+        self._mux.close()
 
 
 async def serve(

@@ -5,18 +5,20 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import contextvars
+import secrets
 from typing import TYPE_CHECKING, Any
 
 import grpc
 
 from runtime.errors import InvalidArgument
 from runtime.mux.outbox import Outbox
+from runtime.mux.pipe import Entrance
 from runtime.mux.served import ServedCall
-from runtime.mux.wire import EOF, MAX_CALLS, MAX_REQUEST_BYTES, SERVICE, pb
+from runtime.mux.wire import EOF, KEY_BYTES, MAX_CALLS, MAX_REQUEST_BYTES, SERVICE, pb
 from runtime.status import to_status
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Coroutine, Mapping
 
     from runtime.interceptors import Chain
 
@@ -62,6 +64,8 @@ class Dispatcher:
         self._chain = chain
         self._connections: set[_Connection] = set()
         self._draining = False
+        self._listener: asyncio.Server | None = None
+        self._expected: dict[bytes, _Connection] = {}
 
     def add_to(self, server: grpc.aio.Server) -> None:
         """Joins a server."""
@@ -71,6 +75,18 @@ class Dispatcher:
             response_serializer=pb.ConnectResponse.SerializeToString,
         )
         server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, {"Connect": connect}),))
+
+    async def listen(self, host: str) -> None:
+        """Offers direct connections too, on a free port of the given interface; where there is none to be had, it does without."""
+        with contextlib.suppress(OSError):
+            self._listener = await asyncio.get_running_loop().create_server(
+                lambda: Entrance(pb.ConnectRequest.FromString, self._admit), host.strip("[]") or None, 0
+            )
+
+    def close(self) -> None:
+        """Offers no more direct connections."""
+        if self._listener is not None:
+            self._listener.close()
 
     def drain(self) -> None:
         """Sends new calls elsewhere; each connection ends when the calls on it have."""
@@ -85,15 +101,24 @@ class Dispatcher:
 
     async def _connect(self, _: Any, context: Any) -> None:
         connection = _Connection(context, self._handlers, self._chain)
-        if self._draining:
-            connection.drain()
+        hello = pb.Hello(max_request_bytes=MAX_REQUEST_BYTES, max_calls=MAX_CALLS)
+        key = secrets.token_bytes(KEY_BYTES)
+        if self._listener is not None and self._listener.sockets:
+            hello.direct_port = self._listener.sockets[0].getsockname()[1]
+            hello.direct_key = key
+            self._expected[key] = connection
         self._connections.add(connection)
         try:
-            await connection.serve()
+            await connection.serve(hello, draining=self._draining)
         except MuxProtocol as error:
             await context.abort_with_status(to_status(error, domain=self._domain, request_id=""))
         finally:
             self._connections.discard(connection)
+            self._expected.pop(key, None)
+
+    def _admit(self, key: bytes, entrance: Entrance) -> Any:
+        connection = self._expected.pop(key, None)
+        return connection.go_direct(entrance) if connection is not None else None
 
 
 class _Connection:
@@ -106,41 +131,60 @@ class _Connection:
     def __init__(self, context: Any, handlers: Mapping[str, Any], chain: Chain) -> None:
         self.calls: dict[int, ServedCall] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._parts: list[asyncio.Task[Any]] = []
         self._context = context
         self._handlers = handlers
         self._chain = chain
         self._outbox = Outbox(pb.ConnectResponse, context.write)
+        self._pipe: Entrance | None = None
+        self._ended = asyncio.Event()
         self._last = 0
         self._draining = False
         self._idle = asyncio.Event()
 
-    async def serve(self) -> None:
+    async def serve(self, hello: pb.Hello, *, draining: bool) -> None:
         """Takes calls until the caller goes, or until a drain has come to its end.
 
         Raises: MuxProtocol.
         """
-        hello = self._outbox.frame(0).hello
-        hello.max_request_bytes, hello.max_calls = MAX_REQUEST_BYTES, MAX_CALLS
-        if self._draining:
-            self._say_go_away()
-        reading = asyncio.create_task(self._read())
-        writing = asyncio.create_task(self._outbox.run())
-        draining = asyncio.create_task(self._drained())
+        self._outbox.frame(0).hello.CopyFrom(hello)
+        if draining:
+            self.drain()
+        parts = [self._start(self._read()), self._start(self._outbox.run()), self._start(self._drained())]
         try:
-            await asyncio.wait({reading, writing, draining}, return_when=asyncio.FIRST_COMPLETED)
-            if reading.done():
-                reading.result()
+            await self._ended.wait()
+            if parts[0].done():
+                parts[0].result()
+            if self._pipe is not None and isinstance(self._pipe.error, MuxProtocol):
+                raise self._pipe.error
         finally:
             for call in self.calls.values():
                 call.drop()
-            everything = {*self._tasks, reading, writing, draining}
-            for task in (reading, writing, draining):
-                task.cancel()
-            await asyncio.wait(everything, timeout=_LAST_WORDS_S)
-            # The write fails when the caller has gone, which is what brought us here.
-            for task in (reading, writing, draining):
+            for part in self._parts:
+                part.cancel()
+            await asyncio.wait({*self._tasks, *self._parts}, timeout=_LAST_WORDS_S)
+            if self._pipe is not None:
+                self._pipe.close()
+            # A write fails when the caller has gone, which is what brought us here.
+            for part in self._parts:
                 with contextlib.suppress(asyncio.CancelledError, Exception):
-                    task.result()
+                    part.result()
+
+    def go_direct(self, entrance: Entrance) -> Callable[[pb.ConnectRequest], None]:
+        """Lets the frames travel over a connection of their own; returns what takes those that arrive there."""
+        self._pipe = entrance
+        self._outbox = Outbox(pb.ConnectResponse, entrance.write)
+        self._outbox.frame(0).hello.SetInParent()
+        self._start(self._outbox.run())
+        self._start(entrance.closed.wait())
+        return self._take_all
+
+    def _start(self, part: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
+        """Runs a part of the connection, which ends with it."""
+        task = asyncio.create_task(part)
+        self._parts.append(task)
+        task.add_done_callback(lambda _: self._ended.set())
+        return task
 
     def drain(self) -> None:
         """Takes no new calls, and ends when none is under way."""
@@ -159,8 +203,11 @@ class _Connection:
 
     async def _read(self) -> None:
         while (batch := await self._context.read()) is not EOF:
-            for frame in batch.frames:
-                self._take(frame)
+            self._take_all(batch)
+
+    def _take_all(self, batch: pb.ConnectRequest) -> None:
+        for frame in batch.frames:
+            self._take(frame)
 
     def _take(self, frame: pb.CallerFrame) -> None:
         kind = frame.WhichOneof("kind")

@@ -30,6 +30,10 @@ WINDOW_BYTES = 256 * 1024
 """What a call's caller has not taken yet: at most this much and one message."""
 BATCH_BYTES = 256 * 1024
 """A batch is closed once it holds as much."""
+MAX_BATCH_BYTES = 17 * 1024 * 1024
+"""No batch is longer: one message, and what else fits below `BATCH_BYTES`."""
+KEY_BYTES = 16
+"""Length of the key that a direct connection begins with."""
 WAITING_BYTES = 4 * 1024 * 1024
 """Where more waits for a connection to take it, those who stream wait as well."""
 

@@ -16,10 +16,27 @@ from runtime import channel, errors
 from runtime.mux import wire
 from runtime.mux.channel import MuxChannel
 from runtime.server import Server
-from tests.unit.runtime.callee import ISSUER, Callee, connected, server, serving, stub, until
+from tests.unit.runtime.callee import (
+    ISSUER,
+    Callee,
+    connected,
+    server,
+    serving,
+    stub,
+    until,
+    without_direct_connections,
+)
 
 CONNECT = "/parley.mux.v1.MuxService/Connect"
 _BIG = 64 * 1024
+
+
+@pytest.fixture(autouse=True, params=["stream", "direct"])
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Each rule holds whether the frames travel on gRPC's stream or on a connection of their own."""
+    if request.param == "stream":
+        without_direct_connections(monkeypatch)
+    return str(request.param)
 
 
 def token() -> str:
