@@ -139,7 +139,8 @@ class Host:
         finally:
             if self.live.get(run_id) is turn:
                 del self.live[run_id]
-            if not turn.log.ended:
+            if not turn.log.ended:  # whoever goes on with it shall find all that has been told here
+                await self._tail.flush(run_id)
                 self._tail.let_go(run_id)
 
     def spawn(self, work: Coroutine[Any, Any, None], *, done: Callable[[], None] | None = None) -> None:

@@ -9,6 +9,7 @@ import uuid
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import grpc
@@ -29,6 +30,7 @@ from services.auth.config import AuthConfig
 from services.auth.store import QUERIES
 from services.chat.composition import Chat, assemble
 from services.chat.config import ChatConfig
+from services.chat.delegation import identity_of
 from services.data.composition import load_queries, servicers
 from tests.contract.chat import process
 from tests.contract.chat.process import Process
@@ -71,7 +73,7 @@ class World:
         data_database = await self._stack.enter_async_context(
             postgres.connect(urls["data"], load_queries(), max_connections=8)
         )
-        keys = composition.key_ring(auth_config, auth_database)
+        self._keys = keys = composition.key_ring(auth_config, auth_database)
         await composition.build(auth_config, auth_database, self._stack)[1].prepare()
         self._make["auth"] = lambda listen: composition.build(
             AuthConfig(**{**vars(auth_config), "listen": listen}), auth_database, self._stack
@@ -159,6 +161,13 @@ class World:
         }
         return given | overrides
 
+    async def as_member(self, person: Person) -> Person:
+        """Returns somebody of the same organization who is no more than a member of it."""
+        claims = identity_of(person.token).claims
+        now = datetime.now(UTC)
+        token = await self._keys.sign(claims | {"role": "member"}, issued_at=now, expires_at=now + timedelta(minutes=5))
+        return Person(token, person.org_id, self._data_channel)
+
     async def person(self) -> Person:
         """Signs up somebody new."""
         stub = auth_pb2_grpc.AuthServiceStub(self._auth_channel)
@@ -200,6 +209,41 @@ class Person:
             stub.CancelRun, pb.CancelRunRequest(run_id=run_id), timeout_s=20, token=self.token
         )
         return response.run
+
+    async def submit(self, instance: Instance | Process, message: str = "Hello?", **fields: Any) -> pb.Run:
+        stub = chat_pb2_grpc.ChatServiceStub(instance.channel)
+        request = pb.SubmitRunRequest(message=message, **fields)
+        response: pb.SubmitRunResponse = await unary(stub.SubmitRun, request, timeout_s=20, token=self.token)
+        return response.run
+
+    def watch_conversation(
+        self, instance: Instance | Process, conversation_id: str, after_run_id: str = "", after_seq: int = 0
+    ) -> AsyncGenerator[Any, None]:
+        """Streams all runs of a conversation."""
+        request = pb.WatchConversationRequest(
+            conversation_id=conversation_id, after_run_id=after_run_id, after_seq=after_seq
+        )
+        return stream(chat_pb2_grpc.ChatServiceStub(instance.channel).WatchConversation, request, token=self.token)
+
+    async def dead_letters(self, instance: Instance | Process) -> pb.ListDeadLettersResponse:
+        stub = chat_pb2_grpc.ChatServiceStub(instance.channel)
+        response: pb.ListDeadLettersResponse = await unary(
+            stub.ListDeadLetters, pb.ListDeadLettersRequest(), timeout_s=20, token=self.token
+        )
+        return response
+
+    async def retry_dead_letter(self, instance: Instance | Process, run_id: str) -> pb.Run:
+        stub = chat_pb2_grpc.ChatServiceStub(instance.channel)
+        request = pb.RetryDeadLetterRequest(run_id=run_id)
+        response: pb.RetryDeadLetterResponse = await unary(
+            stub.RetryDeadLetter, request, timeout_s=20, token=self.token
+        )
+        return response.run
+
+    async def drop_dead_letter(self, instance: Instance | Process, run_id: str) -> None:
+        stub = chat_pb2_grpc.ChatServiceStub(instance.channel)
+        request = pb.DropDeadLetterRequest(run_id=run_id)
+        await unary(stub.DropDeadLetter, request, timeout_s=20, token=self.token)
 
     async def get(self, instance: Instance | Process, run_id: str) -> pb.Run:
         stub = chat_pb2_grpc.ChatServiceStub(instance.channel)
