@@ -92,7 +92,9 @@ class Steps:
         self._credential = credential
         self._keeper = keeper
         self._first_delta = first_delta
-        self._seen_delta = False
+        self._told_first = False
+        self._wrote = False
+        self._void = False
         self._finished: ModelFinished | None = None
         self._asked = False
         self._effects: set[asyncio.Task[None]] = set()
@@ -149,16 +151,14 @@ class Steps:
             try:
                 return await self._ask(withheld=withheld)
             except ParleyError as error:
-                visible = bool(self._log.answer.step_parts())
+                visible = self._wrote
                 away = isinstance(error, Cancelled | failures.AnswerCut) or error.code == Unavailable.reason
                 if error.code == "CONTEXT_TOO_LONG" and not visible and self._prompt.history:
                     # Our estimate was wrong; an older half less is better than no answer.
                     self._prompt = self._prompt.shortened()
                 elif away and visible and not redone:
-                    # Its process has died in mid-answer. What it wrote has been seen: the clients are told to drop it.
-                    redone = True
-                    self.usage = added(self.usage, self._estimate())
-                    self._reset("gateway")
+                    # Its process has died in mid-answer. What it wrote has been seen, and stays until there is something in its place.
+                    redone = self._void = True
                 elif away and not visible and tries < len(_GATEWAY_PAUSES_S):
                     # Another instance takes the call, or the same one in a moment.
                     await asyncio.sleep(_GATEWAY_PAUSES_S[tries])
@@ -166,16 +166,18 @@ class Steps:
                 else:
                     raise
 
-    def _reset(self, cause: str) -> None:
-        metrics.RESETS.labels(cause).inc()
+    def _drop(self) -> None:
+        """Has the clients drop what a model call that was cut off has written of the step."""
+        self._void = False
+        metrics.RESETS.labels("gateway").inc()
+        self.usage = added(self.usage, self._estimate())
         answer = self._log.answer
         self._log.append(Reset(answer.step, answer.step_offset))
-        self._log.announce()
 
     async def _ask(self, *, withheld: bool) -> ModelFinished:
         metrics.STEPS.inc()
         self._finished = None
-        self._asked = False
+        self._asked = self._wrote = False
         call = ModelCall(
             self._run.model,
             self._prompt.messages(self._log.answer.finished_parts()),
@@ -193,15 +195,18 @@ class Steps:
     def _whole(self) -> ModelFinished:
         if self._finished is None:
             raise failures.AnswerCut("The answer was cut off.")
+        if self._void:
+            self._drop()
+        self.usage = added(self.usage, self._finished.usage)
         return self._finished
 
     def _take(self, delta: ModelDelta) -> None:
         if isinstance(delta, TextDelta):
-            if not self._seen_delta:
+            if not self._wrote:
                 self._mark()
             self._log.write(delta.text)
         elif isinstance(delta, ReasoningDelta):
-            if not self._seen_delta:
+            if not self._wrote:
                 self._mark()
             self._log.think(delta.text)
         elif isinstance(delta, ModelStarted):
@@ -209,11 +214,14 @@ class Steps:
             self._asked = True
         else:
             self._finished = delta
-            self.usage = added(self.usage, delta.usage)
 
     def _mark(self) -> None:
-        self._seen_delta = True
-        self._first_delta()
+        self._wrote = True
+        if self._void:
+            self._drop()
+        if not self._told_first:
+            self._told_first = True
+            self._first_delta()
 
     def _ended(self, reason: FinishReason) -> Outcome:
         if reason is FinishReason.CONTENT_FILTER:

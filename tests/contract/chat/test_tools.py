@@ -159,7 +159,11 @@ async def test_a_tool_that_changes_nothing_is_called_again_by_the_next_owner(wor
         world.gateway.script("I look. ", Call("look", '{"then":"hang"}'))
         world.gateway.script("Seen.")
         live = await ada.begin(owner, text="I look. ")
-        await _traced(1)
+
+        async def stored() -> bool:
+            return len((await ada.stored(live.run_id)).answer.parts) == 2
+
+        await eventually(stored)  # otherwise the next owner would know of no call, and ask the model again
         await owner.kill()
         await refusal(live.responses, live.screen)
         screen = await live.screen.read(ada.watch(heir, live.run_id, live.screen.seq))

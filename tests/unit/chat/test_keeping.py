@@ -137,5 +137,6 @@ def test_an_owner_doubts_before_its_lease_ends() -> None:
 
 
 def test_an_owner_tries_again_sooner_than_its_lapsed_lease_is_suspected() -> None:
-    suspicion_s = next(field.default for field in dataclasses.fields(ChatConfig) if field.name == "suspicion_s")
+    (suspicion_s,) = (field.default for field in dataclasses.fields(ChatConfig) if field.name == "suspicion_s")
+    assert isinstance(suspicion_s, float)
     assert suspicion_s > 2 * keeping.FINISH_LONGEST_PAUSE_S

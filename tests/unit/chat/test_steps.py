@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from runtime.errors import InvalidArgument, Unavailable
+from services.chat import steps
 from services.chat.asking import FinishReason, ModelFinished, Role
 from services.chat.domain import Done, Failed, Progress, Reset, RunStatus, ToolResult, ToolUse, Usage
 from services.chat.steps import MOST_STEPS
@@ -297,6 +298,23 @@ async def test_a_gateway_that_dies_in_mid_answer_is_asked_again_after_a_reset() 
     usage = next(kind for kind in kinds(run.log) if isinstance(kind, Usage))
     assert usage.estimated
     assert usage.output_tokens > 7
+
+
+async def test_what_a_dead_gateway_wrote_stays_until_there_is_something_in_its_place(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(steps, "_GATEWAY_PAUSES_S", (0.001,))
+    data = Storing()
+    run = await lived(turn(Saying(("Hel", AWAY), (AWAY,), (AWAY,)), data))
+    assert "Reset" not in names(run.log)
+    assert (run.run.error_reason, data.stored) == ("UNAVAILABLE", (text("Hel"),))
+
+
+async def test_calls_alone_take_the_place_of_what_a_dead_gateway_wrote() -> None:
+    data = Storing()
+    gateway = Saying(("Hel", AWAY), (calls(("act", "{}")),), ("Done.", STOP))
+    await lived(turn(gateway, data, tools=box(Doing())))
+    assert data.stored == (use("t0"), result("t0", "done"), text("Done."))
 
 
 async def test_a_stream_that_ends_without_its_end_is_asked_for_again() -> None:
