@@ -126,6 +126,7 @@ _SENTENCES = {
     "dict_type": "must be a JSON object.",
 }
 _LONGEST_NAME = 64
+_AWAY = frozenset({http.HTTPStatus.SERVICE_UNAVAILABLE, http.HTTPStatus.GATEWAY_TIMEOUT})
 _AWAY_S = 1.0
 _OWN_MEMBERS = frozenset({"type", "title", "status", "detail", "code", "request_id", "retry_after", "errors", "allow"})
 
@@ -204,7 +205,7 @@ def of_http(error: HTTPException, *, path: str, allow: str) -> ParleyError:
 
 
 def _retry_after_s(error: ParleyError, status: int) -> float | None:
-    if error.retry_after_s is None and status == http.HTTPStatus.SERVICE_UNAVAILABLE:
+    if error.retry_after_s is None and status in _AWAY:
         return _AWAY_S
     return error.retry_after_s
 
