@@ -17,6 +17,7 @@ from runtime.errors import FailedPrecondition, NotFound, ParleyError, Permission
 from services.chat import metrics, taking
 from services.chat.delegation import Standing, identity_of
 from services.chat.domain import UnknownModel
+from services.chat.ports import ClaimKind
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -124,6 +125,7 @@ class Claims:
         for claim in claimed.claims:
             metrics.CLAIMS.labels(claim.kind).inc()
             self._claimed += 1
+            metrics.CLAIMED_ACTIVE.set(self._claimed)
             self._host.spawn(self._go_on(claim), done=self._forget)
         if len(claimed.claims) == room:
             return every_s if room < _MOST_AT_ONCE else 0
@@ -134,6 +136,7 @@ class Claims:
 
     def _forget(self) -> None:
         self._claimed -= 1
+        metrics.CLAIMED_ACTIVE.set(self._claimed)
         self.run_ended()
 
     async def _go_on(self, claim: Claim) -> None:
@@ -163,7 +166,12 @@ class Claims:
             except TimeoutError:
                 self._drop(span, claim, "DEADLINE_EXCEEDED")
                 return
+            if self._stopped:
+                await self._give_back(begun, token)
+                return
             found = taking.found(begun, taken)
+            if begun.tries <= 1 and claim.kind is ClaimKind.QUEUED:
+                metrics.QUEUE_WAIT_SECONDS.observe(max(time.time() - begun.run.created_at.timestamp(), 0))
             turn = self._host.begin(
                 replace(begun, unseen_events=found.unseen_events),
                 caller=identity_of(token),
@@ -200,6 +208,15 @@ class Claims:
                 await asyncio.sleep(_TRY_AGAIN_S)
             else:
                 return begun, model, token
+
+    async def _give_back(self, begun: Begun, token: str) -> None:
+        """Gives a run back that was claimed while this instance began to leave."""
+        try:
+            await self._data.release_run(
+                begun.run.id, fence=begun.fence, parts=begun.answer, last_seq=begun.last_seq, token=token
+            )
+        except ParleyError as error:  # its lease will lapse
+            log.warning("claimed_run_left", run_id=begun.run.id, reason=error.code)
 
     def _drop(self, span: Span, claim: Claim, reason: str) -> None:
         telemetry.fail(span, reason)
