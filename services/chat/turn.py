@@ -279,6 +279,9 @@ class Turn:
                 return
             if not storing.done():
                 log.warning("answer_not_stored_yet", run_id=self.run.id)
+                # What has been told must stay true. Should this instance lose the run before it can store the answer, the next owner must
+                # find the end in the tail: until the tail has it, it is not told.
+                self.log.hold()
             self._report(usage, reason)
             self.log.append(self._end(outcome.error))
             self.log.announce()
