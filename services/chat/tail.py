@@ -321,7 +321,7 @@ class RedisTail:
 
     async def _read(self) -> None:
         while True:
-            if not self._followed:
+            while not self._followed:
                 self._something_followed.clear()
                 await self._something_followed.wait()
             # The answer belongs to these copies: meanwhile one may go and another of the same run begin anew.
