@@ -109,6 +109,19 @@ class User:
         for run_id in {turn.run_id for turn in history.turns if turn.client.startswith(f"{self._name}/")}:
             with contextlib.suppress(Refused):
                 stored.runs[run_id] = await self._client.insist("GET", f"/v1/runs/{run_id}")
+        found = await self._messages()
+        for run in stored.runs.values():
+            if run["conversation_id"] == self._conversation and run["message_id"] not in found:
+                # It is on another branch, since an answer was given anew.
+                body = {"head_message_id": run["message_id"]}
+                with contextlib.suppress(Refused):
+                    await self._client.insist("PATCH", f"/v1/conversations/{self._conversation}", body)
+                    found |= await self._messages()
+        stored.messages[self._conversation] = list(found.values())
+        await self._client.close()
+
+    async def _messages(self) -> dict[str, dict[str, Any]]:
+        """Returns the messages of the branch the conversation is on."""
         found: dict[str, dict[str, Any]] = {}
         page_token = ""
         while True:
@@ -116,9 +129,7 @@ class User:
             page = await self._client.insist("GET", path)
             found |= {message["id"]: message for message in page["messages"]}
             if not (page_token := page["next_page_token"]):
-                break
-        stored.messages[self._conversation] = list(found.values())
-        await self._client.close()
+                return found
 
     # What people do.
 
