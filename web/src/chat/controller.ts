@@ -108,31 +108,31 @@ export class ChatController {
     // A conversation that has just got its id has nothing to load.
     if (this.thread(id)?.messages.some((message) => isLive(message) && this.turns.follows(message.key))) return;
     this.store.dispatch({ type: "thread_loading", thread: id, viewKey: randomId() });
-    if (!(await this.load(id))) return;
+    if (!(await this.load(id, true))) return;
     if (!this.store.get().list.items.some((item) => item.id === id)) this.learnConversation(id);
     const last = this.thread(id)?.messages.at(-1);
     if (last?.state === "failed" && last.problem === null && last.runId) this.learnFailure(id, last, last.runId);
   }
 
-  /** Loads the newest messages, beginning no sooner than now; resolves to whether that worked. */
-  private load(id: string): Promise<boolean> {
+  /** Loads the newest messages, beginning no sooner than now; resolves to whether that worked. Who asked for it is told if it did not. */
+  private load(id: string, asked = false): Promise<boolean> {
     const under = this.loading.get(id);
     if (under) {
-      under.next ??= under.now.then(() => this.load(id));
+      under.next ??= under.now.then(() => this.load(id, asked));
       return under.next;
     }
-    const now = this.loadNow(id).finally(() => this.loading.delete(id));
+    const now = this.loadNow(id, asked).finally(() => this.loading.delete(id));
     this.loading.set(id, { now, next: null });
     return now;
   }
 
-  private async loadNow(id: string): Promise<boolean> {
+  private async loadNow(id: string, asked: boolean): Promise<boolean> {
     try {
       const page = await this.api.messages(id, "");
       if (this.disposed) return false;
       this.store.dispatch({ type: "thread_loaded", thread: id, messages: page.items, olderToken: page.nextPageToken });
     } catch (error) {
-      this.store.dispatch({ type: "thread_failed", thread: id, problem: asProblem(error) });
+      if (asked) this.store.dispatch({ type: "thread_failed", thread: id, problem: asProblem(error) });
       return false;
     }
     this.live.loaded(id);
