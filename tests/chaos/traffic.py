@@ -110,7 +110,7 @@ class User:
             with contextlib.suppress(Refused):
                 stored.runs[run_id] = await self._client.insist("GET", f"/v1/runs/{run_id}")
         found = await self._messages()
-        for run in stored.runs.values():
+        for run in list(stored.runs.values()):
             if run["conversation_id"] == self._conversation and run["message_id"] not in found:
                 # It is on another branch, since an answer was given anew.
                 body = {"head_message_id": run["message_id"]}
