@@ -60,7 +60,11 @@ class Dispatcher:
 
     def __init__(self, service: str, handlers: Mapping[str, Any], chain: Chain) -> None:
         self._domain = f"{service}.parley"
-        self._handlers = {path: handler for path, handler in handlers.items() if not handler.request_streaming}
+        self._handlers = {
+            path: handler if handler.response_streaming else _Answering(handler)
+            for path, handler in handlers.items()
+            if not handler.request_streaming
+        }
         self._chain = chain
         self._connections: set[_Connection] = set()
         self._draining = False
@@ -119,6 +123,22 @@ class Dispatcher:
     def _admit(self, key: bytes, entrance: Entrance) -> Any:
         connection = self._expected.pop(key, None)
         return connection.go_direct(entrance) if connection is not None else None
+
+
+class _Answering:
+    """A unary handler whose response leaves as soon as it is there: what the chain does after it, nobody waits for."""
+
+    request_streaming = response_streaming = False
+    unary_stream = stream_unary = stream_stream = None
+
+    def __init__(self, handler: Any) -> None:
+        self._behaviour = handler.unary_unary
+        self.request_deserializer = handler.request_deserializer
+        self.response_serializer = handler.response_serializer
+
+    async def unary_unary(self, request: Any, call: ServedCall) -> None:
+        """Calls the servicer."""
+        await call.answer(await self._behaviour(request, call))
 
 
 class _Connection:
