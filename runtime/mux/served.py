@@ -111,6 +111,9 @@ class ServedCall:
         frame.call = self._number
         frame.answer = payload
         self._answered = True
+        # One turn of the loop writes the batch, the next one sends it; what the chain still has to do comes after that.
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
 
     async def abort_with_status(self, status: Any) -> NoReturn:
         """Ends the call with a status.
