@@ -32,6 +32,7 @@ from services.chat.snapshot import events_after
 
 NOW = datetime(2026, 11, 21, tzinfo=UTC)
 TEXT, THOUGHT = Part(PartKind.TEXT, "Hello"), Part(PartKind.REASONING, "Hm.")
+USE, RESULT = Part(PartKind.TOOL_USE, "{}", "1", "t"), Part(PartKind.TOOL_RESULT, "ok", "1", "t")
 RAN_ON: tuple[Kind, ...] = (RunStarted("c", "a", "u", "fast"), UserMessage("u", "Hi", NOW), Thinking())
 
 
@@ -69,9 +70,7 @@ def test_parts_come_in_their_order_and_neighbours_of_one_kind_as_one() -> None:
 
 
 def test_tools_come_between_the_texts_around_them() -> None:
-    use = Part(PartKind.TOOL_USE, "{}", "1", "t")
-    result = Part(PartKind.TOOL_RESULT, "ok", "1", "t")
-    events = after(stored(RunStatus.COMPLETED, 40, TEXT, use, result, TEXT), 3)[:4]
+    events = after(stored(RunStatus.COMPLETED, 40, TEXT, USE, RESULT, TEXT), 3)[:4]
     assert events == [
         Event(35, Text("Hello", 0)),
         Event(36, ToolUse("1", "t", "{}")),
@@ -80,10 +79,17 @@ def test_tools_come_between_the_texts_around_them() -> None:
     ]
 
 
+def test_a_growing_answer_claims_no_more_than_it_tells() -> None:
+    """Whoever leaves in the middle of it goes on in the log itself, and must miss nothing there."""
+    growing = stored(RunStatus.RUNNING, 40, TEXT, USE, RESULT, TEXT)
+    assert [event.seq for event in after(growing, 3)] == [4, 5, 6, 40]
+    assert after(growing, 5) == []
+    assert after(stored(RunStatus.RUNNING, 40, TEXT, THOUGHT, TEXT), 5) == [Event(40, Text("HelloHello", 0))]
+
+
 def test_what_a_reset_took_back_does_not_stay_on_a_screen() -> None:
     """The last event of a body says where the text ends."""
-    use, result = Part(PartKind.TOOL_USE, "{}", "1", "t"), Part(PartKind.TOOL_RESULT, "ok", "1", "t")
-    assert after(stored(RunStatus.CANCELLED, 40, TEXT, use, result), 37)[0] == Event(38, Text("", 5))
+    assert after(stored(RunStatus.CANCELLED, 40, TEXT, USE, RESULT), 37)[0] == Event(38, Text("", 5))
 
 
 def test_a_queued_run_shows_who_asks_what() -> None:
