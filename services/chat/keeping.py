@@ -130,7 +130,7 @@ class Keeper:
                 )
             except (NotFound, FailedPrecondition) as error:
                 log.warning("run_lost", run_id=self._run_id, reason=error.code)
-                self._lost(error)
+                self._lose(error)
                 raise
             self._stored_seq = seq
             self._renewed(asked_at)
@@ -191,7 +191,7 @@ class Keeper:
             except (NotFound, FailedPrecondition, InvalidArgument) as error:
                 log.warning("answer_refused", run_id=self._run_id, reason=error.code)
                 if isinstance(error, FailedPrecondition):
-                    self._lost(error)
+                    self._lose(error)
                 return None
             except ParleyError as error:
                 metrics.FINISH_RETRIES.labels(error.code).inc()
@@ -206,6 +206,11 @@ class Keeper:
                 return stored
             await asyncio.sleep(pause_s * random.uniform(0.5, 1))  # noqa: S311 - spreads retries, guards nothing
             pause_s = min(pause_s * 2, FINISH_LONGEST_PAUSE_S)
+
+    def _lose(self, error: ParleyError) -> None:
+        if isinstance(error, FailedPrecondition):
+            metrics.FENCED.labels("data").inc()
+        self._lost(error)
 
     def _renewed(self, at: float | None = None) -> None:
         """Takes note that the lease has been renewed, by the moment in which that was asked for; from then on doubt grows anew."""
