@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from typing import TYPE_CHECKING, Any, cast
 
 from runtime.mux.wire import KEY_BYTES, MAX_BATCH_BYTES
@@ -12,6 +13,19 @@ if TYPE_CHECKING:
 
 _LENGTH_BYTES = 4
 _KEY_TIMEOUT_S = 5.0
+_LIVENESS = [
+    (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
+    *(
+        (socket.IPPROTO_TCP, getattr(socket, name), value)
+        for name, value in (
+            ("TCP_KEEPIDLE", 20),  # seconds of silence
+            ("TCP_KEEPINTVL", 5),
+            ("TCP_KEEPCNT", 3),
+            ("TCP_USER_TIMEOUT", 15_000),  # milliseconds for what has been sent to be acknowledged
+        )
+        if hasattr(socket, name)  # each system has its own
+    ),
+]
 
 
 class Pipe(asyncio.Protocol):
@@ -39,8 +53,11 @@ class Pipe(asyncio.Protocol):
         self._writable.set()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Keeps the transport."""
+        """Keeps the transport, and has the kernel notice when the way to the other side is lost: the stream beside it may go another way."""
         self._transport = cast("asyncio.Transport", transport)
+        if (connection := transport.get_extra_info("socket")) is not None:
+            for level, option, value in _LIVENESS:
+                connection.setsockopt(level, option, value)
 
     def connection_lost(self, _: Exception | None) -> None:
         """Tells whoever waits."""
