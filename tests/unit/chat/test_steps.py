@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from services.chat.domain import Done, Failed, Progress, Reset, RunStatus, ToolR
 from services.chat.steps import MOST_STEPS
 from services.chat.tools.tool import ToolContext, ToolError
 from tests.unit.chat.turns import (
+    PACE,
     STOP,
     Doing,
     Saying,
@@ -32,6 +34,11 @@ from tests.unit.chat.turns import (
 )
 
 AWAY = Unavailable("The service is not reachable right now.")
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(steps, "_GATEWAY_PAUSES_S", (0.001,) * 5)
 
 
 async def test_a_tool_is_called_and_the_model_is_asked_again_with_what_it_said() -> None:
@@ -211,6 +218,12 @@ async def test_a_stop_cancels_the_tool_that_runs_and_keeps_what_there_is() -> No
     assert Usage(10, 5, cost_usd=0.25) in kinds(run.log)
 
 
+async def test_a_tool_that_takes_too_long_is_cancelled() -> None:
+    act = Doing(does=_hangs, timeout_s=0.01)
+    await lived(turn(Saying((calls(("act", "{}")),)), Storing(), tools=box(act)))
+    await until(lambda: act.ended == ["cancelled"])
+
+
 async def test_a_tool_that_heeds_no_cancellation_does_not_hold_up_a_stop() -> None:
     release = asyncio.Event()
 
@@ -243,7 +256,9 @@ async def test_a_call_is_stored_before_its_effect_and_its_result_right_after() -
         return "done"
 
     gate: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-    slow = turn(Saying((calls(("act", "{}")),), (gate, "Yes.", STOP)), data, tools=box(Doing(does=look)))
+    seldom = replace(PACE, checkpoint_every_s=60)  # so that nothing else stores it
+    gateway = Saying((calls(("act", "{}")),), (gate, "Yes.", STOP))
+    slow = turn(gateway, data, tools=box(Doing(does=look)), pace=seldom)
     slow.begin()
     living = asyncio.create_task(slow.live())
     await until(lambda: result("t0", "done") in data.stored)
@@ -300,12 +315,9 @@ async def test_a_gateway_that_dies_in_mid_answer_is_asked_again_after_a_reset() 
     assert usage.output_tokens > 7
 
 
-async def test_what_a_dead_gateway_wrote_stays_until_there_is_something_in_its_place(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(steps, "_GATEWAY_PAUSES_S", (0.001,))
+async def test_what_a_dead_gateway_wrote_stays_until_there_is_something_in_its_place() -> None:
     data = Storing()
-    run = await lived(turn(Saying(("Hel", AWAY), (AWAY,), (AWAY,)), data))
+    run = await lived(turn(Saying(("Hel", AWAY), *[(AWAY,)] * 6), data))
     assert "Reset" not in names(run.log)
     assert (run.run.error_reason, data.stored) == ("UNAVAILABLE", (text("Hel"),))
 
