@@ -178,9 +178,11 @@ class Steps:
         metrics.STEPS.inc()
         self._finished = None
         self._asked = self._wrote = False
+        written = self._log.answer.finished_parts()
+        knows_tools = self._offers() or any(part.kind is PartKind.TOOL_USE for part in written)
         call = ModelCall(
             self._run.model,
-            self._prompt.messages(self._log.answer.finished_parts()),
+            self._prompt.messages(written, tools=knows_tools),
             tools=self._tools.offers if self._tools is not None and not withheld else (),
             conversation_id=self._run.conversation_id,
         )
