@@ -14,8 +14,9 @@ from runtime.errors import InvalidArgument, NotFound, OutOfRange, ParleyError, U
 from services.chat import conversations
 from services.chat.caller import Caller
 from services.chat.delegation import identity_of
+from tests.contract.chat.screen import Screen
 from tests.contract.chat.scripted_gateway import Gate
-from tests.contract.chat.world import Instance, Person, Screen, World, eventually, refusal
+from tests.contract.chat.world import Instance, Person, World, eventually, refusal
 
 NO_REDIS = Secret("redis://127.0.0.1:1/0")
 NOBODYS = "01a1fe32-b237-7d7f-98f0-8caec147536e"

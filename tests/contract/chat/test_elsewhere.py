@@ -12,8 +12,9 @@ from parley.data.v1 import data_pb2
 from runtime.config import Secret
 from runtime.errors import Unavailable
 from services.chat.entries import key_of
+from tests.contract.chat.screen import Screen
 from tests.contract.chat.scripted_gateway import Gate, Think
-from tests.contract.chat.world import Instance, Person, Screen, World, eventually, refusal
+from tests.contract.chat.world import Instance, Person, World, eventually, refusal
 
 NO_REDIS = Secret("redis://127.0.0.1:1/0")
 

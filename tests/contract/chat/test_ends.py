@@ -11,8 +11,9 @@ from parley.data.v1 import data_pb2
 from parley.gateway.v1 import gateway_pb2
 from runtime.config import Secret
 from runtime.errors import Internal, InvalidArgument, ParleyError, ResourceExhausted, Unavailable
+from tests.contract.chat.screen import Screen
 from tests.contract.chat.scripted_gateway import Gate, Think, finished
-from tests.contract.chat.world import Instance, Person, Screen, World, eventually, refusal
+from tests.contract.chat.world import Instance, Person, World, eventually, refusal
 
 
 async def test_cancel_closes_the_upstream_and_keeps_the_partial(world: World, chat: Instance, ada: Person) -> None:

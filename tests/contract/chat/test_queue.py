@@ -11,8 +11,9 @@ import pytest
 from parley.chat.v1 import chat_pb2 as pb
 from parley.data.v1 import data_pb2
 from runtime.errors import Conflict, NotFound, PermissionDenied, ResourceExhausted, Unavailable
+from tests.contract.chat.screen import Screen
 from tests.contract.chat.scripted_gateway import Gate
-from tests.contract.chat.world import Instance, Person, Screen, World, eventually, refusal
+from tests.contract.chat.world import Instance, Person, World, eventually, refusal
 
 DOWN = Unavailable.of("PROVIDER_UNAVAILABLE", "down")
 

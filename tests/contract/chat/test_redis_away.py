@@ -12,8 +12,9 @@ import redis.asyncio
 from parley.chat.v1 import chat_pb2 as pb
 from runtime.config import Secret
 from tests.chaos.proxy import Link
+from tests.contract.chat.screen import Screen
 from tests.contract.chat.scripted_gateway import Gate
-from tests.contract.chat.world import Instance, Person, Screen, World
+from tests.contract.chat.world import Instance, Person, World
 
 
 @pytest.fixture

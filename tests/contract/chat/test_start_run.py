@@ -13,8 +13,9 @@ from parley.chat.v1 import chat_pb2 as pb
 from parley.data.v1 import data_pb2
 from parley.gateway.v1 import gateway_pb2
 from runtime.errors import AlreadyExists, InvalidArgument, NotFound, ResourceExhausted, Unavailable
+from tests.contract.chat.screen import Screen
 from tests.contract.chat.scripted_gateway import MODEL, Gate, Think, finished
-from tests.contract.chat.world import Instance, Person, Screen, World, refusal
+from tests.contract.chat.world import Instance, Person, World, refusal
 
 
 async def test_events_come_in_order_and_numbered_without_gaps(world: World, chat: Instance, ada: Person) -> None:

@@ -6,8 +6,9 @@ from parley.chat.v1 import chat_pb2 as pb
 from parley.data.v1 import data_pb2
 from parley.gateway.v1 import gateway_pb2
 from runtime.errors import DeadlineExceeded, Unavailable
+from tests.contract.chat.screen import Screen
 from tests.contract.chat.scripted_gateway import Gate
-from tests.contract.chat.world import Instance, Person, Screen, World, eventually
+from tests.contract.chat.world import Instance, Person, World, eventually
 
 SYSTEM, USER, ASSISTANT = gateway_pb2.ROLE_SYSTEM, gateway_pb2.ROLE_USER, gateway_pb2.ROLE_ASSISTANT
 

@@ -14,8 +14,9 @@ from parley.data.v1 import data_pb2
 from runtime.errors import FailedPrecondition, Unavailable
 from services.chat.entries import entry_id, key_of
 from tests.contract.chat.process import Process
+from tests.contract.chat.screen import Live, Screen
 from tests.contract.chat.scripted_gateway import Gate
-from tests.contract.chat.world import Instance, Live, Person, Screen, World, eventually, refusal
+from tests.contract.chat.world import Instance, Person, World, eventually, refusal
 
 QUICK = {"lease_s": 1.0, "suspicion_s": 0.5}
 

@@ -13,8 +13,9 @@ from parley.data.v1 import data_pb2
 from parley.gateway.v1 import gateway_pb2
 from runtime.errors import Unavailable
 from tests.contract.chat.effects import PLACES, traces
+from tests.contract.chat.screen import Screen
 from tests.contract.chat.scripted_gateway import Call, Gate
-from tests.contract.chat.world import Instance, Person, Screen, World, eventually, refusal
+from tests.contract.chat.world import Instance, Person, World, eventually, refusal
 
 QUICK = {"lease_s": 1.0, "suspicion_s": 0.5, "tools": PLACES}
 

@@ -9,8 +9,9 @@ import pytest
 
 from parley.chat.v1 import chat_pb2 as pb
 from runtime.errors import InvalidArgument, NotFound, OutOfRange, ParleyError, ResourceExhausted
+from tests.contract.chat.screen import Live, Screen
 from tests.contract.chat.scripted_gateway import Gate, Think
-from tests.contract.chat.world import Instance, Live, Person, Screen, World, eventually, refusal
+from tests.contract.chat.world import Instance, Person, World, eventually, refusal
 
 PIECES = ["Al", "pha ", "\U0001f600", "beta", " γάμμα"]
 TEXT = "".join(PIECES)
