@@ -36,6 +36,8 @@ MOST_STEPS = 10
 _MOST_CALLS = 32
 _GATEWAY_PAUSES_S = (0.2, 0.4, 0.8, 1.6, 2.0)
 """Before another try while no gateway takes the call: as long as it takes to find an instance again that has just been restarted."""
+_MOST_REDONE = 3
+"""How often a step that was visible is done again. A rolling deploy may cut a long one once for each instance, and each time costs tokens."""
 _STORED_PATIENCE_S = 2.0
 _READING = "Reading what came back"
 _ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
@@ -146,7 +148,7 @@ class Steps:
 
         Raises: ParleyError.
         """
-        tries, redone = 0, False
+        tries, redone = 0, 0
         while True:
             try:
                 return await self._ask(withheld=withheld)
@@ -156,9 +158,10 @@ class Steps:
                 if error.code == "CONTEXT_TOO_LONG" and not visible and self._prompt.history:
                     # Our estimate was wrong; an older half less is better than no answer.
                     self._prompt = self._prompt.shortened()
-                elif away and visible and not redone:
+                elif away and visible and redone < _MOST_REDONE:
                     # Its process has died in mid-answer. What it wrote has been seen, and stays until there is something in its place.
-                    redone = self._void = True
+                    redone += 1
+                    tries, self._void = 0, True
                 elif away and not visible and tries < len(_GATEWAY_PAUSES_S):
                     # Another instance takes the call, or the same one in a moment.
                     await asyncio.sleep(_GATEWAY_PAUSES_S[tries])
