@@ -62,6 +62,8 @@ class Screen:
             del self.tools[call], self._steps[call]
 
     def _tool_use(self, data: dict[str, Any]) -> None:
+        if data["tool_call_id"] in self.tools:
+            return  # shown again, by a text that stands for all before it and what follows that
         self.tools[data["tool_call_id"]] = {"name": data["name"], "input": data["input"]}
         self._steps[data["tool_call_id"]] = self.step
 

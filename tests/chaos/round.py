@@ -81,7 +81,7 @@ async def play(system: System, fault: Fault, seed: str, *, users: int = 4) -> Ou
         await asyncio.sleep(_AFTER_S)
     finally:
         enough.set()
-        _, late = await asyncio.wait(living, timeout=_PATIENCE_S)
+        _, late = await asyncio.wait(living, timeout=_PATIENCE_S * slower)
         for task in late:
             task.cancel()
             history.unserved.append(f"{task.get_name()} has not come to an end")

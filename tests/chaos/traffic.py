@@ -290,7 +290,7 @@ class User:
         again = bool({"regenerate_message_id", "continue_message_id"} & more.keys())
         body = {"client_message_id": key} | more | ({} if again else {"message": task.message})
         turn: Turn | None = None
-        until = now() + _SETTLE_S
+        until = now() + _SETTLE_S * self._slower
         while turn is None:
             try:
                 async with contextlib.aclosing(self._client.events(tab, "POST", self._runs, body, edge=edge)) as events:
@@ -332,7 +332,7 @@ class User:
         )
         if seen is not None and seen.name in FINAL:
             return seen
-        return await self._client.follow(tab, run_id, last, for_s=_SETTLE_S)
+        return await self._client.follow(tab, run_id, last, for_s=_SETTLE_S * self._slower)
 
     async def _cancel(self, run_id: str) -> None:
         try:
