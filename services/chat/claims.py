@@ -65,6 +65,7 @@ class Claims:
         self._claimed = 0
         self._expecting_until = float("-inf")
         self._stopped = False
+        self._looking = asyncio.Lock()
         self._away = False
 
     def poke(self) -> None:
@@ -77,17 +78,20 @@ class Claims:
         if time.monotonic() < self._expecting_until:
             self._poked.set()
 
-    def stop(self) -> None:
-        """Claims nothing more."""
+    async def stop(self) -> None:
+        """Claims nothing more; returns once a look that was under way has ended. What it still finds is given back."""
         self._stopped = True
         self._poked.set()
+        async with self._looking:
+            pass
 
     async def run(self) -> None:
         """Claims until it is stopped."""
         while not self._stopped:
             self._poked.clear()
             looked_at = time.monotonic()
-            again_in_s = await self._look()
+            async with self._looking:
+                again_in_s = await self._look()
             if again_in_s:
                 try:
                     async with asyncio.timeout(again_in_s):

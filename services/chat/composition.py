@@ -96,8 +96,8 @@ class Chat:
 
     async def drain(self, grace_s: float | None = None) -> None:
         """Brings the runs to an end within the grace period, or hands them over."""
-        self.claims.stop()
-        await self.runs.drain(max(self._grace_s - _MARGIN_S, 0) if grace_s is None else grace_s)
+        grace_s = max(self._grace_s - _MARGIN_S, 0) if grace_s is None else grace_s
+        await asyncio.gather(self.claims.stop(), self.runs.drain(grace_s))
         await self._titles.drain(0)
 
 

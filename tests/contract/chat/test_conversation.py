@@ -192,7 +192,7 @@ async def test_a_tab_stays_while_a_run_changes_hands(
     world: World, chat: Instance, other: Instance, ada: Person, tabs: list[Tab]
 ) -> None:
     async with world.chat() as leaving:
-        chat.chat.claims.stop()
+        await chat.chat.claims.stop()
         world.gateway.script("Hel", Gate())
         world.gateway.script("Good ", "day")
         live = await ada.begin(leaving, text="Hel")

@@ -69,7 +69,7 @@ async def test_a_run_submitted_twice_is_one(chat: Instance, ada: Person) -> None
 
 
 async def test_queued_runs_survive_that_no_instance_is_there(world: World, chat: Instance, ada: Person) -> None:
-    chat.chat.claims.stop()
+    await chat.chat.claims.stop()
     run = await ada.submit(chat)
     async with world.chat():
         assert (await ended(ada, run.id)).status == data_pb2.RUN_STATUS_COMPLETED
@@ -135,7 +135,7 @@ async def test_a_second_run_may_stop_the_first(world: World, chat: Instance, oth
 
 async def test_as_many_runs_of_a_user_wait_as_may(world: World, ada: Person) -> None:
     async with world.chat(queued_per_user=1) as chat:
-        chat.chat.claims.stop()
+        await chat.chat.claims.stop()
         await ada.submit(chat)
         error = await refusal(ada.submit(chat))
         assert (type(error), error.code) == (ResourceExhausted, "QUEUE_FULL")
@@ -150,7 +150,7 @@ async def test_without_limits_runs_do_not_mind_each_other(world: World, ada: Per
 
 
 async def test_a_queued_run_is_stopped_before_anybody_owns_it(world: World, chat: Instance, ada: Person) -> None:
-    chat.chat.claims.stop()
+    await chat.chat.claims.stop()
     run = await ada.submit(chat)
     assert (await ada.cancel(chat, run.id)).status == pb.RUN_STATUS_CANCELLED
     screen = await Screen().read(ada.watch(chat, run.id))

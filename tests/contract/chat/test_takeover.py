@@ -171,7 +171,7 @@ async def test_an_instance_that_leaves_hands_its_runs_over(
     world: World, owner: Process, heir: Instance, ada: Person
 ) -> None:
     async with world.process(**QUICK, drain_grace_s=2) as leaving:
-        heir.chat.claims.stop()
+        await heir.chat.claims.stop()
         world.gateway.script("Hel", Gate())
         world.gateway.script("Good ", "day")
         live = await ada.begin(leaving, text="Hel")
