@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from runtime.interceptors import Chain
 
 _LAST_WORDS_S = 5.0
+_LAST_CALLS_S = 1.0
 
 
 class MuxProtocol(InvalidArgument):
@@ -161,6 +162,7 @@ class _Connection:
         self._last = 0
         self._draining = False
         self._idle = asyncio.Event()
+        self._last_call_known = asyncio.Event()
 
     async def serve(self, hello: pb.Hello, *, draining: bool) -> None:
         """Takes calls until the caller goes, or until a drain has come to its end.
@@ -178,20 +180,23 @@ class _Connection:
             if self._pipe is not None and isinstance(self._pipe.error, MuxProtocol):
                 raise self._pipe.error
         finally:
+            self._ended.set()
+            if self._pipe is not None:
+                self._pipe.close()  # before anything is awaited: a call that came now would outlive the connection
             for call in self.calls.values():
                 call.drop()
             for part in self._parts:
                 part.cancel()
             await asyncio.wait({*self._tasks, *self._parts}, timeout=_LAST_WORDS_S)
-            if self._pipe is not None:
-                self._pipe.close()
             # A write fails when the caller has gone, which is what brought us here.
             for part in self._parts:
                 with contextlib.suppress(asyncio.CancelledError, Exception):
                     part.result()
 
-    def go_direct(self, entrance: Entrance) -> Callable[[pb.ConnectRequest], None]:
-        """Lets the frames travel over a connection of their own; returns what takes those that arrive there."""
+    def go_direct(self, entrance: Entrance) -> Callable[[pb.ConnectRequest], None] | None:
+        """Lets the frames travel over a connection of their own; returns what takes those that arrive there, None where all has ended."""
+        if self._ended.is_set():
+            return None
         self._pipe = entrance
         self._outbox = Outbox(pb.ConnectResponse, entrance.write)
         self._outbox.frame(0).hello.SetInParent()
@@ -219,6 +224,10 @@ class _Connection:
 
     async def _drained(self) -> None:
         await self._idle.wait()
+        # A call that was on its way when the caller was told is still to be refused: left unanswered it could have been begun.
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_LAST_CALLS_S):
+                await self._last_call_known.wait()
         await self._outbox.empty()
 
     async def _read(self) -> None:
@@ -240,6 +249,8 @@ class _Connection:
                 call.grant(frame.credit_bytes)
         elif kind == "cancel" and (call := self.calls.get(frame.call)) is not None:
             call.drop()
+        elif kind == "go_away":
+            self._last_call_known.set()
 
     def _open(self, number: int, opened: pb.Open) -> None:
         if number <= self._last:

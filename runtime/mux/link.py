@@ -61,6 +61,7 @@ class Link:
         self._outbox: Outbox
         self._last = 0
         self._leaving = False
+        self._greeted = False
         self._going_away = False
         self._idle = asyncio.Event()
         self._became_ready = asyncio.Event()
@@ -115,9 +116,11 @@ class Link:
         await self._channel.close(None)
 
     async def _left(self) -> None:
-        if self._exchanges:
-            await self._idle.wait()
-        await self.close()
+        try:
+            if self._exchanges:
+                await self._idle.wait()
+        finally:
+            await self.close()
 
     async def _run(self) -> None:
         pause_s = _FIRST_PAUSE_S
@@ -138,7 +141,7 @@ class Link:
     async def _session(self) -> grpc.StatusCode:
         """Opens the connection and reads from it until it ends; returns how it did."""
         connection = self._connect(wait_for_ready=True)
-        self._last, self._going_away = 0, False
+        self._last, self._greeted, self._going_away = 0, False, False
         try:
             await self._read(connection)
         except grpc.aio.AioRpcError as error:
@@ -193,7 +196,10 @@ class Link:
                 timeout_s=_DIRECT_TIMEOUT_S,
             )
         self._outbox = Outbox(pb.ConnectRequest, direct.write if direct is not None else connection.write)
-        if not self._leaving and not self._going_away:
+        self._greeted = True
+        if self._going_away:
+            self._say_go_away()
+        elif not self._leaving:
             self.ready = True
             self._became_ready.set()
         return direct, self._outbox
@@ -207,6 +213,8 @@ class Link:
         if kind == "go_away":
             self.ready = False
             self._going_away = True
+            if self._greeted:
+                self._say_go_away()
         elif (exchange := self._exchanges.get(frame.call)) is None:
             return  # it was cancelled meanwhile
         elif kind == "message":
@@ -215,6 +223,10 @@ class Link:
             exchange.answer(frame.answer)
         elif kind == "end":
             exchange.end(frame.end)
+
+    def _say_go_away(self) -> None:
+        """Tells the instance that no call comes after those it has been sent."""
+        self._outbox.frame(0).go_away.SetInParent()
 
     def _forget(self, number: int) -> None:
         self._exchanges.pop(number, None)

@@ -172,6 +172,14 @@ async def test_a_call_that_meets_a_drain_is_made_elsewhere_even_if_it_may_not_be
             await responses.aclose()
 
 
+async def test_a_drain_waits_for_its_callers_to_know_and_no_longer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("runtime.mux.dispatcher._LAST_CALLS_S", 60)
+    async with serving(Callee()) as served, connected(served) as opened:
+        await get(stub(opened))
+        async with asyncio.timeout(10):
+            await served.stop(30)
+
+
 async def test_a_service_that_does_not_know_shared_connections_is_called_directly() -> None:
     plain = grpc.aio.server()
 
@@ -270,6 +278,21 @@ async def test_the_raw_protocol_answers_a_call() -> None:
         await raw.send(opening(1, "mine"))
         (frame,) = await raw.read()
         assert (frame.call, pb.GetRunResponse.FromString(frame.answer).run.id) == (1, "mine")
+
+
+async def test_a_call_on_its_way_when_the_caller_is_told_of_a_drain_is_refused_and_not_lost() -> None:
+    callee = Callee()
+    async with serving(callee) as served, Raw(served) as raw:
+        stopping = asyncio.create_task(served.stop(10))
+        (told,) = await raw.read()
+        assert told.HasField("go_away")
+        await raw.send(opening(1))
+        (frame,) = await raw.read()
+        assert (frame.call, frame.end.refused) == (1, True)
+        await raw.send(mux_pb2.CallerFrame(go_away=mux_pb2.GoAway()))
+        assert await raw.ended() is grpc.StatusCode.OK
+        await stopping
+        assert callee.calls == 0
 
 
 @pytest.mark.parametrize(

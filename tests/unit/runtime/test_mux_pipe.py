@@ -143,6 +143,36 @@ async def test_the_end_of_the_stream_ends_the_connection_beside_it(stranger: Str
     assert await gone(reader)
 
 
+async def test_a_call_that_comes_while_a_connection_ends_is_not_begun() -> None:
+    """Nobody would hear its answer, and nothing would end it before its deadline."""
+
+    class Slow(Callee):
+        async def _wait(self) -> None:
+            try:
+                await super()._wait()
+            finally:
+                await self.go_on.wait()
+
+    callee = Slow()
+    async with serving(callee) as served:
+        stranger = Stranger(served)
+        await stranger.begin()
+        reader, writer = await stranger.open(stranger.hello.direct_key)
+        await read_batch(reader)
+        opened = mux_pb2.Open(method="/parley.chat.v1.ChatService/GetRun")
+        opened.request = pb.GetRunRequest(run_id="wait").SerializeToString()
+        opened.metadata.add(name="authorization", value=f"Bearer {ISSUER.token()}".encode())
+        writer.write(framed(mux_pb2.ConnectRequest(frames=[mux_pb2.CallerFrame(call=1, open=opened)])))
+        await callee.begun.wait()
+        stranger.call.cancel()
+        await callee.cancelled.wait()
+        writer.write(framed(mux_pb2.ConnectRequest(frames=[mux_pb2.CallerFrame(call=2, open=opened)])))
+        assert await gone(reader)
+        assert callee.calls == 1
+        callee.go_on.set()
+        await stranger.close()
+
+
 async def test_a_direct_connection_that_breaks_is_had_again() -> None:
     callee = Callee("served")
     async with serving(callee) as served, connected(served) as opened:
