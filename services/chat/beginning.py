@@ -59,6 +59,9 @@ def resume(begun: Begun, log: RunLog, tools: Toolbox | None) -> RunStatus | None
     if not log.answer.parts() and begun.answer:
         for kind in retold(begun.answer):
             log.append(kind)
+        if not begun.last_seq:
+            # Whoever had the run before has stored nothing: all of it is an earlier answer's, and nobody's step to do again.
+            _keep(log)
     status = None
     if begun.cancel_requested:
         status = RunStatus.CANCELLED

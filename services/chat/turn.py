@@ -311,6 +311,8 @@ class Turn:
         status, reason = (told.status, "") if isinstance(told, Done) else (RunStatus.FAILED, "")
         if isinstance(told, Failed):
             reason = told.reason
+        elif isinstance(told, Done):
+            self._steps.model = told.model
         self.run = replace(self.run, status=status, error_reason=reason, ended_at=datetime.now(UTC))
         self._over.set()
         await self._keep_end(self._ending(status, reason, usage, self.log.last_seq))

@@ -175,6 +175,7 @@ async def test_an_end_that_was_told_and_not_stored_is_stored() -> None:
     run = await lived(turn(gateway, data, begun=LAPSED, log=log))
     ending = data.endings[0]
     assert (gateway.calls, ending.status, ending.usage, ending.last_seq) == ([], RunStatus.COMPLETED, Usage(1, 2), 6)
+    assert ending.model == "mini"
     assert (run.log.last_seq, data.stored) == (6, (text("Hello"),))
 
 
@@ -227,7 +228,7 @@ async def test_what_an_answer_goes_on_with_outlives_a_takeover() -> None:
     await until(lambda: data.stored == (text("Hel"), text("lo th")))
     first.supersede()
     await living
-    for log, begun in ((first.log, LAPSED), (None, replace(LAPSED, answer=data.stored))):
+    for log, begun in ((first.log, LAPSED), (None, replace(LAPSED, answer=data.stored, last_seq=data.stored_seq))):
         taken, gateway = Storing(), Saying(("p!", STOP))
         copy = None
         if log is not None:
@@ -236,6 +237,15 @@ async def test_what_an_answer_goes_on_with_outlives_a_takeover() -> None:
         run = await lived(turn(gateway, taken, begun=begun, log=copy))
         assert Reset(2, 3) in kinds(run.log)
         assert (gateway.calls[0].messages[1].text, taken.stored) == ("Hel", (text("Help!"),))
+
+
+@pytest.mark.parametrize("begun", [replace(LAPSED, unseen_events=64), RELEASED], ids=lambda begun: begun.claim)
+async def test_what_an_answer_goes_on_with_outlives_an_owner_that_has_written_nothing(begun: Begun) -> None:
+    """It died before its first flush, or gave the run back before it had begun: what is stored is the earlier answer, as it was."""
+    gateway, data = Saying(("lo there.", STOP)), Storing()
+    await lived(turn(gateway, data, begun=replace(begun, answer=(text("Hel"),))))
+    assert [message.text for message in gateway.calls[0].messages[:2]] == ["Hello?", "Hel"]
+    assert data.stored == (text("Hello there."),)
 
 
 async def test_what_an_earlier_owner_has_used_is_counted_as_far_as_can_be_told() -> None:
