@@ -324,10 +324,10 @@ class Tail(Protocol):
         Calls `superseded` where another owner is found to write the log, and sends no more of it.
         """
 
-    def let_go(self, run_id: str) -> None:
-        """Sends no more of a log."""
+    def let_go(self, run_id: str, log: RunLog) -> None:
+        """Sends no more of a log; whatever else is kept of its run is sent on."""
 
-    async def flush(self, run_id: str) -> None:
+    async def flush(self, run_id: str, log: RunLog) -> None:
         """Returns once what is in the log has been sent, or after a moment in which it could not be."""
 
     async def take(self, org_id: str, run_id: str, *, fence: int) -> TakenTail:
