@@ -27,6 +27,10 @@ if TYPE_CHECKING:
     from deploy.local.unit import ProcessSpec
 
 REPLICAS = 2
+_PARTED = ("chat", "data")
+NO_WAY_PAST = "127.0.0.2"
+"""Services listen on 127.0.0.1 alone. Who calls them at another address finds no port there for a shared connection's direct way, which would
+lead past the link: so all that is said goes over the link, and parting it parts them."""
 _KEPT = ("PATH", "LANG", "HOME", "TMPDIR")
 _SETTINGS = {
     # Cheap hashes and no throttle: what is tested here is not how people log in.
@@ -133,7 +137,8 @@ class System:
             yield self._open(caller, f"{callee}-{number}", functools.partial(str, address)).address
 
     def _open(self, caller: str, callee: str, target: Callable[[], str]) -> Link:
-        link = self.links[caller, callee] = Link(target)
+        host = NO_WAY_PAST if service_of(caller) in _PARTED else "127.0.0.1"
+        link = self.links[caller, callee] = Link(target, host)
         self._opening.append(asyncio.ensure_future(link.__aenter__()))
         return link
 
