@@ -120,6 +120,8 @@ class Server:
         states = health_pb2.HealthCheckResponse
         for name in ("", *self._names):
             await self._health.set(name, states.SERVING if ready else states.NOT_SERVING)
+        if ready:
+            self._mux.open()
 
     @property
     def mux_calls(self) -> int:

@@ -69,6 +69,7 @@ class Dispatcher:
         self._chain = chain
         self._connections: set[_Connection] = set()
         self._draining = False
+        self._ready = asyncio.Event()
         self._listener: asyncio.Server | None = None
         self._expected: dict[bytes, _Connection] = {}
 
@@ -88,6 +89,10 @@ class Dispatcher:
                 lambda: Entrance(pb.ConnectRequest.FromString, self._admit), host.strip("[]") or None, 0
             )
 
+    def open(self) -> None:
+        """Takes calls from now on. Callers who have come before wait, and send their calls elsewhere: whoever only starts would refuse them."""
+        self._ready.set()
+
     def close(self) -> None:
         """Offers no more direct connections."""
         if self._listener is not None:
@@ -105,6 +110,7 @@ class Dispatcher:
         return sum(len(connection.calls) for connection in self._connections)
 
     async def _connect(self, _: Any, context: Any) -> None:
+        await self._ready.wait()
         connection = _Connection(context, self._handlers, self._chain)
         hello = pb.Hello(max_request_bytes=MAX_REQUEST_BYTES, max_calls=MAX_CALLS)
         key = secrets.token_bytes(KEY_BYTES)

@@ -134,6 +134,23 @@ async def test_calls_take_turns_over_all_instances() -> None:
         assert [callee.calls for callee in callees] == [3, 3, 3]
 
 
+async def test_an_instance_that_only_starts_gets_nothing_until_it_is_ready() -> None:
+    """It would refuse what it cannot do yet, and what is not to be repeated would be lost."""
+    starting, serving_already = Callee("starting"), Callee("serving")
+    made = server(starting)
+    await made.start()
+    async with serving(serving_already) as one:
+        address = f"ipv4:127.0.0.1:{made.port},127.0.0.1:{one.port}"
+        async with channel.open_channel(address, pb.DESCRIPTOR, mux=True) as opened:
+            assert isinstance(opened, MuxChannel)
+            await until(lambda: opened.connections == 1)
+            assert {(await get(stub(opened))).model for _ in range(4)} == {"serving"}
+            await made.set_ready(ready=True)
+            await until(lambda: opened.connections == 2)
+            assert {(await get(stub(opened))).model for _ in range(4)} == {"serving", "starting"}
+    await made.stop(0)
+
+
 async def test_an_instance_that_drains_ends_what_it_has_and_gets_nothing_new() -> None:
     leaving, staying = Callee("leaving"), Callee("staying")
     async with serving(leaving) as one, serving(staying) as two, connected(one, two) as opened:
@@ -364,6 +381,7 @@ async def test_a_server_that_stops_cuts_calls_after_the_grace_period() -> None:
     callee = Callee()
     made = server(callee)
     await made.start()
+    await made.set_ready(ready=True)
     async with connected(made) as opened:
         responses = watch(stub(opened), "wait", 1)
         await anext(responses)
