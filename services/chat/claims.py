@@ -7,6 +7,7 @@ import random
 import time
 import uuid
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import structlog
@@ -36,6 +37,8 @@ _BATCH_S = 0.02
 """Between two looks, however often somebody pokes: what comes together is taken together."""
 _EXPECT_FOR_S = 60.0
 _TRY_AGAIN_S = 0.2
+_MORE_LEFT_BEHIND_S = 0.1
+"""Between two looks while there are more runs without an owner than one look takes: all of an instance's do not come at once."""
 _LEASE_SHARE = 0.6
 """Part of the lease in which a claimed run must get going; then it is left to lapse."""
 
@@ -62,6 +65,7 @@ class Claims:
         self._rules = rules
         self._arrived = arrived
         self._poked = asyncio.Event()
+        self._from_queue = 0
         self._claimed = 0
         self._expecting_until = float("-inf")
         self._stopped = False
@@ -105,9 +109,13 @@ class Claims:
         """Claims once; returns in how many seconds to look again."""
         rules = self._rules
         every_s = rules.claim_every_s * random.uniform(0.8, 1.2)  # noqa: S311 - instances shall not look in step
-        room = min(rules.max_background_runs - self._claimed, _MOST_AT_ONCE)
+        # Somebody waits for what another instance has left behind: it takes no place of the queue's, and none from it.
+        room = min(
+            rules.max_background_runs - self._from_queue, rules.max_live_runs - len(self._host.live), _MOST_AT_ONCE
+        )
         if room <= 0:
             return every_s
+        alive_until = asyncio.get_running_loop().time() + rules.pace.lease_s * _LEASE_SHARE
         try:
             claimed = await self._data.claim_runs(
                 rules.owner,
@@ -128,23 +136,29 @@ class Claims:
             log.info("claiming_again")
         for claim in claimed.claims:
             metrics.CLAIMS.labels(claim.kind).inc()
-            self._claimed += 1
-            metrics.CLAIMED_ACTIVE.set(self._claimed)
-            self._host.spawn(self._go_on(claim), done=self._forget)
+            queued = claim.kind is ClaimKind.QUEUED
+            self._count(1, queued=queued)
+            self._host.spawn(self._go_on(claim, alive_until), done=partial(self._forget, queued=queued))
         if len(claimed.claims) == room:
+            if all(claim.kind is not ClaimKind.QUEUED for claim in claimed.claims):
+                return _MORE_LEFT_BEHIND_S
             return every_s if room < _MOST_AT_ONCE else 0
         if claimed.next_due_at is not None:
             # By the database's clock: should ours be ahead of it, this is a look too early and no more.
             return min(every_s, max(claimed.next_due_at - time.time(), _BATCH_S))
         return every_s
 
-    def _forget(self) -> None:
-        self._claimed -= 1
+    def _count(self, change: int, *, queued: bool) -> None:
+        self._claimed += change
+        self._from_queue += change if queued else 0
         metrics.CLAIMED_ACTIVE.set(self._claimed)
+
+    def _forget(self, *, queued: bool) -> None:
+        self._count(-1, queued=queued)
         self.run_ended()
 
-    async def _go_on(self, claim: Claim) -> None:
-        """Brings a claimed run to its end."""
+    async def _go_on(self, claim: Claim, alive_until: float) -> None:
+        """Brings a claimed run to its end; leaves it to lapse where it does not get going by a moment of the loop's clock."""
         request_id = uuid.uuid4().hex
         current_request_id.set(request_id)
         attributes = {
@@ -160,7 +174,7 @@ class Claims:
             if (old := self._host.live.get(claim.run_id)) is not None:
                 old.supersede()  # it was this instance that had been silent
             try:
-                async with asyncio.timeout(self._rules.pace.lease_s * _LEASE_SHARE):
+                async with asyncio.timeout_at(alive_until):
                     begun, model, token = await self._load(claim)
                     taken = await self._tail.take(claim.org_id, claim.run_id, fence=claim.fence)
             except (NotFound, FailedPrecondition, PermissionDenied) as error:

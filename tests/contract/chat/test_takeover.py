@@ -55,6 +55,28 @@ async def test_a_killed_owners_answer_goes_on_with_another_instance(
     assert await ada.stored_text(live.run_id) == "Good day"
 
 
+async def test_all_that_a_killed_owner_leaves_behind_is_taken_whatever_the_queue_may(
+    world: World, owner: Process, ada: Person, bob: Person
+) -> None:
+    """Somebody waits for each of them: they do not come one by one as places of the queue become free."""
+    gates = [Gate(), Gate()]
+    world.gateway.script("Hel", Gate())
+    world.gateway.script("Hel", Gate())
+    world.gateway.script("Good ", gates[0], "day")
+    world.gateway.script("Good ", gates[1], "day")
+    lives = [await person.begin(owner, text="Hel") for person in (ada, bob)]
+    async with world.chat(**QUICK, max_background_runs=1) as heir:
+        await owner.kill()
+        for gate in gates:
+            await gate.reached.wait()
+        for gate in gates:
+            gate.open()
+        for person, live in zip((ada, bob), lives, strict=True):
+            screen = await broken_off(live)
+            await screen.read(person.watch(heir, live.run_id, screen.seq))
+            assert screen.text == "Good day"
+
+
 async def test_what_nobody_had_seen_is_done_again_in_silence(
     world: World, owner: Process, heir: Instance, ada: Person
 ) -> None:
