@@ -13,7 +13,7 @@ import structlog
 from runtime.mux import pipe
 from runtime.mux.exchange import Exchange
 from runtime.mux.outbox import Outbox
-from runtime.mux.wire import CONNECT, EOF, MAX_CALLS, MAX_REQUEST_BYTES, WINDOW_BYTES, headers, pb
+from runtime.mux.wire import CONNECT, EOF, MAX_CALLS, MAX_REQUEST_BYTES, WINDOW_BYTES, headers, pb, size_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -25,6 +25,7 @@ _LONGEST_PAUSE_S = 2.0
 _UNKNOWN_PAUSE_S = 30.0
 _DIRECT_TIMEOUT_S = 1.0
 _LAST_FRAMES_S = 1.0
+_OPEN_BYTES = 256
 
 
 class Link:
@@ -89,7 +90,8 @@ class Link:
         number = self._last
         exchange = Exchange(number, self._outbox, self._forget)
         self._exchanges[number] = exchange
-        frame = self._outbox.frame(len(request) + 512)
+        # A token and a trace are as long as many a request: uncounted, a burst would make a batch that the service does not take.
+        frame = self._outbox.frame(len(request) + size_of(metadata) + _OPEN_BYTES)
         frame.call = number
         opened = frame.open
         opened.method, opened.request, opened.window_bytes = path, request, WINDOW_BYTES

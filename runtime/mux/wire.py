@@ -40,6 +40,11 @@ WAITING_BYTES = 4 * 1024 * 1024
 Metadata = list[tuple[str, "str | bytes"]]
 
 
+def size_of(metadata: Iterable[tuple[str, str | bytes]]) -> int:
+    """Returns about how many bytes metadata takes."""
+    return sum(len(name) + len(value) for name, value in metadata)
+
+
 def headers(metadata: Iterable[tuple[str, str | bytes]]) -> list[pb.Header]:
     """Returns metadata as frames carry it."""
     return [
