@@ -40,6 +40,7 @@ class Fault:
         fails: A run may end `failed`.
         longest_pause_s: How long an answer under way may stand still; None: as long as the fault lasts, whatever that is.
         provider: What the provider may do at the first call for a task.
+        through_links: It is done to links between services, so all they say must go through them.
     """
 
     name: str
@@ -49,6 +50,7 @@ class Fault:
     fails: bool = False
     longest_pause_s: float | None = None
     provider: Sequence[str] = ()
+    through_links: bool = False
 
 
 async def _nothing(_: System, random: Random) -> None:
@@ -198,14 +200,16 @@ FAULTS: dict[str, Fault] = {
         Fault("pause-postgres", _pause_postgres),
         Fault("part-postgres", _part("data", ["postgres"], 10, all_instances=True)),
         Fault("cut-postgres", _cut(("data", "postgres"), ("auth", "postgres"), times=3), longest_pause_s=_TAKEOVER_S),
-        Fault("part-chat-from-data", _part("chat", ["data"], 14), interrupts_effects=True),
-        Fault("isolate-chat", _part("chat", ["data", "redis"], 14), interrupts_effects=True),
+        Fault("part-chat-from-data", _part("chat", ["data"], 14), interrupts_effects=True, through_links=True),
+        Fault("isolate-chat", _part("chat", ["data", "redis"], 14), interrupts_effects=True, through_links=True),
         Fault("part-chat-from-redis", _part("chat", ["redis"], 6), longest_pause_s=_TAKEOVER_S),
-        Fault("part-chat-from-gateway", _part("chat", ["gateway"], 2), longest_pause_s=_TAKEOVER_S),
+        Fault("part-chat-from-gateway", _part("chat", ["gateway"], 2), longest_pause_s=_TAKEOVER_S, through_links=True),
+        Fault("part-edge-from-chat", _part("edge", ["chat"], 14), longest_pause_s=_TAKEOVER_S, through_links=True),
         Fault(
             "cut-services",
             _cut(("chat", "gateway"), ("chat", "data"), ("edge", "chat"), ("edge", "data")),
             longest_pause_s=_TAKEOVER_S,
+            through_links=True,
         ),
         Fault("flush-redis", _flush_redis, longest_pause_s=3),
         Fault("restart-redis", _restart_redis, longest_pause_s=5),

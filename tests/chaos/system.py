@@ -54,6 +54,9 @@ _SETTINGS = {
 class System:
     """Parley, running, from entering to leaving the block.
 
+    Args:
+        direct: Services may talk past the links, over the direct connections they offer one another; otherwise all they say goes through.
+
     Attributes:
         stack: The supervisor.
         provider: The model provider.
@@ -61,11 +64,13 @@ class System:
         ledger: Where the tool with an effect writes.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, direct: bool = True) -> None:
         self.home = Path(tempfile.mkdtemp(prefix="parley-chaos-"))
         self.home.chmod(0o711)  # an embedded Postgres may run as somebody else
         self.provider = Provider()
         self.links: dict[tuple[str, str], Link] = {}
+        # A service offers a port of the interface it listens on, to be found on the host it was called by.
+        self._host = "127.0.0.1" if direct else "127.0.0.2"
         self.ledger = self.home / "effects.jsonl"
         self._stack: Stack | None = None
         self._exits = contextlib.AsyncExitStack()
