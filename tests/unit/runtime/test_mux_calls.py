@@ -237,10 +237,3 @@ async def test_a_method_nobody_serves_is_unimplemented(world: World) -> None:
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await method(b"", timeout=10)
     assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
-
-
-async def test_much_metadata_of_many_calls_at_once_breaks_nothing(world: World) -> None:
-    metadata = [("authorization", f"Bearer {world.token}"), ("x-much", "x" * 7000)]
-    calls = [world.stub.CancelRun(pb.CancelRunRequest(), metadata=metadata, timeout=60) for _ in range(600)]
-    answers = await asyncio.gather(*calls, return_exceptions=True)
-    assert {answer.details() for answer in answers if isinstance(answer, grpc.aio.AioRpcError)} == {"Not now."}

@@ -240,6 +240,14 @@ async def test_closing_the_channel_ends_calls_and_leaves_no_task() -> None:
     await until(lambda: asyncio.all_tasks() <= before)
 
 
+async def test_much_metadata_of_many_calls_at_once_breaks_nothing() -> None:
+    metadata = [("authorization", f"Bearer {token()}"), ("x-much", "x" * 12_000)]
+    async with serving(Callee()) as served, connected(served) as opened:
+        calls = [stub(opened).CancelRun(pb.CancelRunRequest(), metadata=metadata, timeout=60) for _ in range(600)]
+        answers = await asyncio.gather(*calls, return_exceptions=True)
+        assert {answer.details() for answer in answers if isinstance(answer, grpc.aio.AioRpcError)} == {"Not now."}
+
+
 async def test_more_calls_than_a_connection_carries_go_directly() -> None:
     callee = Callee()
     async with serving(callee) as served, connected(served) as opened:
