@@ -101,6 +101,7 @@ class Dispatcher:
     def drain(self) -> None:
         """Sends new calls elsewhere; each connection ends when the calls on it have."""
         self._draining = True
+        self._ready.set()  # who still waits is told to go, too: it would hold up the end
         for connection in self._connections:
             connection.drain()
 

@@ -189,14 +189,6 @@ async def test_a_call_that_meets_a_drain_is_made_elsewhere_even_if_it_may_not_be
             await responses.aclose()
 
 
-async def test_a_drain_waits_for_its_callers_to_know_and_no_longer(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("runtime.mux.dispatcher._LAST_CALLS_S", 60)
-    async with serving(Callee()) as served, connected(served) as opened:
-        await get(stub(opened))
-        async with asyncio.timeout(10):
-            await served.stop(30)
-
-
 async def test_a_service_that_does_not_know_shared_connections_is_called_directly() -> None:
     plain = grpc.aio.server()
 
