@@ -48,6 +48,13 @@ class PostgresQueue:
         ]
         return claims, last["next_due_at"]
 
+    async def end_forsaken(self, caller: Identity, *, suspicion_s: float, max_takeovers: int) -> int:
+        """Ends, as interrupted, what could be claimed but has been left behind that often already; returns how many runs that were."""
+        row = await self._database.fetch_row(
+            "end_forsaken_runs", claims_json(caller), timedelta(seconds=suspicion_s), max_takeovers
+        )
+        return 0 if row is None else int(row["ended"])
+
     async def list_dead_letters(
         self, caller: Identity, *, after: tuple[datetime, str] | None, limit: int
     ) -> list[DeadLetter]:

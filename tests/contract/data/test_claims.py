@@ -120,6 +120,28 @@ async def test_the_new_owner_loads_goes_on_and_ends(person: Person, claimer: Per
     assert (await person.refusal(load_request(run.id, fence=2))).code == "RUN_ENDED"
 
 
+@pytest.mark.parametrize("background", [False, True])
+async def test_a_run_that_nobody_can_take_up_comes_to_an_end(
+    person: Person, claimer: Person, owner: asyncpg.Connection, background: bool
+) -> None:
+    """Its user has gone, say: whoever claims it gets no token, and drops it."""
+    run = (await person.begin(background=background)).run
+    if background:
+        await claimer.claim()
+    for takeovers in range(1, 6):
+        await lapse(owner, run)
+        assert [claim.run.takeovers for claim in await claimer.claim()] == [takeovers]
+    assert await claimer.claim() == []
+    await lapse(owner, run)
+    assert await claimer.claim() == []
+    stored = await person.stored(run.id)
+    assert (stored.run.status, stored.answer.state) == (pb.RUN_STATUS_INTERRUPTED, pb.MESSAGE_STATE_INTERRUPTED)
+    assert stored.run.last_seq == 5
+    assert (await person.refusal(checkpoint_request(run.id, fence=6))).code == "RUN_ENDED"
+    dead = await owner.fetchval("SELECT dead_lettered_at IS NOT NULL FROM chat.run WHERE id::text = $1", run.id)
+    assert dead is background
+
+
 # --- handing over
 
 

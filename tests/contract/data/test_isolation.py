@@ -19,7 +19,7 @@ from services.data.runs.store import PostgresRuns
 from tests.contract.data.person import Person, Service, finish_request, text
 
 TABLES = ("conversation", "message", "run")
-CLAIMERS = {"claim_runs", "list_dead_letters", "retry_dead_letter", "drop_dead_letter"}
+CLAIMERS = {"claim_runs", "list_dead_letters", "retry_dead_letter", "drop_dead_letter", "end_forsaken_runs"}
 """The functions that look across tenants, as a role of their own."""
 
 
@@ -184,6 +184,23 @@ async def test_the_claimer_can_read_and_write_nothing_that_anybody_said(owner: a
         "model",
     }
     assert not kept & {row["column"] for row in rows if row["table"] == "chat.run" and row["writes"]}
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "SELECT * FROM chat.claim_runs($1, 'me', '6 s', '0 s', 100, 0, 0)",
+        "SELECT * FROM chat.end_forsaken_runs($1, '0 s', 0)",
+    ],
+)
+@pytest.mark.parametrize("role", ["owner", "admin", "member", "", None])
+async def test_only_a_service_claims_and_ends_other_peoples_runs(
+    session: asyncpg.Connection, victim: Person, statement: str, role: str | None
+) -> None:
+    """The database asks by itself, whatever the service has let through."""
+    claims = {"org": victim.org_id, "sub": victim.user_id} | ({} if role is None else {"role": role})
+    with pytest.raises(asyncpg.InsufficientPrivilegeError):
+        await session.execute(statement, json.dumps(claims))
 
 
 async def test_a_read_as_the_claimer_is_refused_by_the_database(owner: asyncpg.Connection, victim: Person) -> None:
