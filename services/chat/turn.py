@@ -261,18 +261,16 @@ class Turn:
 
     async def _finish(self, outcome: Outcome) -> None:
         usage = self._steps.used()
-        self.log.append(usage)
-        self.log.announce()
         reason = outcome.error.code if outcome.error is not None else ""
         ended_at = datetime.now(UTC)
         model = self._steps.model
         self.run = replace(
             self.run, status=outcome.status, error_reason=reason, response_model=model, ended_at=ended_at
         )
-        ending = self._ending(outcome.status, reason, usage, self.log.last_seq + 1)
+        ending = self._ending(outcome.status, reason, usage, self.log.last_seq + 2)
         storing = asyncio.create_task(self._keep_end(ending))
         try:
-            # Whoever sees `done` may reload at once, and shall find the answer: the last event follows the storing. But not for ever:
+            # Whoever sees `done` may reload at once, and shall find the answer: the last two events follow the storing. But not for ever:
             # while data is away a finished answer must not look unfinished.
             await asyncio.wait([storing], timeout=self._pace.finish_patience_s)
             if self._superseded:
@@ -283,6 +281,7 @@ class Turn:
                 # find the end in the tail: until the tail has it, it is not told.
                 self.log.hold()
             self._report(usage, reason)
+            self.log.append(usage)
             self.log.append(self._end(outcome.error))
             self.log.announce()
             self._over.set()
@@ -359,7 +358,7 @@ class Turn:
             status=run.status,
             duration_ms=_ms(time.perf_counter() - self._started_at),
             first_delta_ms=None if self._first_delta_s is None else _ms(self._first_delta_s),
-            events=self.log.last_seq + 1,
+            events=self.log.last_seq + 2,
             **{
                 "gen_ai.provider.name": steps.provider,
                 "gen_ai.response.model": model,
