@@ -153,6 +153,10 @@ class Link:
             if task is None or task.cancelling():
                 raise
             return grpc.StatusCode.UNAVAILABLE  # the write failed first
+        except Exception:
+            # Whatever this was, it is no reason never to connect again.
+            log.exception("unforeseen_error", **{"server.address": self.address})
+            return grpc.StatusCode.UNKNOWN
         else:
             return grpc.StatusCode.OK
         finally:

@@ -186,7 +186,7 @@ async def connect(
             pipe.send_key(key)
             await pipe.greeted.wait()
         reached = not pipe.closed.is_set()
-    except (OSError, TimeoutError):
+    except (OSError, OverflowError, TimeoutError):  # the second for a port that is none
         pass
     finally:
         if not reached:

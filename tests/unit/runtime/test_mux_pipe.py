@@ -226,6 +226,40 @@ async def test_where_it_cannot_be_had_the_frames_travel_on_the_stream(
             assert connection._pipe is None
 
 
+async def test_a_port_that_is_none_is_not_gone_to(served: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Nowhere:
+        def getsockname(self) -> tuple[str, int]:
+            return "", 70_000
+
+    class Elsewhere:
+        sockets = (Nowhere(),)
+
+        def close(self) -> None: ...
+
+    assert served._mux._listener is not None
+    served._mux._listener.close()
+    monkeypatch.setattr(served._mux, "_listener", Elsewhere())
+    async with connected(served) as opened:
+        assert (await get(stub(opened))).model == "served"
+        assert opened.connections == 1
+
+
+async def test_what_nobody_foresaw_is_no_reason_never_to_connect_again(
+    served: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tries = 0
+
+    async def connect(*_: Any, **__: Any) -> None:
+        nonlocal tries
+        tries += 1
+        if tries == 1:
+            raise RuntimeError
+
+    monkeypatch.setattr(pipe, "connect", connect)
+    async with connected(served) as opened:
+        assert (tries, opened.connections) == (2, 1)
+
+
 async def test_a_service_that_drains_says_everything_before_it_goes() -> None:
     callee = Callee()
     async with serving(callee) as served, connected(served) as opened:
