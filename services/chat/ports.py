@@ -227,9 +227,7 @@ class Data(Protocol):
         Raises: RunNotFound.
         """
 
-    async def list_runs(
-        self, conversation_id: str, *, after_run_id: str = "", active_only: bool = False, token: str
-    ) -> Sequence[Run]:
+    async def list_runs(self, conversation_id: str, *, after_run_id: str = "", token: str) -> Sequence[Run]:
         """Returns the runs of a conversation in the order in which they began: all of them, or those after one.
 
         Raises: NotFound: there is no such conversation, or no such run in it.

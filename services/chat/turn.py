@@ -16,6 +16,7 @@ from services.chat import beginning, failures, metrics
 from services.chat.answer import merged
 from services.chat.domain import Done, Failed, RunStatus, Usage
 from services.chat.keeping import Keeper, Pace
+from services.chat.log import RunLog
 from services.chat.ports import Ending
 from services.chat.steps import Outcome, Steps, estimated
 
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from services.chat.asking import Gateway
     from services.chat.delegation import Credential
     from services.chat.domain import Run
-    from services.chat.log import RunLog
     from services.chat.ports import Begun, Data
     from services.chat.prompt import Prompt
     from services.chat.titles import Titles
@@ -83,7 +83,7 @@ class Turn:
         titles: Titles | None = None,
     ) -> None:
         self.run: Run = begun.run
-        self.log = beginning.opened(begun, log)
+        self.log = RunLog() if log is None else log
         self.fence = begun.fence
         self.caller = caller
         self._begun = begun

@@ -186,13 +186,6 @@ async def test_a_failed_end_that_was_told_is_stored_with_its_reason() -> None:
     assert (data.endings[0].status, data.endings[0].error_reason) == (RunStatus.FAILED, "STREAM_STALLED")
 
 
-async def test_a_dead_letter_that_is_tried_again_has_no_end_in_its_log_any_more() -> None:
-    log = told(Text("Hel", 0), Usage(1, 2), Failed("STREAM_STALLED", "words", "req"))
-    run = await lived(turn(Saying(), Storing(), begun=replace(AGAIN, tries=1), log=log))
-    assert names(run.log).count("Failed") == 0
-    assert run.run.status is RunStatus.COMPLETED
-
-
 async def test_a_run_out_of_the_queue_opens_its_log() -> None:
     run = await lived(turn(Saying(), Storing(), begun=replace(BEGUN, claim=ClaimKind.QUEUED)))
     assert kinds(run.log)[:3] == list(OPENING)

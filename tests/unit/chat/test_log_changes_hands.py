@@ -268,6 +268,17 @@ async def test_followers_of_a_log_that_moves_see_what_is_shown_and_are_sent_on()
     assert (moved.value.code, moved.value.retry_after_s) == ("RUN_MOVED", 0.2)
 
 
+async def test_a_held_log_that_has_moved_shows_no_more() -> None:
+    """A renewal that was answered late must not show what the next owner cannot know of."""
+    log = RunLog()
+    log.write("a")
+    log.hold()
+    log.move()
+    log.release()
+    with pytest.raises(RunMoved):
+        await anext(log.follow(0))
+
+
 async def test_a_log_that_has_ended_sends_nobody_on() -> None:
     log = RunLog()
     log.append(DONE)

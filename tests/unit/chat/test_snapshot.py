@@ -40,7 +40,7 @@ def stored(status: RunStatus, last_seq: int, *parts: Part, reason: str = "") -> 
     ended_at = None if status in (RunStatus.RUNNING, RunStatus.QUEUED) else NOW
     run = Run("r", "c", "u", "a", "fast", status, reason, NOW, ended_at)
     usage = None if ended_at is None else Usage(3, 5)
-    return Stored(run, "Hi", NOW, parts, usage, last_seq, 1, "chat-1", None)
+    return Stored(run, "Hi", NOW, parts, usage, last_seq)
 
 
 def after(found: Stored, seq: int) -> list[Event]:
