@@ -19,7 +19,8 @@ async def test_a_turn_in_the_background_is_answered_without_anybody_waiting(stac
     watched = await person.events(submitted["run_id"])
     assert watched.names[:2] == ["run", "user_message"]
     assert (watched.text, watched.last.data["status"]) == ("Here it is", "completed")
-    assert [frame.seq for frame in watched.frames] == list(range(1, len(watched.frames) + 1))
+    # Whoever comes after the end gets the text as one event, with the number of its last piece.
+    assert (numbers := [frame.seq for frame in watched.frames]) == sorted(set(numbers))
     asked, answered = await person.messages(submitted["conversation_id"])
     assert (asked["content"], answered["content"]) == (message, "Here it is")
     assert answered["id"] == submitted["message_id"]
