@@ -23,6 +23,7 @@ MESSAGE_STATES = {
     "interrupted": "interrupted",
 }
 """How the answer of a run is labelled, by the run's final status."""
+_STOPPED_WITHIN_S = 2.0
 
 
 @dataclass(frozen=True)
@@ -193,11 +194,21 @@ def an_effect_happens_once(history: History) -> Iterator[str]:
 
 
 def a_stop_is_kept(history: History) -> Iterator[str]:
-    """A stop that was acknowledged has ended the run, and no client is shown more of it."""
-    for run_id in history.cancels:
+    """A stop that was acknowledged has ended the run: no model is asked for it any more, and none goes on writing."""
+    again = {turn.task.id for turn in history.turns if turn.again}
+    touched = _touched(history)  # an owner that is frozen or parted holds its call a while, though nobody hears of it
+    for run_id, stopped_at in history.cancels.items():
         status = history.stored.runs.get(run_id, {}).get("status")
         if status not in MESSAGE_STATES:
             yield f"run {run_id} was stopped and is {status}"
+        task, over = history.task_of(run_id), stopped_at + _STOPPED_WITHIN_S
+        for call in history.calls:
+            if task is None or call.task != task.id or task.id in again:
+                continue
+            if call.began_at > over:
+                yield f"run {run_id} was stopped, and its model asked {call.began_at - stopped_at:.1f} s later"
+            elif run_id not in touched and (call.ended_at is None or call.ended_at > over):
+                yield f"run {run_id} was stopped, and its model went on writing"
 
 
 def watchers_see_every_run(history: History) -> Iterator[str]:

@@ -200,6 +200,17 @@ def forget_a_stop(history: History) -> None:
     history.cancels[RUN] = 5.0
 
 
+def go_on_after_a_stop(history: History) -> None:
+    history.cancels[RUN] = 1.2
+    history.hit = (90.0, 91.0)
+    history.calls = [Call("t-1", 1, 1.0, 3, ended_at=9.0)]
+
+
+def ask_after_a_stop(history: History) -> None:
+    history.cancels[RUN] = 0.5
+    history.calls[1] = replace(history.calls[1], began_at=9.0, ended_at=9.5)
+
+
 def hide_a_run(history: History) -> None:
     history.stored.runs["run-2"] = history.stored.runs[RUN] | {"created_at": "2"}
 
@@ -260,6 +271,8 @@ def break_inside(history: History) -> None:
         (repeat_an_effect, invariants.an_effect_happens_once),
         (forget_the_effect, invariants.an_effect_happens_once),
         (forget_a_stop, invariants.a_stop_is_kept),
+        (go_on_after_a_stop, invariants.a_stop_is_kept),
+        (ask_after_a_stop, invariants.a_stop_is_kept),
         (hide_a_run, invariants.watchers_see_every_run),
         (fail, invariants.runs_end_well_unless_they_cannot),
         (interrupt, invariants.runs_end_well_unless_they_cannot),
