@@ -26,6 +26,10 @@ MESSAGE_STATES = {
 _STOPPED_WITHIN_S = 2.0
 
 
+_CLOSED_WITHIN_S = 1.0
+"""From the acknowledgement of a stop to when the provider has noticed: it does when it says the next word."""
+
+
 @dataclass(frozen=True)
 class Violation:
     """A rule that was broken.
@@ -295,6 +299,16 @@ def pauses(history: History) -> list[float]:
                 max(after - before for before, after in pairwise(moments) if after >= begun and before <= whole)
             )
     return found
+
+
+def stops_s(history: History) -> list[float]:
+    """Returns how long each stop took that no fault was in the way of, from the wish to its acknowledgement."""
+    begun, whole = history.hit
+    return [
+        exchange.took_s
+        for exchange in history.exchanges
+        if exchange.what.endswith("/cancel") and exchange.took_s and not begun <= exchange.at + exchange.took_s <= whole
+    ]
 
 
 def _touched(history: History) -> set[str]:

@@ -21,7 +21,7 @@ _STATUSES = ("completed", "cancelled", "interrupted", "failed")
 def table(outcomes: Sequence[Outcome]) -> Table:
     """Returns a row for each fault and one for all."""
     drawn = Table(box=None, pad_edge=False)
-    for name in ("fault", "rounds", "runs", *_STATUSES, "reconnects", "pause p50", "max", "violations"):
+    for name in ("fault", "rounds", "runs", *_STATUSES, "reconnects", "pause p50", "max", "stop p95", "violations"):
         drawn.add_column(name, justify="left" if name == "fault" else "right")
     for fault in dict.fromkeys(outcome.fault for outcome in outcomes):
         drawn.add_row(*_row(fault, [outcome for outcome in outcomes if outcome.fault == fault]))
@@ -43,6 +43,7 @@ def violations(outcome: Outcome) -> list[str]:
 def _row(name: str, outcomes: Sequence[Outcome]) -> list[str]:
     statuses: Counter[str] = sum((outcome.statuses for outcome in outcomes), Counter())
     pauses = [pause for outcome in outcomes for pause in outcome.pauses_s]
+    stops = sorted(stop for outcome in outcomes for stop in outcome.stops_s)
     reconnects = sum(
         exchange.what.startswith("GET") and " after " in exchange.what
         for outcome in outcomes
@@ -56,5 +57,6 @@ def _row(name: str, outcomes: Sequence[Outcome]) -> list[str]:
         str(reconnects),
         f"{median(pauses):.2f} s" if pauses else "-",
         f"{max(pauses):.2f} s" if pauses else "-",
+        f"{stops[int(len(stops) * 0.95)] * 1000:.0f} ms" if stops else "-",
         str(sum(len(outcome.violations) for outcome in outcomes)),
     ]

@@ -34,6 +34,7 @@ class Outcome:
         history: What happened.
         violations: Where a rule was broken.
         pauses_s: How long each answer that was under way when the fault came stood still.
+        stops_s: How long each stop took that the fault was not in the way of.
     """
 
     fault: str
@@ -41,6 +42,7 @@ class Outcome:
     history: History
     violations: list[Violation]
     pauses_s: list[float]
+    stops_s: list[float]
 
     @property
     def statuses(self) -> Counter[str]:
@@ -95,7 +97,14 @@ async def play(system: System, fault: Fault, seed: str, *, users: int = 4) -> Ou
     history.stored.unfinished = await _unfinished(system)
     history.calls = system.provider.calls[calls:]
     history.effects = effects.effects(system.ledger)[effects_before:]
-    return Outcome(fault.name, seed, history, invariants.check(history), invariants.pauses(history))
+    return Outcome(
+        fault.name,
+        seed,
+        history,
+        invariants.check(history),
+        invariants.pauses(history),
+        invariants.stops_s(history),
+    )
 
 
 async def _unfinished(system: System) -> int:

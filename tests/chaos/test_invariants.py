@@ -211,6 +211,11 @@ def ask_after_a_stop(history: History) -> None:
     history.calls[1] = replace(history.calls[1], began_at=9.0, ended_at=9.5)
 
 
+def leave_the_model_going(history: History) -> None:
+    history.cancels[RUN] = 5.0
+    history.calls[1].ended_at = 9.0
+
+
 def hide_a_run(history: History) -> None:
     history.stored.runs["run-2"] = history.stored.runs[RUN] | {"created_at": "2"}
 
@@ -271,6 +276,7 @@ def break_inside(history: History) -> None:
         (repeat_an_effect, invariants.an_effect_happens_once),
         (forget_the_effect, invariants.an_effect_happens_once),
         (forget_a_stop, invariants.a_stop_is_kept),
+        (leave_the_model_going, invariants.a_stop_is_kept),
         (go_on_after_a_stop, invariants.a_stop_is_kept),
         (ask_after_a_stop, invariants.a_stop_is_kept),
         (hide_a_run, invariants.watchers_see_every_run),
