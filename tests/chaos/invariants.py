@@ -24,9 +24,6 @@ MESSAGE_STATES = {
 }
 """How the answer of a run is labelled, by the run's final status."""
 _STOPPED_WITHIN_S = 2.0
-
-
-_CLOSED_WITHIN_S = 1.0
 """From the acknowledgement of a stop to when the provider has noticed: it does when it says the next word."""
 
 
