@@ -7,8 +7,6 @@ from datetime import datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, Protocol
 
-import structlog
-
 from runtime import validation
 from runtime.errors import NotFound
 from runtime.permissions import SERVICE_ROLE
@@ -17,8 +15,6 @@ from services.data.runs.domain import OWNER_MAX_CHARS, ActiveLimits, Run, check_
 
 if TYPE_CHECKING:
     from runtime.context import Identity
-
-log = structlog.stdlib.get_logger()
 
 CLAIMS_MAX = 100
 _LETTERS_A_PAGE = 50
@@ -89,8 +85,8 @@ class Store(Protocol):
     async def claim(self, caller: Identity, request: ClaimRequest) -> tuple[list[Claim], datetime | None]:
         """Takes runs that nobody owns, and says when a queued one becomes due that is not yet."""
 
-    async def end_forsaken(self, caller: Identity, *, suspicion_s: float, max_takeovers: int) -> int:
-        """Ends, as interrupted, what could be claimed but has been left behind that often already; returns how many runs that were."""
+    async def end_forsaken(self, caller: Identity, *, suspicion_s: float, max_takeovers: int) -> None:
+        """Ends, as interrupted, what could be claimed but has been left behind that often already."""
 
     async def list_dead_letters(
         self, caller: Identity, *, after: tuple[datetime, str] | None, limit: int
@@ -132,9 +128,7 @@ class Queue:
         validation.number("suspicion", request.suspicion_s, minimum=0, maximum=_SUSPICION_MAX_S)
         validation.number("max_runs", request.max_runs, minimum=1, maximum=CLAIMS_MAX)
         check_limits(request.limits)
-        ended = await self._store.end_forsaken(caller, suspicion_s=request.suspicion_s, max_takeovers=TAKEOVERS_MAX)
-        if ended:
-            log.warning("forsaken_runs_ended", count=ended)
+        await self._store.end_forsaken(caller, suspicion_s=request.suspicion_s, max_takeovers=TAKEOVERS_MAX)
         return await self._store.claim(caller, request)
 
     async def list_dead_letters(
