@@ -170,7 +170,13 @@ class Claims:
         }
         started_at = time.perf_counter()
         with telemetry.span("invoke_agent", attributes=attributes) as span:
-            log.info("run_claimed", run_id=claim.run_id, kind=claim.kind, fence=claim.fence, owner=claim.previous_owner)
+            log.info(
+                "run_claimed",
+                run_id=claim.run_id,
+                kind=claim.kind,
+                fence=claim.fence,
+                previous_owner=claim.previous_owner,
+            )
             if (old := self._host.live.get(claim.run_id)) is not None:
                 old.supersede()  # it was this instance that had been silent
             try:

@@ -339,6 +339,8 @@ class Turn:
         run, steps = self.run, self._steps
         model = steps.model or "unknown"
         metrics.RUNS_ENDED.labels(run.status, reason).inc()
+        if self._begun.max_tries > 1 and run.status in (RunStatus.FAILED, RunStatus.INTERRUPTED):
+            metrics.DEAD_LETTERS.labels(reason or "RUN_INTERRUPTED").inc()
         metrics.TOKENS.labels(self._label, "input").inc(usage.input_tokens)
         metrics.TOKENS.labels(self._label, "output").inc(usage.output_tokens)
         self._span.set_attributes(

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+from prometheus_client import REGISTRY
 
 from parley.chat.v1 import chat_pb2 as pb
 from parley.data.v1 import data_pb2
@@ -161,10 +162,15 @@ async def test_a_queued_run_is_stopped_before_anybody_owns_it(world: World, chat
 async def test_a_background_run_is_tried_three_times_and_then_is_a_dead_letter(
     world: World, chat: Instance, ada: Person
 ) -> None:
+    def counted() -> float:
+        return REGISTRY.get_sample_value("parley_chat_dead_letters_total", {"reason": "PROVIDER_UNAVAILABLE"}) or 0
+
     for _ in range(3):
         world.gateway.script(DOWN)
+    before = counted()
     run = await ada.submit(chat)
     last = await ended(ada, run.id)
+    await eventually(lambda: counted() == before + 1)
     assert (last.status, last.error_reason, last.tries) == (data_pb2.RUN_STATUS_FAILED, "PROVIDER_UNAVAILABLE", 3)
     letters = (await ada.dead_letters(chat)).dead_letters
     assert [(letter.run.id, letter.tries, letter.run.error_reason) for letter in letters] == [
