@@ -165,12 +165,16 @@ async def test_a_background_run_is_tried_three_times_and_then_is_a_dead_letter(
     def counted() -> float:
         return REGISTRY.get_sample_value("parley_chat_dead_letters_total", {"reason": "PROVIDER_UNAVAILABLE"}) or 0
 
+    async def counted_once_more() -> bool:
+        return counted() == before + 1
+
+    before = counted()
+
     for _ in range(3):
         world.gateway.script(DOWN)
-    before = counted()
     run = await ada.submit(chat)
     last = await ended(ada, run.id)
-    await eventually(lambda: counted() == before + 1)
+    await eventually(counted_once_more)
     assert (last.status, last.error_reason, last.tries) == (data_pb2.RUN_STATUS_FAILED, "PROVIDER_UNAVAILABLE", 3)
     letters = (await ada.dead_letters(chat)).dead_letters
     assert [(letter.run.id, letter.tries, letter.run.error_reason) for letter in letters] == [
