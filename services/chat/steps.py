@@ -299,7 +299,12 @@ class Steps:
             self._log.append(Progress(step, message))
             self._log.announce()
 
-        self._tell(await calling.call(box, use, run_id=self._run.id, progress=progress))
+        result = await calling.call(box, use, run_id=self._run.id, progress=progress)
+        if effectful:
+            # Whoever takes the run over from here on and finds no result takes the outcome for unknown: until it is in the tail, or stored, it
+            # is not shown.
+            self._log.hold()
+        self._tell(result)
         if effectful:
             # While data is away the answer goes on: should this instance die now, the outcome counts as unknown, which is safe.
             with contextlib.suppress(ParleyError, TimeoutError):

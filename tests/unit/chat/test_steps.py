@@ -23,6 +23,7 @@ from tests.unit.chat.turns import (
     Storing,
     box,
     calls,
+    events,
     kinds,
     lived,
     names,
@@ -245,6 +246,28 @@ async def test_a_tool_that_heeds_no_cancellation_does_not_hold_up_a_stop() -> No
     assert not act.ended
     release.set()
     await until(lambda: act.ended == ["returned"])
+
+
+async def test_the_result_of_an_effect_is_shown_once_it_is_stored_or_in_the_tail() -> None:
+    """Whoever takes the run over and finds no result takes the outcome for unknown: nobody may have seen it."""
+    data = Storing()
+
+    async def cut_off(_: Mapping[str, Any], __: ToolContext) -> str:
+        data.refuse = Unavailable("away")
+        return "done"
+
+    act = Doing(does=cut_off)
+    run = turn(Saying((calls(("act", "{}")),), ("Done.", STOP)), data, tools=box(act))
+    run.begin()
+    living = asyncio.create_task(run.live())
+    await until(lambda: result("t0", "done") in run.log.parts())
+    told = next(event.seq for event in events(run.log) if isinstance(event.kind, ToolResult))
+    assert told not in [event.seq for event in run.log.after(0)]
+    run.log.confirm(told)
+    assert run.log.after(0)[-1].seq == told
+    data.refuse = None
+    await living
+    assert isinstance(run.log.after(0)[-1].kind, Done)
 
 
 async def test_a_call_is_stored_before_its_effect_and_its_result_right_after() -> None:
