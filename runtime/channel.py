@@ -24,9 +24,13 @@ Response = TypeVar("Response")
 
 KEEPALIVE_MS = 20_000
 """How often an idle connection is asked whether it still lives."""
-_OPTIONS = [
+SHARED_KEEPALIVE_MS = 5_000
+"""The same for a shared connection, on which many streams wait: they go on elsewhere once it is known to be dead."""
+PATIENCE_MS = 10_000
+SHARED_PATIENCE_MS = 4_000
+"""How long an answer to that is waited for."""
+_OPTIONS: list[tuple[str, str | int]] = [
     ("grpc.http2.max_pings_without_data", 0),  # no bound: an idle connection is asked for as long as it is idle
-    ("grpc.keepalive_timeout_ms", 10_000),
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.max_receive_message_length", 16 * 1024 * 1024),
     ("grpc.initial_reconnect_backoff_ms", 200),
@@ -70,14 +74,29 @@ def open_channel(
         return plain
     return MuxChannel(
         plain,
-        Spread(address, _open),
+        Spread(address, open_shared),
         frozenset(service.full_name for service in contract.services_by_name.values()),
         frozenset(f"/{name['service']}/{name['method']}" for name in names),
     )
 
 
-def _open(address: str, *options: tuple[str, str]) -> grpc.aio.Channel:
-    return grpc.aio.insecure_channel(address, options=[("grpc.keepalive_time_ms", KEEPALIVE_MS), *_OPTIONS, *options])
+def open_shared(address: str) -> grpc.aio.Channel:
+    """Opens a plain channel to one instance for a shared connection: it is soon known to be dead."""
+    return grpc.aio.insecure_channel(address, options=_keepalive(SHARED_KEEPALIVE_MS, SHARED_PATIENCE_MS))
+
+
+def _open(address: str, *options: tuple[str, str | int]) -> grpc.aio.Channel:
+    return grpc.aio.insecure_channel(address, options=[*_keepalive(KEEPALIVE_MS, PATIENCE_MS), *options])
+
+
+def _keepalive(every_ms: int, patience_ms: int) -> list[tuple[str, str | int]]:
+    # gRPC waits for the answer to a ping as long as the last of these says, a minute where it says nothing; the one before does not matter to it.
+    return [
+        *_OPTIONS,
+        ("grpc.keepalive_time_ms", every_ms),
+        ("grpc.keepalive_timeout_ms", patience_ms),
+        ("grpc.http2.ping_timeout_ms", patience_ms),
+    ]
 
 
 async def unary(method: Any, request: Request, *, timeout_s: float, token: str | None = None) -> Any:

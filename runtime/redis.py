@@ -17,17 +17,21 @@ if TYPE_CHECKING:
 async def connect(url: str, *, max_connections: int) -> AsyncIterator[redis.asyncio.Redis]:
     """Opens a client and closes it at the end; the server may still be away.
 
+    Whoever finds all connections in use waits for one, two seconds at most: many runs that begin at once are no outage.
+
     Answers are bytes. A command that gets no answer within two seconds fails; it is not repeated, since it may have had its effect.
     A blocking read must therefore block for less than that.
     """
-    client = redis.asyncio.Redis.from_url(
+    pool = redis.asyncio.BlockingConnectionPool.from_url(
         url,
         max_connections=max_connections,
+        timeout=2,
         socket_timeout=2,
         socket_connect_timeout=1,
         retry=Retry(NoBackoff(), 0),
         health_check_interval=0,
     )
+    client = redis.asyncio.Redis.from_pool(pool)
     try:
         yield client
     finally:

@@ -5,6 +5,7 @@ outbox      what waits to be written, as one batch
 channel     the caller's channel, which generated stubs take like any other
 spread      the caller's connections, one for each instance
 link        one of them
+pipe        the plain TCP connection on which its frames travel where that can be had
 exchange    one call on it
 calls       what a stub's method gives: awaitable or iterable, tried again where that is safe
 addresses   an address to its instances

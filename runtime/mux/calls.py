@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import grpc
 
 from runtime.mux.exchange import Exchange, Refused, failure
-from runtime.mux.wire import MAX_METADATA_BYTES
+from runtime.mux.wire import MAX_METADATA_BYTES, size_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Generator, Sequence
@@ -64,7 +64,7 @@ class Method:
         if link is not None and not other:
             payload = self.serialize(request)
             sent = metadata or ()
-            if len(payload) <= link.max_request_bytes and _size(sent) <= MAX_METADATA_BYTES:
+            if len(payload) <= link.max_request_bytes and size_of(sent) <= MAX_METADATA_BYTES:
                 return self._call(self, link, request=request, payload=payload, metadata=sent, timeout_s=timeout)
         return self.plain(request, timeout=timeout, metadata=metadata, **other)
 
@@ -183,7 +183,3 @@ class StreamCall(_Call):
         if self._responses is None:
             self._responses = aiter(self._plain)
         return await anext(self._responses)
-
-
-def _size(metadata: Metadata) -> int:
-    return sum(len(name) + len(value) for name, value in metadata)

@@ -5,22 +5,25 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import contextvars
+import secrets
 from typing import TYPE_CHECKING, Any
 
 import grpc
 
 from runtime.errors import InvalidArgument
 from runtime.mux.outbox import Outbox
+from runtime.mux.pipe import Entrance
 from runtime.mux.served import ServedCall
-from runtime.mux.wire import EOF, MAX_CALLS, MAX_REQUEST_BYTES, SERVICE, pb
+from runtime.mux.wire import EOF, KEY_BYTES, MAX_CALLS, MAX_REQUEST_BYTES, SERVICE, pb
 from runtime.status import to_status
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Coroutine, Mapping
 
     from runtime.interceptors import Chain
 
 _LAST_WORDS_S = 5.0
+_LAST_CALLS_S = 1.0
 
 
 class MuxProtocol(InvalidArgument):
@@ -58,10 +61,17 @@ class Dispatcher:
 
     def __init__(self, service: str, handlers: Mapping[str, Any], chain: Chain) -> None:
         self._domain = f"{service}.parley"
-        self._handlers = {path: handler for path, handler in handlers.items() if not handler.request_streaming}
+        self._handlers = {
+            path: handler if handler.response_streaming else _Answering(handler)
+            for path, handler in handlers.items()
+            if not handler.request_streaming
+        }
         self._chain = chain
         self._connections: set[_Connection] = set()
         self._draining = False
+        self._ready = asyncio.Event()
+        self._listener: asyncio.Server | None = None
+        self._expected: dict[bytes, _Connection] = {}
 
     def add_to(self, server: grpc.aio.Server) -> None:
         """Joins a server."""
@@ -72,9 +82,26 @@ class Dispatcher:
         )
         server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, {"Connect": connect}),))
 
+    async def listen(self, host: str) -> None:
+        """Offers direct connections too, on a free port of the given interface; where there is none to be had, it does without."""
+        with contextlib.suppress(OSError):
+            self._listener = await asyncio.get_running_loop().create_server(
+                lambda: Entrance(pb.ConnectRequest.FromString, self._admit), host.strip("[]") or None, 0
+            )
+
+    def open(self) -> None:
+        """Takes calls from now on. Callers who have come before wait, and send their calls elsewhere: whoever only starts would refuse them."""
+        self._ready.set()
+
+    def close(self) -> None:
+        """Offers no more direct connections."""
+        if self._listener is not None:
+            self._listener.close()
+
     def drain(self) -> None:
         """Sends new calls elsewhere; each connection ends when the calls on it have."""
         self._draining = True
+        self._ready.set()  # who still waits is told to go, too: it would hold up the end
         for connection in self._connections:
             connection.drain()
 
@@ -84,16 +111,42 @@ class Dispatcher:
         return sum(len(connection.calls) for connection in self._connections)
 
     async def _connect(self, _: Any, context: Any) -> None:
+        await self._ready.wait()
         connection = _Connection(context, self._handlers, self._chain)
-        if self._draining:
-            connection.drain()
+        hello = pb.Hello(max_request_bytes=MAX_REQUEST_BYTES, max_calls=MAX_CALLS)
+        key = secrets.token_bytes(KEY_BYTES)
+        if self._listener is not None and self._listener.sockets:
+            hello.direct_port = self._listener.sockets[0].getsockname()[1]
+            hello.direct_key = key
+            self._expected[key] = connection
         self._connections.add(connection)
         try:
-            await connection.serve()
+            await connection.serve(hello, draining=self._draining)
         except MuxProtocol as error:
             await context.abort_with_status(to_status(error, domain=self._domain, request_id=""))
         finally:
             self._connections.discard(connection)
+            self._expected.pop(key, None)
+
+    def _admit(self, key: bytes, entrance: Entrance) -> Any:
+        connection = self._expected.pop(key, None)
+        return connection.go_direct(entrance) if connection is not None else None
+
+
+class _Answering:
+    """A unary handler whose response leaves as soon as it is there: what the chain does after it, nobody waits for."""
+
+    request_streaming = response_streaming = False
+    unary_stream = stream_unary = stream_stream = None
+
+    def __init__(self, handler: Any) -> None:
+        self._behaviour = handler.unary_unary
+        self.request_deserializer = handler.request_deserializer
+        self.response_serializer = handler.response_serializer
+
+    async def unary_unary(self, request: Any, call: ServedCall) -> None:
+        """Calls the servicer."""
+        await call.answer(await self._behaviour(request, call))
 
 
 class _Connection:
@@ -106,41 +159,64 @@ class _Connection:
     def __init__(self, context: Any, handlers: Mapping[str, Any], chain: Chain) -> None:
         self.calls: dict[int, ServedCall] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._parts: list[asyncio.Task[Any]] = []
         self._context = context
         self._handlers = handlers
         self._chain = chain
         self._outbox = Outbox(pb.ConnectResponse, context.write)
+        self._pipe: Entrance | None = None
+        self._ended = asyncio.Event()
         self._last = 0
         self._draining = False
         self._idle = asyncio.Event()
+        self._last_call_known = asyncio.Event()
 
-    async def serve(self) -> None:
+    async def serve(self, hello: pb.Hello, *, draining: bool) -> None:
         """Takes calls until the caller goes, or until a drain has come to its end.
 
         Raises: MuxProtocol.
         """
-        hello = self._outbox.frame(0).hello
-        hello.max_request_bytes, hello.max_calls = MAX_REQUEST_BYTES, MAX_CALLS
-        if self._draining:
-            self._say_go_away()
-        reading = asyncio.create_task(self._read())
-        writing = asyncio.create_task(self._outbox.run())
-        draining = asyncio.create_task(self._drained())
+        self._outbox.frame(0).hello.CopyFrom(hello)
+        if draining:
+            self.drain()
+        parts = [self._start(self._read()), self._start(self._outbox.run()), self._start(self._drained())]
         try:
-            await asyncio.wait({reading, writing, draining}, return_when=asyncio.FIRST_COMPLETED)
-            if reading.done():
-                reading.result()
+            await self._ended.wait()
+            if parts[0].done():
+                parts[0].result()
+            if self._pipe is not None and isinstance(self._pipe.error, MuxProtocol):
+                raise self._pipe.error
         finally:
+            self._ended.set()
+            if self._pipe is not None:
+                self._pipe.close()  # before anything is awaited: a call that came now would outlive the connection
             for call in self.calls.values():
                 call.drop()
-            everything = {*self._tasks, reading, writing, draining}
-            for task in (reading, writing, draining):
-                task.cancel()
-            await asyncio.wait(everything, timeout=_LAST_WORDS_S)
-            # The write fails when the caller has gone, which is what brought us here.
-            for task in (reading, writing, draining):
+            for part in self._parts:
+                part.cancel()
+            await asyncio.wait({*self._tasks, *self._parts}, timeout=_LAST_WORDS_S)
+            # A write fails when the caller has gone, which is what brought us here.
+            for part in self._parts:
                 with contextlib.suppress(asyncio.CancelledError, Exception):
-                    task.result()
+                    part.result()
+
+    def go_direct(self, entrance: Entrance) -> Callable[[pb.ConnectRequest], None] | None:
+        """Lets the frames travel over a connection of their own; returns what takes those that arrive there, None where all has ended."""
+        if self._ended.is_set():
+            return None
+        self._pipe = entrance
+        self._outbox = Outbox(pb.ConnectResponse, entrance.write)
+        self._outbox.frame(0).hello.SetInParent()
+        self._start(self._outbox.run())
+        self._start(entrance.closed.wait())
+        return self._take_all
+
+    def _start(self, part: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
+        """Runs a part of the connection, which ends with it."""
+        task = asyncio.create_task(part)
+        self._parts.append(task)
+        task.add_done_callback(lambda _: self._ended.set())
+        return task
 
     def drain(self) -> None:
         """Takes no new calls, and ends when none is under way."""
@@ -155,12 +231,19 @@ class _Connection:
 
     async def _drained(self) -> None:
         await self._idle.wait()
+        # A call that was on its way when the caller was told is still to be refused: left unanswered it could have been begun.
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_LAST_CALLS_S):
+                await self._last_call_known.wait()
         await self._outbox.empty()
 
     async def _read(self) -> None:
         while (batch := await self._context.read()) is not EOF:
-            for frame in batch.frames:
-                self._take(frame)
+            self._take_all(batch)
+
+    def _take_all(self, batch: pb.ConnectRequest) -> None:
+        for frame in batch.frames:
+            self._take(frame)
 
     def _take(self, frame: pb.CallerFrame) -> None:
         kind = frame.WhichOneof("kind")
@@ -173,6 +256,8 @@ class _Connection:
                 call.grant(frame.credit_bytes)
         elif kind == "cancel" and (call := self.calls.get(frame.call)) is not None:
             call.drop()
+        elif kind == "go_away":
+            self._last_call_known.set()
 
     def _open(self, number: int, opened: pb.Open) -> None:
         if number <= self._last:

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 import grpc
 import structlog
 
+from runtime.mux import pipe
 from runtime.mux.exchange import Exchange
 from runtime.mux.outbox import Outbox
-from runtime.mux.wire import CONNECT, EOF, MAX_CALLS, MAX_REQUEST_BYTES, WINDOW_BYTES, headers, pb
+from runtime.mux.wire import CONNECT, EOF, MAX_CALLS, MAX_REQUEST_BYTES, WINDOW_BYTES, headers, pb, size_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -22,6 +23,9 @@ log = structlog.stdlib.get_logger()
 _FIRST_PAUSE_S = 0.1
 _LONGEST_PAUSE_S = 2.0
 _UNKNOWN_PAUSE_S = 30.0
+_DIRECT_TIMEOUT_S = 1.0
+_LAST_FRAMES_S = 1.0
+_OPEN_BYTES = 256
 
 
 class Link:
@@ -58,6 +62,8 @@ class Link:
         self._outbox: Outbox
         self._last = 0
         self._leaving = False
+        self._greeted = False
+        self._going_away = False
         self._idle = asyncio.Event()
         self._became_ready = asyncio.Event()
         self._task = asyncio.create_task(self._run())
@@ -84,7 +90,8 @@ class Link:
         number = self._last
         exchange = Exchange(number, self._outbox, self._forget)
         self._exchanges[number] = exchange
-        frame = self._outbox.frame(len(request) + 512)
+        # A token and a trace are as long as many a request: uncounted, a burst would make a batch that the service does not take.
+        frame = self._outbox.frame(len(request) + size_of(metadata) + _OPEN_BYTES)
         frame.call = number
         opened = frame.open
         opened.method, opened.request, opened.window_bytes = path, request, WINDOW_BYTES
@@ -111,9 +118,11 @@ class Link:
         await self._channel.close(None)
 
     async def _left(self) -> None:
-        if self._exchanges:
-            await self._idle.wait()
-        await self.close()
+        try:
+            if self._exchanges:
+                await self._idle.wait()
+        finally:
+            await self.close()
 
     async def _run(self) -> None:
         pause_s = _FIRST_PAUSE_S
@@ -134,13 +143,9 @@ class Link:
     async def _session(self) -> grpc.StatusCode:
         """Opens the connection and reads from it until it ends; returns how it did."""
         connection = self._connect(wait_for_ready=True)
-        self._last = 0
-        self._outbox = Outbox(pb.ConnectRequest, connection.write)
-        writing = asyncio.create_task(self._write(connection))
+        self._last, self._greeted, self._going_away = 0, False, False
         try:
-            while (batch := await connection.read()) is not EOF:
-                for frame in batch.frames:
-                    self._take(frame)
+            await self._read(connection)
         except grpc.aio.AioRpcError as error:
             return error.code()
         except asyncio.CancelledError:
@@ -148,34 +153,74 @@ class Link:
             if task is None or task.cancelling():
                 raise
             return grpc.StatusCode.UNAVAILABLE  # the write failed first
+        except Exception:
+            # Whatever this was, it is no reason never to connect again.
+            log.exception("unforeseen_error", **{"server.address": self.address})
+            return grpc.StatusCode.UNKNOWN
         else:
             return grpc.StatusCode.OK
         finally:
             self.ready = False
-            writing.cancel()
             connection.cancel()
             for exchange in list(self._exchanges.values()):
                 exchange.fail(grpc.StatusCode.UNAVAILABLE, "The connection was lost.")
 
-    async def _write(self, connection: Any) -> None:
-        """Writes what there is; a write that fails ends the connection."""
+    async def _read(self, connection: Any) -> None:
+        writing: asyncio.Task[None] | None = None
+        direct: pipe.Pipe | None = None
         try:
-            # What fails is told by the reader, which knows the status.
-            with contextlib.suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError):
-                await self._outbox.run()
+            while (batch := await connection.read()) is not EOF:
+                self._take_all(batch)
+                if writing is None:
+                    direct, outbox = await self._open_outbox(batch, connection)
+                    writing = asyncio.create_task(_write(connection, outbox, direct))
+            if direct is not None:
+                # What was said last on it may arrive after the end of the stream beside it.
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(_LAST_FRAMES_S):
+                        await direct.closed.wait()
         finally:
-            connection.cancel()
+            if writing is not None:
+                writing.cancel()
+            if direct is not None:
+                direct.close()
+
+    async def _open_outbox(self, batch: pb.ConnectResponse, connection: Any) -> tuple[pipe.Pipe | None, Outbox]:
+        """Finds out which way the frames go, and lets calls begin."""
+        hello = batch.frames[0].hello if batch.frames else pb.Hello()
+        self.max_request_bytes = min(hello.max_request_bytes, MAX_REQUEST_BYTES)
+        self._max_calls = hello.max_calls
+        host = _host(self.address)
+        direct = None
+        if hello.direct_port and host:
+            direct = await pipe.connect(
+                host,
+                hello.direct_port,
+                hello.direct_key,
+                read=pb.ConnectResponse.FromString,
+                take=self._take_all,
+                timeout_s=_DIRECT_TIMEOUT_S,
+            )
+        self._outbox = Outbox(pb.ConnectRequest, direct.write if direct is not None else connection.write)
+        self._greeted = True
+        if self._going_away:
+            self._say_go_away()
+        elif not self._leaving:
+            self.ready = True
+            self._became_ready.set()
+        return direct, self._outbox
+
+    def _take_all(self, batch: pb.ConnectResponse) -> None:
+        for frame in batch.frames:
+            self._take(frame)
 
     def _take(self, frame: pb.ServiceFrame) -> None:
         kind = frame.WhichOneof("kind")
-        if kind == "hello":
-            self.max_request_bytes = min(frame.hello.max_request_bytes, MAX_REQUEST_BYTES)
-            self._max_calls = frame.hello.max_calls
-            if not self._leaving:
-                self.ready = True
-                self._became_ready.set()
-        elif kind == "go_away":
+        if kind == "go_away":
             self.ready = False
+            self._going_away = True
+            if self._greeted:
+                self._say_go_away()
         elif (exchange := self._exchanges.get(frame.call)) is None:
             return  # it was cancelled meanwhile
         elif kind == "message":
@@ -185,7 +230,32 @@ class Link:
         elif kind == "end":
             exchange.end(frame.end)
 
+    def _say_go_away(self) -> None:
+        """Tells the instance that no call comes after those it has been sent."""
+        self._outbox.frame(0).go_away.SetInParent()
+
     def _forget(self, number: int) -> None:
         self._exchanges.pop(number, None)
         if not self._exchanges:
             self._idle.set()
+
+
+async def _write(connection: Any, outbox: Outbox, direct: pipe.Pipe | None) -> None:
+    """Writes what there is; a write that fails, or a direct connection that closes, ends the connection."""
+    running: list[asyncio.Task[Any]] = [asyncio.create_task(outbox.run())]
+    if direct is not None:
+        running.append(asyncio.create_task(direct.closed.wait()))
+    try:
+        await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in running:
+            task.cancel()
+        # What failed is told by the reader, which knows the status.
+        await asyncio.gather(*running, return_exceptions=True)
+        connection.cancel()
+
+
+def _host(address: str) -> str:
+    """Returns the host of an instance's address; empty: it is no host's."""
+    scheme, _, where = address.partition(":")
+    return where.rpartition(":")[0].strip("[]") if scheme in {"ipv4", "ipv6"} else ""

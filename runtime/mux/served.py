@@ -49,6 +49,7 @@ class ServedCall:
         self._trailing: list[tuple[str, str | bytes]] = []
         self._code = grpc.StatusCode.OK
         self._details = ""
+        self._answered = False
         self._dropped = False
         self._expired = False
         self._task: asyncio.Task[None]
@@ -95,6 +96,24 @@ class ServedCall:
         frame.message = payload
         if self._outbox.full:
             await self._outbox.room()
+
+    async def answer(self, message: Any) -> None:
+        """Sends the message of a unary method."""
+        if self._code is not grpc.StatusCode.OK:
+            return
+        if self._trailing:
+            await self.write(message)
+            return
+        payload: bytes = self._handler.response_serializer(message)
+        if len(payload) > MAX_MESSAGE_BYTES:
+            await self._too_large()
+        frame = self._outbox.frame(len(payload))
+        frame.call = self._number
+        frame.answer = payload
+        self._answered = True
+        # One turn of the loop writes the batch, the next one sends it; what the chain still has to do comes after that.
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
 
     async def abort_with_status(self, status: Any) -> NoReturn:
         """Ends the call with a status.
@@ -158,23 +177,16 @@ class ServedCall:
         handler = self._handler
         request = handler.request_deserializer(self._opened.request)
         text = {name: value for name, value in self._metadata if isinstance(value, str)}
-        answer = await self._chain.around(self._opened.method, handler, text)(request, self)
-        if handler.response_streaming or self._code is not grpc.StatusCode.OK or self._trailing:
-            if not handler.response_streaming and self._code is grpc.StatusCode.OK:
-                await self.write(answer)
+        await self._chain.around(self._opened.method, handler, text)(request, self)
+        if not self._answered:
             self._end(self._code, self._details)
-            return
-        payload: bytes = handler.response_serializer(answer)
-        if len(payload) > MAX_MESSAGE_BYTES:
-            await self._too_large()
-        frame = self._outbox.frame(len(payload))
-        frame.call = self._number
-        frame.answer = payload
 
     async def _too_large(self) -> NoReturn:
         await self.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "The message is larger than a message may be.")
 
     def _end(self, code: grpc.StatusCode, details: str) -> None:
+        if self._answered:
+            return
         frame = self._outbox.frame(len(details))
         frame.call = self._number
         frame.end.code = code.value[0]

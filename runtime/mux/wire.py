@@ -30,10 +30,19 @@ WINDOW_BYTES = 256 * 1024
 """What a call's caller has not taken yet: at most this much and one message."""
 BATCH_BYTES = 256 * 1024
 """A batch is closed once it holds as much."""
+MAX_BATCH_BYTES = 17 * 1024 * 1024
+"""No batch is longer: one message, and what else fits below `BATCH_BYTES`."""
+KEY_BYTES = 16
+"""Length of the key that a direct connection begins with."""
 WAITING_BYTES = 4 * 1024 * 1024
 """Where more waits for a connection to take it, those who stream wait as well."""
 
 Metadata = list[tuple[str, "str | bytes"]]
+
+
+def size_of(metadata: Iterable[tuple[str, str | bytes]]) -> int:
+    """Returns about how many bytes metadata takes."""
+    return sum(len(name) + len(value) for name, value in metadata)
 
 
 def headers(metadata: Iterable[tuple[str, str | bytes]]) -> list[pb.Header]:

@@ -2,8 +2,8 @@
 
 An answer's parts in order are all there is to know of how far its run has come. A step is one model call: its reasoning and text, the tools
 it called, their results. It is finished once every call has its result; whatever comes after the last finished step belongs to the step
-under way. Text that an answer was begun with, since it goes on with an earlier one, counts as a step of its own: two texts in a row
-mark the place.
+under way. Text that an answer was begun with, since it goes on with an earlier one, counts as a step of its own: two texts (or two
+reasonings) in a row mark the place.
 """
 
 from __future__ import annotations
@@ -167,7 +167,7 @@ def retold(parts: Sequence[Part]) -> list[Kind]:
     answer = Answer()
     before: Part | None = None
     for part in parts:
-        if before is not None and before.kind is part.kind is PartKind.TEXT:
+        if before is not None and before.kind is part.kind and part.kind in _WRITTEN:
             progress = Progress(answer.step + 1, GOING_ON)
             answer.progress(progress, text_chars)
             kinds.append(progress)

@@ -1,4 +1,4 @@
-"""What an owner makes of a run before it asks a model: opens its log, or finds out from it where the owner before has left off."""
+"""What an owner writes into a run's log before it asks a model: its opening, or what follows from where the owner before has left off."""
 
 from __future__ import annotations
 
@@ -7,42 +7,24 @@ from typing import TYPE_CHECKING
 from services.chat import metrics
 from services.chat.answer import GOING_ON, retold
 from services.chat.domain import (
-    Done,
-    Event,
-    Failed,
     Progress,
     Reset,
     RunStarted,
     RunStatus,
     Thinking,
     ToolResult,
-    Usage,
     UserMessage,
 )
-from services.chat.log import RunLog
 from services.chat.ports import ClaimKind
 from services.chat.prompt import UNKNOWN_OUTCOME
 from services.chat.tools.tool import repeatable
 
 if TYPE_CHECKING:
+    from services.chat.log import RunLog
     from services.chat.ports import Begun
     from services.chat.tools.registry import Toolbox
 
 _MOST_TAKEOVERS = 1
-
-
-def opened(begun: Begun, log: RunLog | None) -> RunLog:
-    """Returns the log to go on with.
-
-    A run that is tried again has not ended, whatever its log says: an end that came before is left out.
-    """
-    if log is None:
-        return RunLog()
-    if log.ended and begun.claim is ClaimKind.QUEUED:
-        reopened = RunLog()
-        reopened.load(event for event in _all(log) if not isinstance(event.kind, Usage | Done | Failed))
-        return reopened
-    return log
 
 
 def is_new(begun: Begun) -> bool:
@@ -59,6 +41,9 @@ def resume(begun: Begun, log: RunLog, tools: Toolbox | None) -> RunStatus | None
     if not log.answer.parts() and begun.answer:
         for kind in retold(begun.answer):
             log.append(kind)
+        if not begun.last_seq:
+            # Whoever had the run before has stored nothing: all of it is an earlier answer's, and nobody's step to do again.
+            _keep(log)
     status = None
     if begun.cancel_requested:
         status = RunStatus.CANCELLED
@@ -66,6 +51,10 @@ def resume(begun: Begun, log: RunLog, tools: Toolbox | None) -> RunStatus | None
         _keep(log)
     else:
         status = _go_on(begun, log, tools)
+    if status is not None:
+        # It ends with what it holds. Whoever has been shown more of it by an owner that is gone takes that back, and finds the end after it.
+        for _ in range(begun.unseen_events):
+            log.append(Reset(log.answer.step + 1, log.text_chars))
     log.announce()
     return status
 
@@ -110,10 +99,3 @@ def _go_on(begun: Begun, log: RunLog, tools: Toolbox | None) -> RunStatus | None
     for _ in range(times):
         log.append(Reset(step, offset))
     return None
-
-
-def _all(log: RunLog) -> list[Event]:
-    events: list[Event] = []
-    while batch := log.unsent(events[-1].seq if events else 0):
-        events += batch
-    return events

@@ -7,6 +7,7 @@ import random
 import time
 import uuid
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import structlog
@@ -17,6 +18,7 @@ from runtime.errors import FailedPrecondition, NotFound, ParleyError, Permission
 from services.chat import metrics, taking
 from services.chat.delegation import Standing, identity_of
 from services.chat.domain import UnknownModel
+from services.chat.ports import ClaimKind
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,6 +37,8 @@ _BATCH_S = 0.02
 """Between two looks, however often somebody pokes: what comes together is taken together."""
 _EXPECT_FOR_S = 60.0
 _TRY_AGAIN_S = 0.2
+_MORE_LEFT_BEHIND_S = 0.1
+"""Between two looks while there are more runs without an owner than one look takes: all of an instance's do not come at once."""
 _LEASE_SHARE = 0.6
 """Part of the lease in which a claimed run must get going; then it is left to lapse."""
 
@@ -61,9 +65,11 @@ class Claims:
         self._rules = rules
         self._arrived = arrived
         self._poked = asyncio.Event()
+        self._from_queue = 0
         self._claimed = 0
         self._expecting_until = float("-inf")
         self._stopped = False
+        self._looking = asyncio.Lock()
         self._away = False
 
     def poke(self) -> None:
@@ -76,17 +82,20 @@ class Claims:
         if time.monotonic() < self._expecting_until:
             self._poked.set()
 
-    def stop(self) -> None:
-        """Claims nothing more."""
+    async def stop(self) -> None:
+        """Claims nothing more; returns once a look that was under way has ended. What it still finds is given back."""
         self._stopped = True
         self._poked.set()
+        async with self._looking:
+            pass
 
     async def run(self) -> None:
         """Claims until it is stopped."""
         while not self._stopped:
             self._poked.clear()
             looked_at = time.monotonic()
-            again_in_s = await self._look()
+            async with self._looking:
+                again_in_s = await self._look()
             if again_in_s:
                 try:
                     async with asyncio.timeout(again_in_s):
@@ -100,9 +109,13 @@ class Claims:
         """Claims once; returns in how many seconds to look again."""
         rules = self._rules
         every_s = rules.claim_every_s * random.uniform(0.8, 1.2)  # noqa: S311 - instances shall not look in step
-        room = min(rules.max_background_runs - self._claimed, _MOST_AT_ONCE)
+        # Somebody waits for what another instance has left behind: it takes no place of the queue's, and none from it.
+        room = min(
+            rules.max_background_runs - self._from_queue, rules.max_live_runs - len(self._host.live), _MOST_AT_ONCE
+        )
         if room <= 0:
             return every_s
+        alive_until = asyncio.get_running_loop().time() + rules.pace.lease_s * _LEASE_SHARE
         try:
             claimed = await self._data.claim_runs(
                 rules.owner,
@@ -123,21 +136,29 @@ class Claims:
             log.info("claiming_again")
         for claim in claimed.claims:
             metrics.CLAIMS.labels(claim.kind).inc()
-            self._claimed += 1
-            self._host.spawn(self._go_on(claim), done=self._forget)
+            queued = claim.kind is ClaimKind.QUEUED
+            self._count(1, queued=queued)
+            self._host.spawn(self._go_on(claim, alive_until), done=partial(self._forget, queued=queued))
         if len(claimed.claims) == room:
+            if all(claim.kind is not ClaimKind.QUEUED for claim in claimed.claims):
+                return _MORE_LEFT_BEHIND_S
             return every_s if room < _MOST_AT_ONCE else 0
         if claimed.next_due_at is not None:
             # By the database's clock: should ours be ahead of it, this is a look too early and no more.
             return min(every_s, max(claimed.next_due_at - time.time(), _BATCH_S))
         return every_s
 
-    def _forget(self) -> None:
-        self._claimed -= 1
+    def _count(self, change: int, *, queued: bool) -> None:
+        self._claimed += change
+        self._from_queue += change if queued else 0
+        metrics.CLAIMED_ACTIVE.set(self._claimed)
+
+    def _forget(self, *, queued: bool) -> None:
+        self._count(-1, queued=queued)
         self.run_ended()
 
-    async def _go_on(self, claim: Claim) -> None:
-        """Brings a claimed run to its end."""
+    async def _go_on(self, claim: Claim, alive_until: float) -> None:
+        """Brings a claimed run to its end; leaves it to lapse where it does not get going by a moment of the loop's clock."""
         request_id = uuid.uuid4().hex
         current_request_id.set(request_id)
         attributes = {
@@ -149,11 +170,17 @@ class Claims:
         }
         started_at = time.perf_counter()
         with telemetry.span("invoke_agent", attributes=attributes) as span:
-            log.info("run_claimed", run_id=claim.run_id, kind=claim.kind, fence=claim.fence, owner=claim.previous_owner)
+            log.info(
+                "run_claimed",
+                run_id=claim.run_id,
+                kind=claim.kind,
+                fence=claim.fence,
+                previous_owner=claim.previous_owner,
+            )
             if (old := self._host.live.get(claim.run_id)) is not None:
                 old.supersede()  # it was this instance that had been silent
             try:
-                async with asyncio.timeout(self._rules.pace.lease_s * _LEASE_SHARE):
+                async with asyncio.timeout_at(alive_until):
                     begun, model, token = await self._load(claim)
                     taken = await self._tail.take(claim.org_id, claim.run_id, fence=claim.fence)
             except (NotFound, FailedPrecondition, PermissionDenied) as error:
@@ -163,7 +190,12 @@ class Claims:
             except TimeoutError:
                 self._drop(span, claim, "DEADLINE_EXCEEDED")
                 return
+            if self._stopped:
+                await self._give_back(begun, token)
+                return
             found = taking.found(begun, taken)
+            if begun.tries <= 1 and claim.kind is ClaimKind.QUEUED:
+                metrics.QUEUE_WAIT_SECONDS.observe(max(time.time() - begun.run.created_at.timestamp(), 0))
             turn = self._host.begin(
                 replace(begun, unseen_events=found.unseen_events),
                 caller=identity_of(token),
@@ -200,6 +232,15 @@ class Claims:
                 await asyncio.sleep(_TRY_AGAIN_S)
             else:
                 return begun, model, token
+
+    async def _give_back(self, begun: Begun, token: str) -> None:
+        """Gives a run back that was claimed while this instance began to leave."""
+        try:
+            await self._data.release_run(
+                begun.run.id, fence=begun.fence, parts=begun.answer, last_seq=begun.last_seq, token=token
+            )
+        except ParleyError as error:  # its lease will lapse
+            log.warning("claimed_run_left", run_id=begun.run.id, reason=error.code)
 
     def _drop(self, span: Span, claim: Claim, reason: str) -> None:
         telemetry.fail(span, reason)

@@ -59,6 +59,7 @@ class Chat:
         runs: Its use cases.
         host: The runs it owns.
         claims: How it takes runs that nobody owns.
+        conversations: How conversations are watched.
     """
 
     def __init__(
@@ -68,6 +69,7 @@ class Chat:
         host: Host,
         *,
         claims: Claims,
+        conversations: Conversations,
         titles: Titles,
         auth: AuthClient,
         grace_s: float,
@@ -76,6 +78,7 @@ class Chat:
         self.runs = runs
         self.host = host
         self.claims = claims
+        self.conversations = conversations
         self._titles = titles
         self._auth = auth
         self._grace_s = grace_s
@@ -93,8 +96,8 @@ class Chat:
 
     async def drain(self, grace_s: float | None = None) -> None:
         """Brings the runs to an end within the grace period, or hands them over."""
-        self.claims.stop()
-        await self.runs.drain(max(self._grace_s - _MARGIN_S, 0) if grace_s is None else grace_s)
+        grace_s = max(self._grace_s - _MARGIN_S, 0) if grace_s is None else grace_s
+        await asyncio.gather(self.claims.stop(), self.runs.drain(grace_s))
         await self._titles.drain(0)
 
 
@@ -141,4 +144,13 @@ async def assemble(config: ChatConfig) -> AsyncIterator[Chat]:
         server = Server("chat", config.listen, [servicer], verifier=Verifier(auth.jwks, audience="chat"))
         listen = partial(signals.listen, runs.cancel_own, claims.poke)
         async with tail.running(), background.running(listen, claims.run):
-            yield Chat(server, runs, host, claims=claims, titles=titles, auth=auth, grace_s=config.drain_grace_s)
+            yield Chat(
+                server,
+                runs,
+                host,
+                claims=claims,
+                conversations=conversations,
+                titles=titles,
+                auth=auth,
+                grace_s=config.drain_grace_s,
+            )

@@ -44,9 +44,9 @@ class ChatConfig(ServerConfig):
     history_max_tokens: int = at_least(0, default=100_000)
     """Most tokens of history a model is sent, however large its context; the gateway takes 4 MiB in all."""
     max_live_runs: int = at_least(1, default=2_000)
-    """Most runs started here at once; further ones are refused with RESOURCE_EXHAUSTED."""
+    """Most runs started here at once; further ones are refused with RESOURCE_EXHAUSTED. With as many live ones none is claimed."""
     max_background_runs: int = at_least(1, default=32)
-    """Most claimed runs here at once, be it from the queue or from an instance that is gone; further ones wait."""
+    """Most runs out of the queue here at once; further ones wait. What an instance that is gone has left behind does not count."""
     max_runs_per_user: int = at_least(0, default=1)
     """Most active runs of one user; 0: no bound."""
     max_runs_per_conversation: int = at_least(0, default=1)

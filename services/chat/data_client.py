@@ -150,6 +150,7 @@ class DataClient:
             takeovers=run.takeovers,
             cancel_requested=run.cancel_requested,
             untitled=loaded.untitled,
+            usage=usage_of(loaded.answer.usage) if loaded.answer.HasField("usage") else None,
         )
 
     async def checkpoint_run(
@@ -221,22 +222,11 @@ class DataClient:
             parts=tuple(parts_of(answer)),
             usage=usage_of(answer.usage) if answer.HasField("usage") else None,
             last_seq=run.last_seq,
-            fence=run.fence,
-            owner=run.owner,
-            lease_expires_at=run.lease_expire_time.ToNanoseconds() / 1e9 if run.HasField("lease_expire_time") else None,
-            tries=run.tries,
-            max_tries=run.max_tries or 1,
-            takeovers=run.takeovers,
-            cancel_requested=run.cancel_requested,
         )
 
-    async def list_runs(
-        self, conversation_id: str, *, after_run_id: str = "", active_only: bool = False, token: str
-    ) -> Sequence[Run]:
+    async def list_runs(self, conversation_id: str, *, after_run_id: str = "", token: str) -> Sequence[Run]:
         """Returns the runs of a conversation in the order in which they began."""
-        request = data_pb2.ListRunsRequest(
-            conversation_id=conversation_id, after_run_id=after_run_id, active_only=active_only, page_size=_PAGE
-        )
+        request = data_pb2.ListRunsRequest(conversation_id=conversation_id, after_run_id=after_run_id, page_size=_PAGE)
         runs: list[Run] = []
         while True:
             response = await unary(self._stub.ListRuns, request, timeout_s=self._timeout_s, token=token)

@@ -270,13 +270,6 @@ class Stored:
         parts: The answer as far as it is stored.
         usage: None while it runs.
         last_seq: Of the last event that is stored: that `parts` hold while it runs, the run's last one after its end.
-        fence: Generation of the owner.
-        owner: Name of the instance that owns it.
-        lease_expires_at: Seconds since the epoch; None while it is queued and after the end.
-        tries: How often it has been tried.
-        max_tries: How often it may be.
-        takeovers: How often it has been taken over from an owner that had gone silent.
-        cancel_requested: Somebody wants it stopped.
     """
 
     run: Run
@@ -285,10 +278,3 @@ class Stored:
     parts: tuple[Part, ...]
     usage: Usage | None
     last_seq: int
-    fence: int
-    owner: str
-    lease_expires_at: float | None
-    tries: int = 1
-    max_tries: int = 1
-    takeovers: int = 0
-    cancel_requested: bool = False

@@ -64,6 +64,18 @@ def entry(events: Sequence[Event], *, after: int) -> dict[Any, Any]:
     }
 
 
+def newest_whole(entries: Sequence[tuple[bytes, dict[bytes, bytes]]]) -> Sequence[tuple[bytes, dict[bytes, bytes]]]:
+    """Returns the entries from the last one on with which a log was sent, or made anew, from its beginning: what came before it is void.
+
+    A watcher who has been told of the lost log goes on from where that ended; the next owner must not take both for the answer.
+    """
+    for index in range(len(entries) - 1, 0, -1):
+        fields = entries[index][1]
+        if fields.get(b"v") == VERSION and fields[b"first"] == b"1":
+            return entries[index:]
+    return entries
+
+
 def replay(log: RunLog, entries: Iterable[tuple[bytes, dict[bytes, bytes]]]) -> None:
     """Adds what entries hold to a log, as far as they follow on it and this release knows what they say."""
     for _, fields in entries:

@@ -161,6 +161,13 @@ class Follow:
         tail is away, and it closes a log whose end the tail has missed.
         """
         run_id = stored.run.id
+        if stored.run.status is not RunStatus.RUNNING and not (stored.last_seq and stored.run.status in ACTIVE):
+            # One that has ended, or that nobody has begun: there is no log to wait for, or nothing in it yet.
+            if events := snapshot.events_after(stored, seq, request_id=caller.request_id):
+                yield events
+                seq = events[-1].seq
+            if stored.run.status not in ACTIVE:
+                return
         async with self._replica(caller.identity.org_id, run_id) as replica:
             look_in_s, told_seen = _FIRST_LOOK_S, False
             while stored.run.status in ACTIVE:
@@ -169,9 +176,7 @@ class Follow:
                 while events := await self._more(replica, seq, run_id, gone, look_in_s):
                     yield events
                     seq, look_in_s = events[-1].seq, _LOOK_EVERY_S
-                if replica.ended and seq == replica.last_seq:
-                    return
-                if self._here(run_id, gone) is not None:
+                if self._here(run_id, gone) is not None or (replica.ended and seq == replica.last_seq):
                     return
                 if replica.last_seq < seq and not told_seen:
                     # Its owner has shown more than the tail holds; should another have to go on with it, it must know.
@@ -182,10 +187,6 @@ class Follow:
                 if events := snapshot.events_after(stored, seq, request_id=caller.request_id):
                     yield events
                     seq = events[-1].seq
-                    if stored.run.status not in ACTIVE:
-                        return
-            if events := snapshot.events_after(stored, seq, request_id=caller.request_id):
-                yield events
 
     async def _look(self, stored: Stored, replica: RunLog, caller: Caller) -> Stored:
         """Returns what is stored now. While data is away a live tail goes on without it.

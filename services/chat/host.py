@@ -139,8 +139,9 @@ class Host:
         finally:
             if self.live.get(run_id) is turn:
                 del self.live[run_id]
-            if not turn.log.ended:
-                self._tail.let_go(run_id)
+            if not turn.log.ended:  # whoever goes on with it shall find all that has been told here
+                await self._tail.flush(run_id, turn.log)
+                self._tail.let_go(run_id, turn.log)
 
     def spawn(self, work: Coroutine[Any, Any, None], *, done: Callable[[], None] | None = None) -> None:
         """Runs work that a drain waits for."""
@@ -166,7 +167,7 @@ class Host:
         return len(turns)
 
     async def _hand_over(self, turn: Turn) -> None:
-        await turn.hand_over(partial(self._tail.flush, turn.run.id))
+        await turn.hand_over(partial(self._tail.flush, turn.run.id, turn.log))
         metrics.HAND_OVERS.inc()
 
     async def wait_for_all(self, timeout_s: float) -> bool:

@@ -27,9 +27,7 @@ log = structlog.stdlib.get_logger()
 
 _FINISH_PAUSE_S = 0.1
 FINISH_LONGEST_PAUSE_S = 1.0
-"""Between two tries to store an answer. Below the least patience with a lapsed lease: once data is back, the owner comes first."""
-_LAPSED_AT_LEAST_S = 4.0
-_RENEWAL_MARGIN_S = 1.0
+"""Between two tries to store an answer. Below the suspicion a lapsed lease must meet: once data is back, the owner comes first."""
 _DOUBT_AFTER = 2 / 3
 _EFFECT_PAUSE_S = 0.2
 
@@ -59,11 +57,6 @@ class Pace:
     def doubt_after_s(self) -> float:
         """How old a lease gets before its owner no longer takes for granted that the run is its own."""
         return self.lease_s * _DOUBT_AFTER
-
-    @property
-    def lapsed_for_s(self) -> float:
-        """How long a lease must have lapsed, unchanged, before its owner counts as gone: longer than from one renewal to the next."""
-        return max(_LAPSED_AT_LEAST_S, self.renew_every_s + self.checkpoint_every_s + _RENEWAL_MARGIN_S)
 
 
 class Keeper:
@@ -137,7 +130,7 @@ class Keeper:
                 )
             except (NotFound, FailedPrecondition) as error:
                 log.warning("run_lost", run_id=self._run_id, reason=error.code)
-                self._lost(error)
+                self._lose(error)
                 raise
             self._stored_seq = seq
             self._renewed(asked_at)
@@ -198,7 +191,7 @@ class Keeper:
             except (NotFound, FailedPrecondition, InvalidArgument) as error:
                 log.warning("answer_refused", run_id=self._run_id, reason=error.code)
                 if isinstance(error, FailedPrecondition):
-                    self._lost(error)
+                    self._lose(error)
                 return None
             except ParleyError as error:
                 metrics.FINISH_RETRIES.labels(error.code).inc()
@@ -213,6 +206,11 @@ class Keeper:
                 return stored
             await asyncio.sleep(pause_s * random.uniform(0.5, 1))  # noqa: S311 - spreads retries, guards nothing
             pause_s = min(pause_s * 2, FINISH_LONGEST_PAUSE_S)
+
+    def _lose(self, error: ParleyError) -> None:
+        if isinstance(error, FailedPrecondition):
+            metrics.FENCED.labels("data").inc()
+        self._lost(error)
 
     def _renewed(self, at: float | None = None) -> None:
         """Takes note that the lease has been renewed, by the moment in which that was asked for; from then on doubt grows anew."""

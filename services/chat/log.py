@@ -142,8 +142,8 @@ class RunLog:
                 self.announce()
 
     def release(self) -> None:
-        """Shows everything again."""
-        if self._held:
+        """Shows everything again, unless the log has moved: what is not shown by then never is."""
+        if self._held and not self._moved:
             self._held = False
             self.announce()
 

@@ -4,6 +4,7 @@ from prometheus_client import Counter, Gauge, Histogram
 
 RUNS_ACTIVE = Gauge("parley_chat_runs_active", "Runs this instance owns, until their answer is stored.")
 RUNS_ENDED = Counter("parley_chat_runs_ended_total", "Runs ended, by status and reason.", ["status", "reason"])
+DEAD_LETTERS = Counter("parley_chat_dead_letters_total", "Background runs given up, by reason.", ["reason"])
 FIRST_DELTA_SECONDS = Histogram(
     "parley_chat_first_delta_seconds",
     "From the start of a run to its first delta.",

@@ -1,4 +1,4 @@
-"""The gateway's models, remembered so that no turn waits for their list."""
+"""The gateway's models, remembered so that only an instance's first turn waits for their list."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ log = structlog.stdlib.get_logger()
 
 _MAX_AGE_S = 60.0
 _MIN_AGE_S = 1.0
+_FIRST_LIST_S = 1.0
 
 
 class Models:
@@ -37,15 +38,18 @@ class Models:
         self._reading: asyncio.Task[None] | None = None
 
     async def find(self, name: str, *, token: str) -> Model | None:
-        """Returns a model; None where it is not known, be it that the list has not come yet.
+        """Returns a model; None where it is not known, be it that the gateway does not say which there are.
 
-        Waits only for a name that is not in the list, since the model may be newer than the list.
+        Waits for the first list, a second at most, and for a name that is not in the list, since the model may be newer than the list.
 
         Raises: UnknownModel.
         """
         age = self._clock() - self._read_at
         if age > _MAX_AGE_S:
-            self._read(token)
+            reading = self._read(token)
+            if not self._models:
+                # Without it nobody knows whether the model takes tools, or exists.
+                await asyncio.wait([reading], timeout=_FIRST_LIST_S)
         if not self._models:
             return None
         found = self._look_up(name)

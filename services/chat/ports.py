@@ -105,6 +105,7 @@ class Begun:
         cancel_requested: Somebody wants it stopped.
         unseen_events: How many events its owner before may have shown that no log holds; 0: none.
         untitled: The conversation has no title.
+        usage: What earlier tries have used; None: nothing that is known.
         interrupted: Runs in its way that were asked to stop: their ids by the name of their owner.
     """
 
@@ -123,6 +124,7 @@ class Begun:
     cancel_requested: bool = False
     unseen_events: int = 0
     untitled: bool = False
+    usage: Usage | None = None
     interrupted: tuple[tuple[str, str], ...] = ()
 
 
@@ -235,9 +237,7 @@ class Data(Protocol):
         Raises: RunNotFound.
         """
 
-    async def list_runs(
-        self, conversation_id: str, *, after_run_id: str = "", active_only: bool = False, token: str
-    ) -> Sequence[Run]:
+    async def list_runs(self, conversation_id: str, *, after_run_id: str = "", token: str) -> Sequence[Run]:
         """Returns the runs of a conversation in the order in which they began: all of them, or those after one.
 
         Raises: NotFound: there is no such conversation, or no such run in it.
@@ -332,10 +332,10 @@ class Tail(Protocol):
         Calls `superseded` where another owner is found to write the log, and sends no more of it.
         """
 
-    def let_go(self, run_id: str) -> None:
-        """Sends no more of a log."""
+    def let_go(self, run_id: str, log: RunLog) -> None:
+        """Sends no more of a log; whatever else is kept of its run is sent on."""
 
-    async def flush(self, run_id: str) -> None:
+    async def flush(self, run_id: str, log: RunLog) -> None:
         """Returns once what is in the log has been sent, or after a moment in which it could not be."""
 
     async def take(self, org_id: str, run_id: str, *, fence: int) -> TakenTail:

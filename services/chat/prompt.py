@@ -43,14 +43,18 @@ class Prompt:
     history: tuple[Earlier, ...]
     content: str
 
-    def messages(self, parts: Sequence[Part] = ()) -> list[PromptMessage]:
+    def messages(self, parts: Sequence[Part] = (), *, tools: bool = True) -> list[PromptMessage]:
         """Returns it as messages, with what has been written of the answer so far.
 
         The user speaks first, wherever the history was cut: some providers refuse anything else. A tool's call and its result come
         together or not at all. Where the answer so far ends in text, the model is told to go on with it. Of a history that is longer
         than the gateway takes, the newer half is sent, or the newer half of that.
+
+        Args:
+            parts: The answer so far.
+            tools: The model knows tools; one that does not is told the texts alone, since many of them refuse anything else.
         """
-        told = _Told()
+        told = _Told(tools=tools)
         for earlier in _from_user(self.history):
             told.take(earlier.role, earlier.parts)
         told.messages.append(PromptMessage(Role.USER, self.content))
@@ -58,7 +62,7 @@ class Prompt:
         if told.messages[-1].role is Role.ASSISTANT:
             told.messages.append(PromptMessage(Role.USER, _GO_ON))
         if self.history and _too_much(told.messages):
-            return self.shortened().messages(parts)
+            return self.shortened().messages(parts, tools=tools)
         return [PromptMessage(Role.SYSTEM, self.system), *told.messages] if self.system else told.messages
 
     def shortened(self) -> Prompt:
@@ -76,8 +80,9 @@ class Prompt:
 class _Told:
     """Messages of a prompt, made of the parts that are stored."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, tools: bool) -> None:
         self.messages: list[PromptMessage] = []
+        self._tools = tools
         self._ids: set[str] = set()
 
     def take(self, role: Role, parts: Sequence[Part]) -> None:
@@ -86,6 +91,8 @@ class _Told:
         calls: list[Part] = []
         results: dict[str, Part] = {}
         for part in parts:
+            if part.kind in _OF_TOOLS and not self._tools:
+                continue
             if part.kind is PartKind.TOOL_RESULT:
                 results[part.tool_call_id] = part
                 continue
@@ -117,6 +124,9 @@ class _Told:
             own = f"{tool_call_id}-{number}"
         self._ids.add(own)
         return own
+
+
+_OF_TOOLS = (PartKind.TOOL_USE, PartKind.TOOL_RESULT)
 
 
 def _from_user(history: tuple[Earlier, ...]) -> tuple[Earlier, ...]:

@@ -19,7 +19,7 @@ class Rules:
         history_max_messages: Most messages of history a model is sent.
         history_max_tokens: Most tokens of it, whatever the model takes.
         max_live_runs: Most runs at once that were started here.
-        max_background_runs: Most runs at once that were claimed: out of the queue, or from an owner that is gone.
+        max_background_runs: Most runs at once that came out of the queue.
         max_watchers: Most streams at once.
         background_tries: How often a background run is tried.
         limits: How many runs of one user and of one conversation may be active.

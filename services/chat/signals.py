@@ -75,9 +75,9 @@ class RedisSignals:
         listener = _Listener(self)
         listeners = self._listeners.setdefault(channel, [])
         listeners.append(listener)
-        if len(listeners) == 1:
-            await self._tune(channel, subscribe=True)
         try:
+            if len(listeners) == 1:
+                await self._tune(channel, subscribe=True)
             yield listener
         finally:
             listeners.remove(listener)

@@ -16,6 +16,7 @@ from services.chat.domain import (
     RunStatus,
     Text,
     Thinking,
+    ToolUse,
     Usage,
     UserMessage,
 )
@@ -38,9 +39,13 @@ _CLOSING = 2
 def events_after(stored: Stored, seq: int, *, request_id: str) -> list[Event]:
     """Returns the events after a position.
 
-    They are fewer than the log held: one `text` stands for all deltas between two other events, with numbers that end with that of the
-    last of them, so that a cursor means the same here and in the log. Whoever has seen a part of a text gets all of it, with the place
-    where it begins, and replaces what is on the screen; reasoning, which has no offset, comes only to those who have seen none of it.
+    They are fewer than the log held: one `text` stands for all deltas between two other events. A number says that all events up to it
+    have been told, wherever its reader goes on: so the last event of a body has the number of the last that is stored, and those before
+    it have numbers that the log reached no later. Whoever has seen a part of a text gets all of it, with the place where it begins, and
+    replaces what is on the screen; reasoning, which has no offset, comes only to those who have seen none of it.
+
+    Of an answer with tools that is still being written, whoever has seen a part of it gets nothing more: where in it a cursor stands
+    is not known. The run's end tells all of it.
 
     Args:
         stored: A run, queued, running or ended.
@@ -59,7 +64,13 @@ def events_after(stored: Stored, seq: int, *, request_id: str) -> list[Event]:
     if stored.run.status is RunStatus.QUEUED and body <= OPENING:
         events.pop()
     if body > OPENING and seq < body:
-        events += _body(stored.parts, body, with_reasoning=seq <= OPENING)
+        kinds = retold(merged(stored.parts))
+        if ended:
+            events += _up_to(body, kinds, with_reasoning=seq <= OPENING)
+        elif seq <= OPENING:
+            events += _from_the_first(body, kinds)
+        elif not any(isinstance(kind, ToolUse) for kind in kinds):
+            events.append(Event(body, Text("".join(kind.delta for kind in kinds if isinstance(kind, Text)), 0)))
     if ended:
         events.append(Event(last - 1, stored.usage or Usage(0, 0, estimated=True)))
         events.append(Event(last, _end(stored.run, request_id)))
@@ -88,9 +99,8 @@ def _opening(run: Run, content: str, asked_at: datetime) -> list[Event]:
     ]
 
 
-def _body(parts: tuple[Part, ...], last: int, *, with_reasoning: bool) -> list[Event]:
-    """Returns an answer's parts with the last numbers up to `last`. Each part was one event at least, so that there are enough."""
-    kinds = retold(merged(parts))
+def _up_to(last: int, kinds: list[Kind], *, with_reasoning: bool) -> list[Event]:
+    """Numbers an ended answer's events backwards from the last. Each was one event of the log at least, so that there are enough."""
     whole = _whole(kinds)
     if last - len(whole) >= OPENING:
         kinds = whole
@@ -100,6 +110,14 @@ def _body(parts: tuple[Part, ...], last: int, *, with_reasoning: bool) -> list[E
         for index, kind in enumerate(kinds)
         if with_reasoning or not isinstance(kind, Reasoning)
     ]
+
+
+def _from_the_first(last: int, kinds: list[Kind]) -> list[Event]:
+    """Numbers a growing answer's events for those who have seen none of it: none has a number that it had not reached in the log."""
+    events = [Event(OPENING + 1 + index, kind) for index, kind in enumerate(kinds)]
+    if events:
+        events[-1] = Event(last, events[-1].kind)
+    return events
 
 
 def _whole(kinds: Iterable[Kind]) -> list[Kind]:

@@ -34,8 +34,10 @@ log = structlog.stdlib.get_logger()
 
 MOST_STEPS = 10
 _MOST_CALLS = 32
-_GATEWAY_TRIES = 3
-_GATEWAY_PAUSES_S = (0.2, 1.0)
+_GATEWAY_PAUSES_S = (0.2, 0.4, 0.8, 1.6, 2.0)
+"""Before another try while no gateway takes the call: as long as it takes to find an instance again that has just been restarted."""
+_MOST_REDONE = 3
+"""How often a step that was visible is done again. A rolling deploy may cut a long one once for each instance, and each time costs tokens."""
 _STORED_PATIENCE_S = 2.0
 _READING = "Reading what came back"
 _ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
@@ -92,7 +94,9 @@ class Steps:
         self._credential = credential
         self._keeper = keeper
         self._first_delta = first_delta
-        self._seen_delta = False
+        self._told_first = False
+        self._wrote = False
+        self._void = False
         self._finished: ModelFinished | None = None
         self._asked = False
         self._effects: set[asyncio.Task[None]] = set()
@@ -144,41 +148,44 @@ class Steps:
 
         Raises: ParleyError.
         """
-        tries, redone = 0, False
+        tries, redone = 0, 0
         while True:
             try:
                 return await self._ask(withheld=withheld)
             except ParleyError as error:
-                visible = bool(self._log.answer.step_parts())
+                visible = self._wrote
                 away = isinstance(error, Cancelled | failures.AnswerCut) or error.code == Unavailable.reason
                 if error.code == "CONTEXT_TOO_LONG" and not visible and self._prompt.history:
                     # Our estimate was wrong; an older half less is better than no answer.
                     self._prompt = self._prompt.shortened()
-                elif away and visible and not redone:
-                    # Its process has died in mid-answer. What it wrote has been seen: the clients are told to drop it.
-                    redone = True
-                    self.usage = added(self.usage, self._estimate())
-                    self._reset("gateway")
-                elif away and not visible and tries < _GATEWAY_TRIES - 1:
+                elif away and visible and redone < _MOST_REDONE:
+                    # Its process has died in mid-answer. What it wrote has been seen, and stays until there is something in its place.
+                    redone += 1
+                    tries, self._void = 0, True
+                elif away and not visible and tries < len(_GATEWAY_PAUSES_S):
                     # Another instance takes the call, or the same one in a moment.
                     await asyncio.sleep(_GATEWAY_PAUSES_S[tries])
                     tries += 1
                 else:
                     raise
 
-    def _reset(self, cause: str) -> None:
-        metrics.RESETS.labels(cause).inc()
+    def _drop(self) -> None:
+        """Has the clients drop what a model call that was cut off has written of the step."""
+        self._void = False
+        metrics.RESETS.labels("gateway").inc()
+        self.usage = added(self.usage, self._estimate())
         answer = self._log.answer
         self._log.append(Reset(answer.step, answer.step_offset))
-        self._log.announce()
 
     async def _ask(self, *, withheld: bool) -> ModelFinished:
         metrics.STEPS.inc()
         self._finished = None
-        self._asked = False
+        self._asked = self._wrote = False
+        written = self._log.answer.finished_parts()
+        knows_tools = self._offers() or any(part.kind is PartKind.TOOL_USE for part in written)
         call = ModelCall(
             self._run.model,
-            self._prompt.messages(self._log.answer.finished_parts()),
+            self._prompt.messages(written, tools=knows_tools),
             tools=self._tools.offers if self._tools is not None and not withheld else (),
             conversation_id=self._run.conversation_id,
         )
@@ -193,15 +200,18 @@ class Steps:
     def _whole(self) -> ModelFinished:
         if self._finished is None:
             raise failures.AnswerCut("The answer was cut off.")
+        if self._void:
+            self._drop()
+        self.usage = added(self.usage, self._finished.usage)
         return self._finished
 
     def _take(self, delta: ModelDelta) -> None:
         if isinstance(delta, TextDelta):
-            if not self._seen_delta:
+            if not self._wrote:
                 self._mark()
             self._log.write(delta.text)
         elif isinstance(delta, ReasoningDelta):
-            if not self._seen_delta:
+            if not self._wrote:
                 self._mark()
             self._log.think(delta.text)
         elif isinstance(delta, ModelStarted):
@@ -209,11 +219,14 @@ class Steps:
             self._asked = True
         else:
             self._finished = delta
-            self.usage = added(self.usage, delta.usage)
 
     def _mark(self) -> None:
-        self._seen_delta = True
-        self._first_delta()
+        self._wrote = True
+        if self._void:
+            self._drop()
+        if not self._told_first:
+            self._told_first = True
+            self._first_delta()
 
     def _ended(self, reason: FinishReason) -> Outcome:
         if reason is FinishReason.CONTENT_FILTER:
@@ -286,7 +299,12 @@ class Steps:
             self._log.append(Progress(step, message))
             self._log.announce()
 
-        self._tell(await calling.call(box, use, run_id=self._run.id, progress=progress))
+        result = await calling.call(box, use, run_id=self._run.id, progress=progress)
+        if effectful:
+            # Whoever takes the run over from here on and finds no result takes the outcome for unknown: until it is in the tail, or stored, it
+            # is not shown.
+            self._log.hold()
+        self._tell(result)
         if effectful:
             # While data is away the answer goes on: should this instance die now, the outcome counts as unknown, which is safe.
             with contextlib.suppress(ParleyError, TimeoutError):

@@ -15,7 +15,7 @@ from redis.exceptions import RedisError, ResponseError
 
 from runtime import telemetry
 from services.chat import background, metrics
-from services.chat.entries import START, EntryId, entry, entry_id, key_of, marker, replay, seen_key_of
+from services.chat.entries import START, EntryId, entry, entry_id, key_of, marker, newest_whole, replay, seen_key_of
 from services.chat.log import RunLog
 from services.chat.ports import TakenTail
 from services.chat.signals import begun_channel
@@ -134,19 +134,22 @@ class RedisTail:
         )
         self._something_kept.set()
 
-    def let_go(self, run_id: str) -> None:
+    def let_go(self, run_id: str, log: RunLog) -> None:
         """Sends no more of a log."""
-        self._kept.pop(run_id, None)
+        kept = self._kept.get(run_id)
+        # This instance may have taken its own run up again: what its new owner writes is another log.
+        if kept is not None and kept.log is log:
+            del self._kept[run_id]
 
-    async def flush(self, run_id: str) -> None:
+    async def flush(self, run_id: str, log: RunLog) -> None:
         """Returns once what is in the log has been sent, or after a moment in which it could not be."""
         kept = self._kept.get(run_id)
-        if kept is None:
+        if kept is None or kept.log is not log:
             return
-        target = kept.log.last_seq
+        target = log.last_seq
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_FLUSH_PATIENCE_S):
-                while kept.sent_seq < target and run_id in self._kept:
+                while kept.sent_seq < target and self._kept.get(run_id) is kept:
                     flushed = asyncio.get_running_loop().create_future()
                     self._flushed.append(flushed)
                     await flushed
@@ -169,7 +172,7 @@ class RedisTail:
                 return TakenTail(None, away=True)
         self._worked("take")
         found = RunLog()
-        replay(found, entries)
+        replay(found, newest_whole(entries))
         return TakenTail(found if found.last_seq else None, int(seen or 0))
 
     async def forget(self, org_id: str, run_id: str) -> None:
@@ -301,7 +304,7 @@ class RedisTail:
             return
         fence, last = entry_id(newest[0][0])
         if fence > kept.fence:
-            self.let_go(kept.run_id)
+            self.let_go(kept.run_id, kept.log)
             metrics.FENCED.labels("tail").inc()
             log.warning("run_superseded", run_id=kept.run_id, fence=kept.fence, by=fence)
             kept.superseded()
@@ -321,7 +324,7 @@ class RedisTail:
 
     async def _read(self) -> None:
         while True:
-            if not self._followed:
+            while not self._followed:
                 self._something_followed.clear()
                 await self._something_followed.wait()
             # The answer belongs to these copies: meanwhile one may go and another of the same run begin anew.

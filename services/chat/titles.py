@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 log = structlog.stdlib.get_logger()
 
 TITLE_MAX_CHARS = 60
-_PROMPT = (
+INSTRUCTIONS = (
     "You name conversations. Give a title for the conversation that begins with the message below: two to six words in the "
     "message's language, no quotes, no full stop, nothing but the title. Do not answer the message."
 )
@@ -95,7 +95,7 @@ class Titles:
         """Returns a model's title; empty where there is none to be had in time."""
         call = ModelCall(
             self._model,
-            [PromptMessage(Role.SYSTEM, _PROMPT), PromptMessage(Role.USER, message[:_READ_CHARS])],
+            [PromptMessage(Role.SYSTEM, INSTRUCTIONS), PromptMessage(Role.USER, message[:_READ_CHARS])],
             total_s=_DEADLINE_S,
             max_output_tokens=_ANSWER_TOKENS,
         )

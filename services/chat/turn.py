@@ -15,7 +15,8 @@ from runtime.errors import Internal, NotFound, ParleyError
 from services.chat import beginning, failures, metrics
 from services.chat.answer import merged
 from services.chat.domain import Done, Failed, RunStatus, Usage
-from services.chat.keeping import FINISH_LONGEST_PAUSE_S, Keeper, Pace
+from services.chat.keeping import Keeper, Pace
+from services.chat.log import RunLog
 from services.chat.ports import Ending
 from services.chat.steps import Outcome, Steps, estimated
 
@@ -28,13 +29,12 @@ if TYPE_CHECKING:
     from services.chat.asking import Gateway
     from services.chat.delegation import Credential
     from services.chat.domain import Run
-    from services.chat.log import RunLog
     from services.chat.ports import Begun, Data
     from services.chat.prompt import Prompt
     from services.chat.titles import Titles
     from services.chat.tools.registry import Toolbox
 
-__all__ = ["FINISH_LONGEST_PAUSE_S", "Pace", "Turn"]
+__all__ = ["Pace", "Turn"]
 
 log = structlog.stdlib.get_logger()
 
@@ -83,7 +83,7 @@ class Turn:
         titles: Titles | None = None,
     ) -> None:
         self.run: Run = begun.run
-        self.log = beginning.opened(begun, log)
+        self.log = RunLog() if log is None else log
         self.fence = begun.fence
         self.caller = caller
         self._begun = begun
@@ -128,7 +128,8 @@ class Turn:
             self._answering = asyncio.create_task(_known(Outcome(self.run.status)))
             return
         status = beginning.resume(self._begun, self.log, self._tools)
-        if not beginning.is_new(self._begun) and (kept := self.log.answer.parts()):
+        self._steps.usage = self._begun.usage
+        if self._begun.usage is None and not beginning.is_new(self._begun) and (kept := self.log.answer.parts()):
             # What the steps of an earlier owner took is not known; it was not nothing.
             self._steps.usage = estimated(self._prompt.tokens(), kept)
         answer = self._steps.answer() if status is None else _known(Outcome(status))
@@ -260,29 +261,33 @@ class Turn:
 
     async def _finish(self, outcome: Outcome) -> None:
         usage = self._steps.used()
-        self.log.append(usage)
-        self.log.announce()
         reason = outcome.error.code if outcome.error is not None else ""
         ended_at = datetime.now(UTC)
         model = self._steps.model
         self.run = replace(
             self.run, status=outcome.status, error_reason=reason, response_model=model, ended_at=ended_at
         )
-        ending = self._ending(outcome.status, reason, usage, self.log.last_seq + 1)
+        ending = self._ending(outcome.status, reason, usage, self.log.last_seq + 2)
         storing = asyncio.create_task(self._keep_end(ending))
         try:
-            # Whoever sees `done` may reload at once, and shall find the answer: the last event follows the storing. But not for ever:
+            # Whoever sees `done` may reload at once, and shall find the answer: the last two events follow the storing. But not for ever:
             # while data is away a finished answer must not look unfinished.
             await asyncio.wait([storing], timeout=self._pace.finish_patience_s)
             if self._superseded:
                 return
             if not storing.done():
                 log.warning("answer_not_stored_yet", run_id=self.run.id)
+                # What has been told must stay true. Should this instance lose the run before it can store the answer, the next owner must
+                # find the end in the tail: until the tail has it, it is not told.
+                self.log.hold()
             self._report(usage, reason)
+            self.log.append(usage)
             self.log.append(self._end(outcome.error))
             self.log.announce()
             self._over.set()
             await storing
+            # Whoever has not been shown the end by now will not be: the log is held, and nothing can be stored.
+            self.log.move()
         finally:
             storing.cancel()
 
@@ -290,8 +295,6 @@ class Turn:
         """Stores the end of the run."""
         stored = await self._keeper.finish(ending)
         if stored is None:
-            # Its watchers shall not wait for what can no longer be shown here.
-            self.log.move()
             return
         self._span.add_event("answer_stored")
         if stored.status is not ending.status:
@@ -307,9 +310,12 @@ class Turn:
         status, reason = (told.status, "") if isinstance(told, Done) else (RunStatus.FAILED, "")
         if isinstance(told, Failed):
             reason = told.reason
+        elif isinstance(told, Done):
+            self._steps.model = told.model
         self.run = replace(self.run, status=status, error_reason=reason, ended_at=datetime.now(UTC))
         self._over.set()
         await self._keep_end(self._ending(status, reason, usage, self.log.last_seq))
+        self.log.move()
 
     def _ending(self, status: RunStatus, reason: str, usage: Usage, last_seq: int) -> Ending:
         return Ending(
@@ -333,6 +339,8 @@ class Turn:
         run, steps = self.run, self._steps
         model = steps.model or "unknown"
         metrics.RUNS_ENDED.labels(run.status, reason).inc()
+        if self._begun.max_tries > 1 and run.status in (RunStatus.FAILED, RunStatus.INTERRUPTED):
+            metrics.DEAD_LETTERS.labels(reason or "RUN_INTERRUPTED").inc()
         metrics.TOKENS.labels(self._label, "input").inc(usage.input_tokens)
         metrics.TOKENS.labels(self._label, "output").inc(usage.output_tokens)
         self._span.set_attributes(
@@ -352,7 +360,7 @@ class Turn:
             status=run.status,
             duration_ms=_ms(time.perf_counter() - self._started_at),
             first_delta_ms=None if self._first_delta_s is None else _ms(self._first_delta_s),
-            events=self.log.last_seq + 1,
+            events=self.log.last_seq + 2,
             **{
                 "gen_ai.provider.name": steps.provider,
                 "gen_ai.response.model": model,

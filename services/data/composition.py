@@ -18,6 +18,8 @@ from services.data.runs.keeping import Keeping
 from services.data.runs.servicer import RunServicer
 from services.data.runs.starting import Starting
 from services.data.runs.store import PostgresRuns
+from services.data.search.domain import Search
+from services.data.search.store import PostgresSearch
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,7 +32,7 @@ HERE = Path(__file__).parent
 def load_queries() -> dict[str, str]:
     """Returns every statement of the service by name."""
     loaded: dict[str, str] = {}
-    for noun in ("conversations", "runs", "queue"):
+    for noun in ("conversations", "search", "runs", "queue"):
         loaded |= queries.load(HERE / noun / "queries.sql")
     return loaded
 
@@ -46,6 +48,7 @@ def servicers(
         clock: Seconds since the epoch.
     """
     conversations = Conversations(PostgresConversations(database), clock)
+    search = Search(PostgresSearch(database))
     runs = PostgresRuns(database)
     starting = Starting(runs, clock, message_max_chars=message_max_chars)
     keeping = Keeping(runs, clock)
@@ -53,7 +56,7 @@ def servicers(
     return (
         Servicer(
             data_pb2_grpc.add_ConversationServiceServicer_to_server,
-            ConversationServicer(conversations),
+            ConversationServicer(conversations, search),
             "parley.data.v1.ConversationService",
         ),
         Servicer(

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
+_SCORE_MAX = 1000
 
 
 def seal(place: Sequence[str], *parts: str) -> str:
@@ -22,7 +23,12 @@ def seal(place: Sequence[str], *parts: str) -> str:
 
 def seal_moment(place: Sequence[str], moment: datetime, identifier: str) -> str:
     """Returns a token for a list in the order of time and id."""
-    return seal(place, str((moment - _EPOCH) // _MICROSECOND), identifier)
+    return seal(place, *moment_parts(moment, identifier))
+
+
+def moment_parts(moment: datetime, identifier: str) -> tuple[str, str]:
+    """Returns a moment and an id as parts of a token."""
+    return str((moment - _EPOCH) // _MICROSECOND), identifier
 
 
 def unseal(token: str, place: Sequence[str], *, parts: int) -> list[str]:
@@ -41,22 +47,30 @@ def unseal_moment(token: str, place: Sequence[str]) -> tuple[datetime, str]:
 
     Raises: InvalidArgument: it belongs to another list, or is none.
     """
-    micros, identifier = unseal(token, place, parts=2)
+    return moment_of(*unseal(token, place, parts=2))
+
+
+def moment_of(micros: str, identifier: str) -> tuple[datetime, str]:
+    """Returns two parts of a token as a moment and an id.
+
+    Raises: InvalidArgument.
+    """
     try:
-        moment = _EPOCH + timedelta(microseconds=number_of(micros))
+        moment = _EPOCH + timedelta(microseconds=_number_of(micros))
     except OverflowError:
         raise _foreign() from None
     return moment, identifier_of(identifier)
 
 
-def number_of(value: str) -> int:
-    """Returns a part of a token as a number.
+def score_of(value: str) -> int:
+    """Returns a part of a token as a small number.
 
     Raises: InvalidArgument.
     """
-    if not (value.isascii() and value.removeprefix("-").isdigit() and len(value) <= len(str(2**62))):
+    score = _number_of(value)
+    if abs(score) > _SCORE_MAX:
         raise _foreign()
-    return int(value)
+    return score
 
 
 def identifier_of(value: str) -> str:
@@ -68,6 +82,12 @@ def identifier_of(value: str) -> str:
         return str(uuid.UUID(value))
     except ValueError:
         raise _foreign() from None
+
+
+def _number_of(value: str) -> int:
+    if not (value.isascii() and value.removeprefix("-").isdigit() and len(value) <= len(str(2**62))):
+        raise _foreign()
+    return int(value)
 
 
 def _foreign() -> Exception:

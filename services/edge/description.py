@@ -63,7 +63,7 @@ _WORDS = {
     429: "A limit is reached; wait `retry_after` seconds.",
     500: "Something unforeseen; report `request_id`.",
     503: "Something needed is away; try again after `retry_after` seconds.",
-    504: "A service did not answer in time.",
+    504: "A service did not answer in time; try again after `retry_after` seconds.",
 }
 _ANY = (400, 500, 503, 504)
 _WITH_BODY = (408, 413, 415)

@@ -129,6 +129,7 @@ _SENTENCES = {
 _LONGEST_NAME = 64
 # Metadata are texts on their way here; of a limit these are numbers.
 _NUMBERS = frozenset({"current", "limit"})
+_AWAY = frozenset({http.HTTPStatus.SERVICE_UNAVAILABLE, http.HTTPStatus.GATEWAY_TIMEOUT})
 _AWAY_S = 1.0
 _OWN_MEMBERS = frozenset({"type", "title", "status", "detail", "code", "request_id", "retry_after", "errors", "allow"})
 
@@ -217,7 +218,7 @@ def _told(name: str, value: str) -> str | int:
 
 
 def _retry_after_s(error: ParleyError, status: int) -> float | None:
-    if error.retry_after_s is None and status == http.HTTPStatus.SERVICE_UNAVAILABLE:
+    if error.retry_after_s is None and status in _AWAY:
         return _AWAY_S
     return error.retry_after_s
 

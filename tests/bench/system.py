@@ -160,7 +160,12 @@ class System:
 def _environment(provider: str) -> dict[str, str]:
     kept = {name: value for name, value in os.environ.items() if name in _KEPT or name.startswith(_KEPT_PREFIXES)}
     return (
-        {"OTEL_TRACES_EXPORTER": "none"}
+        {
+            "OTEL_TRACES_EXPORTER": "none",
+            # A few users stand for many, and each run is measured against one call of a model.
+            "PARLEY_CHAT_MAX_RUNS_PER_USER": "0",
+            "PARLEY_CHAT_TITLE_MODEL": "",
+        }
         | _UNLIMITED
         | kept
         | {"OPENAI_API_KEY": "bench", "OPENAI_BASE_URL": f"http://{provider}/v1"}

@@ -8,14 +8,17 @@ import secrets
 import shutil
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 from rich.console import Console
 
 from tests.chaos import report
-from tests.chaos.faults import FAULTS
+from tests.chaos.faults import FAULTS, Fault
 from tests.chaos.round import Outcome, play
 from tests.chaos.system import System
+
+_WIDTH = 150
 
 
 def main() -> int:
@@ -32,40 +35,49 @@ def main() -> int:
 
 
 async def _run(options: argparse.Namespace) -> int:
-    console = Console(highlight=False, soft_wrap=True)
+    console = Console(highlight=False, soft_wrap=True, width=max(Console().width, _WIDTH))
     seed = options.seed or secrets.token_hex(3)
-    names = options.fault or list(FAULTS)
     outcomes: list[Outcome] = []
     begun = time.monotonic()
-    console.print(f"seed {seed}; two instances of each service start …")
+    console.print(f"seed {seed}")
     try:
-        async with System() as system:
-            number = 0
-            while _more(options, number, len(names), begun):
-                number += 1
-                # The first round of one fault has the seed itself, so that a round can be played again by its own.
-                name = names[(number - 1) % len(names)]
-                own = seed if number == 1 else f"{seed}.{number}"
-                outcome = await play(system, FAULTS[name], own, users=options.users)
-                outcomes.append(outcome)
-                told = ", ".join(f"{count} {status}" for status, count in sorted(outcome.statuses.items()))
-                console.print(f"{time.monotonic() - begun:7.1f} s  {name:<24} {own:<12} {told}")
-                for violation in outcome.violations:
-                    console.print(f"           {violation.rule}: {violation.detail}", style="red")
-                if outcome.violations and options.keep:
-                    _keep(options.keep / own, outcome, system.stack.home.logs)
+        for block in _blocks(options, begun):
+            async with System(direct=not block[0].through_links) as system:
+                for fault in block:
+                    # The first round has the seed itself, so that any round can be played again by its own.
+                    own = f"{seed}-{len(outcomes) + 1}" if outcomes else seed
+                    outcome = await play(system, fault, own, users=options.users)
+                    outcomes.append(outcome)
+                    _tell(console, outcome, time.monotonic() - begun)
+                    if outcome.violations and options.keep:
+                        _keep(options.keep / own, outcome, system.stack.home.logs)
     finally:
         if outcomes:
             console.print(report.table(outcomes))
-    for line in report.violations(outcomes):
-        console.print(line, style="red")
+    for outcome in outcomes:
+        if outcome.violations:
+            console.print(f"again: python -m tests.chaos --fault {outcome.fault} --seed {outcome.seed}", style="red")
     return int(any(outcome.violations for outcome in outcomes))
 
 
-def _more(options: argparse.Namespace, number: int, faults: int, begun: float) -> bool:
-    if options.minutes:
-        return bool(time.monotonic() - begun < options.minutes * 60)
-    return number < faults
+def _blocks(options: argparse.Namespace, begun: float) -> Iterator[list[Fault]]:
+    """Yields faults that can be played on one system, until the time is up or each has been played once."""
+    faults = [FAULTS[name] for name in options.fault or FAULTS]
+    while True:
+        for through_links in (False, True):
+            if block := [fault for fault in faults if fault.through_links is through_links]:
+                yield block
+            if options.minutes and time.monotonic() - begun > options.minutes * 60:
+                return
+        if not options.minutes:
+            return
+
+
+def _tell(console: Console, outcome: Outcome, at_s: float) -> None:
+    told = ", ".join(f"{count} {status}" for status, count in sorted(outcome.statuses.items()))
+    console.print(f"{at_s:7.1f} s  {outcome.fault:<24} {outcome.seed:<12} {told}")
+    for line in report.violations(outcome):
+        console.print(f"           {line}", style="red")
 
 
 def _keep(directory: Path, outcome: Outcome, logs: Path) -> None:

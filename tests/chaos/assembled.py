@@ -24,6 +24,7 @@ class Screen:
         end: The event that ended the run; None: none has.
         usages: The `usage` events.
         content: The user's message.
+        step: The model call that is under way, from 1.
     """
 
     text: str = ""
@@ -32,6 +33,8 @@ class Screen:
     end: Event | None = None
     usages: list[dict[str, Any]] = field(default_factory=list)
     content: str | None = None
+    step: int = 1
+    _steps: dict[str, int] = field(default_factory=dict)
     _places: dict[str, int] = field(default_factory=dict)
 
     def show(self, event: Event) -> None:
@@ -52,23 +55,34 @@ class Screen:
         self.content = data["content"]
 
     def _text(self, data: dict[str, Any]) -> None:
+        # Whatever stands from there on gives way to it; a tool that was called at the very place stands before it.
+        for call in [call for call, at in self._places.items() if at > data["offset"]]:
+            self._drop(call)
         self.text = self.text[: data["offset"]] + data["delta"]
 
     def _reset(self, data: dict[str, Any]) -> None:
         self.text = self.text[: data["offset"]]
-        # The calls of the step that begins anew: a finished step's have their results, and stand before what still counts.
-        for call, at in list(self._places.items()):
-            if at >= data["offset"] and "content" not in self.tools[call]:
-                del self.tools[call], self._places[call]
+        for call in [call for call, step in self._steps.items() if step >= data["step"]]:
+            self._drop(call)
+
+    def _drop(self, call: str) -> None:
+        self.step = min(self.step, self._steps[call])
+        del self.tools[call], self._steps[call], self._places[call]
 
     def _tool_use(self, data: dict[str, Any]) -> None:
         self.tools[data["tool_call_id"]] = {"name": data["name"], "input": data["input"]}
+        self._steps.setdefault(data["tool_call_id"], self.step)
         self._places[data["tool_call_id"]] = len(self.text)
 
     def _tool_result(self, data: dict[str, Any]) -> None:
-        if data["tool_call_id"] not in self.tools:
+        call = self.tools.get(data["tool_call_id"])
+        if call is None:
             self.faults.append(f"the result of {data['tool_call_id']}, which was not shown")
-        self.tools.setdefault(data["tool_call_id"], {}).update(content=data["content"], is_error=data["is_error"])
+            return
+        call.update(content=data["content"], is_error=data["is_error"])
+        if all("content" in call for call in self.tools.values()):
+            # The step is over with the last of its results.
+            self.step = max(self.step, self._steps[data["tool_call_id"]] + 1)
 
     def _usage(self, data: dict[str, Any]) -> None:
         self.usages.append(data)

@@ -103,7 +103,8 @@ class Client:
                 self._take(await self.ask("POST", "/auth/v1/token?grant_type=password", self._credentials))
                 return await self.ask(method, path, body, edge=edge, headers=headers)
             raise refused
-        self.history.exchanges.append(Exchange(sent, self.name, f"{method} {path}", answer.status_code))
+        took_s = now() - sent
+        self.history.exchanges.append(Exchange(sent, self.name, f"{method} {path}", answer.status_code, took_s=took_s))
         return _object(answer)
 
     async def insist(

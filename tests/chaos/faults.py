@@ -40,6 +40,7 @@ class Fault:
         fails: A run may end `failed`.
         longest_pause_s: How long an answer under way may stand still; None: as long as the fault lasts, whatever that is.
         provider: What the provider may do at the first call for a task.
+        through_links: It is done to links between services, so all they say must go through them.
     """
 
     name: str
@@ -49,6 +50,7 @@ class Fault:
     fails: bool = False
     longest_pause_s: float | None = None
     provider: Sequence[str] = ()
+    through_links: bool = False
 
 
 async def _nothing(_: System, random: Random) -> None:
@@ -118,9 +120,9 @@ def _part(caller: str, callees: Iterable[str], for_s: float, *, all_instances: b
     return strike
 
 
-def _cut(*pairs: tuple[str, str]) -> Strike:
+def _cut(*pairs: tuple[str, str], times: int = 1) -> Strike:
     async def strike(system: System, random: Random) -> None:
-        for _ in range(3):
+        for _ in range(times):
             for link in [link for caller, callee in pairs for link in system.links_of(caller, callee)]:
                 await link.cut()
             await asyncio.sleep(random.uniform(0.3, 1.0))
@@ -191,21 +193,23 @@ FAULTS: dict[str, Fault] = {
         Fault("kill-edge", _kill("edge"), longest_pause_s=_TAKEOVER_S),
         Fault("roll-chat", _roll("chat"), longest_pause_s=_TAKEOVER_S),
         Fault("roll-all", _roll(*reversed(SERVICES)), longest_pause_s=_TAKEOVER_S),
-        Fault("stall-chat", _stall("chat", 15), interrupts_effects=True, longest_pause_s=_TAKEOVER_S),
+        Fault("stall-chat", _stall("chat", 20), interrupts_effects=True, longest_pause_s=_TAKEOVER_S),
         Fault("stall-chat-briefly", _stall("chat", 4), longest_pause_s=_TAKEOVER_S),
         Fault("stall-data", _stall("data", 5), longest_pause_s=_TAKEOVER_S),
         Fault("stall-gateway", _stall("gateway", 5), fails=True),
         Fault("pause-postgres", _pause_postgres),
         Fault("part-postgres", _part("data", ["postgres"], 10, all_instances=True)),
-        Fault("cut-postgres", _cut(("data", "postgres"), ("auth", "postgres")), longest_pause_s=_TAKEOVER_S),
-        Fault("part-chat-from-data", _part("chat", ["data"], 14), interrupts_effects=True),
-        Fault("isolate-chat", _part("chat", ["data", "redis"], 14), interrupts_effects=True),
+        Fault("cut-postgres", _cut(("data", "postgres"), ("auth", "postgres"), times=3), longest_pause_s=_TAKEOVER_S),
+        Fault("part-chat-from-data", _part("chat", ["data"], 14), interrupts_effects=True, through_links=True),
+        Fault("isolate-chat", _part("chat", ["data", "redis"], 14), interrupts_effects=True, through_links=True),
         Fault("part-chat-from-redis", _part("chat", ["redis"], 6), longest_pause_s=_TAKEOVER_S),
-        Fault("part-chat-from-gateway", _part("chat", ["gateway"], 2), longest_pause_s=_TAKEOVER_S),
+        Fault("part-chat-from-gateway", _part("chat", ["gateway"], 2), longest_pause_s=_TAKEOVER_S, through_links=True),
+        Fault("part-edge-from-chat", _part("edge", ["chat"], 14), longest_pause_s=_TAKEOVER_S, through_links=True),
         Fault(
             "cut-services",
             _cut(("chat", "gateway"), ("chat", "data"), ("edge", "chat"), ("edge", "data")),
             longest_pause_s=_TAKEOVER_S,
+            through_links=True,
         ),
         Fault("flush-redis", _flush_redis, longest_pause_s=3),
         Fault("restart-redis", _restart_redis, longest_pause_s=5),

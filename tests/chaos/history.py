@@ -53,6 +53,7 @@ class Exchange:
         code: Of the problem, if it was one.
         retry_after: Whether the answer said when to come back.
         detail: What else helps to understand it.
+        took_s: How long the answer, or its beginning, took.
     """
 
     at: float
@@ -62,6 +63,7 @@ class Exchange:
     code: str = ""
     retry_after: bool = False
     detail: str = ""
+    took_s: float = 0.0
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,8 @@ MESSAGE_STATES = {
     "interrupted": "interrupted",
 }
 """How the answer of a run is labelled, by the run's final status."""
+_STOPPED_WITHIN_S = 2.0
+"""From the acknowledgement of a stop to when the provider has noticed: it does when it says the next word."""
 
 
 @dataclass(frozen=True)
@@ -117,7 +119,7 @@ def numbers_are_gapless(history: History) -> Iterator[str]:
         if any(after <= before for before, after in pairwise(seen)):
             yield f"{client}, run {run_id}: numbers repeat or go back: {_around_first_fall(seen)}"
         for before, after in pairwise(events):
-            if after.seq > before.seq + 1 and not _stands_alone(after):
+            if after.seq > before.seq + 1 and not (_stands_alone(after) or _stands_for_many(before)):
                 yield f"{client}, run {run_id}: after {before.name} {before.seq} came {after.name} {after.seq}"
         if seen and seen[0] != 1 and client not in history.watchers:
             yield f"{client}, run {run_id}: begins with {seen[0]}"
@@ -144,7 +146,7 @@ def one_answer_for_one_client_message_id(history: History) -> Iterator[str]:
 
 
 def usage_is_counted_once(history: History) -> Iterator[str]:
-    """Each client gets one `usage`, which is the stored one; an answer without mishap cost what the provider said."""
+    """Each client gets one `usage`, which is the stored one; an answer that no fault touched cost what the provider said."""
     for client, run_id, events in history.views():
         screen, answer = assemble(events), _answer(history, run_id)
         if screen.end is None or answer is None:
@@ -154,10 +156,13 @@ def usage_is_counted_once(history: History) -> Iterator[str]:
         elif answer["usage"] is None or _tokens(screen.usages[0]) != _tokens(answer["usage"]):
             yield f"{client}, run {run_id}: was told {screen.usages[0]}; stored is {answer['usage']}"
     calls = Counter(call.task for call in history.calls)
+    touched = _touched(history)
     for run_id, run in history.stored.runs.items():
         task, answer = history.task_of(run_id), _answer(history, run_id)
         again = any(turn.again for turn in history.turns_of(run_id))
-        if task is None or answer is None or run["status"] != "completed" or again or calls[task.id] != task.steps:
+        if task is None or answer is None or run["status"] != "completed" or again or run_id in touched:
+            continue
+        if calls[task.id] != task.steps:
             continue
         used = answer["usage"] or {}
         if used.get("output_tokens") != task.words * task.steps or used.get("estimated"):
@@ -190,11 +195,21 @@ def an_effect_happens_once(history: History) -> Iterator[str]:
 
 
 def a_stop_is_kept(history: History) -> Iterator[str]:
-    """A stop that was acknowledged has ended the run, and no client is shown more of it."""
-    for run_id in history.cancels:
+    """A stop that was acknowledged has ended the run: no model is asked for it any more, and none goes on writing."""
+    again = {turn.task.id for turn in history.turns if turn.again}
+    touched = _touched(history)  # an owner that is frozen or parted holds its call a while, though nobody hears of it
+    for run_id, stopped_at in history.cancels.items():
         status = history.stored.runs.get(run_id, {}).get("status")
         if status not in MESSAGE_STATES:
             yield f"run {run_id} was stopped and is {status}"
+        task, over = history.task_of(run_id), stopped_at + _STOPPED_WITHIN_S
+        for call in history.calls:
+            if task is None or call.task != task.id or task.id in again:
+                continue
+            if call.began_at > over:
+                yield f"run {run_id} was stopped, and its model asked {call.began_at - stopped_at:.1f} s later"
+            elif run_id not in touched and (call.ended_at is None or call.ended_at > over):
+                yield f"run {run_id} was stopped, and its model went on writing"
 
 
 def watchers_see_every_run(history: History) -> Iterator[str]:
@@ -283,6 +298,26 @@ def pauses(history: History) -> list[float]:
     return found
 
 
+def stops_s(history: History) -> list[float]:
+    """Returns how long each stop took that no fault was in the way of, from the wish to its acknowledgement."""
+    begun, whole = history.hit
+    return [
+        exchange.took_s
+        for exchange in history.exchanges
+        if exchange.what.endswith("/cancel") and exchange.took_s and not begun <= exchange.at + exchange.took_s <= whole
+    ]
+
+
+def _touched(history: History) -> set[str]:
+    """Returns the runs that were under way at any time of the fault: an owner that takes one over estimates what it did not see itself."""
+    begun, whole = history.hit
+    found = set()
+    for _, run_id, events in history.views():
+        if events[0].at <= whole and events[-1].at >= begun:
+            found.add(run_id)
+    return found
+
+
 def _told(event: Event) -> str:
     return "failed" if event.name == "error" else str(event.data["status"])
 
@@ -312,6 +347,11 @@ def _tokens(usage: dict[str, Any]) -> tuple[object, ...]:
 def _stands_alone(event: Event) -> bool:
     """Whether it may come after a gap: it replaces all before it, takes some of it back, or is an end read from the store."""
     return event.name in {"reset", "usage", *FINAL} or (event.name == "text" and event.data["offset"] == 0)
+
+
+def _stands_for_many(event: Event) -> bool:
+    """Whether it is read from the store: one text for all there is, with a number low enough for whoever leaves right after it."""
+    return event.name == "text" and " " in str(event.data["delta"]).strip()
 
 
 def _differ(found: str, wanted: str) -> str:

@@ -21,11 +21,13 @@ class Link:
 
     Args:
         target: Gives `host:port` when a connection comes.
+        host: Loopback address on which it listens.
     """
 
-    def __init__(self, target: Callable[[], str]) -> None:
+    def __init__(self, target: Callable[[], str], host: str = "127.0.0.1") -> None:
         self._target = target
-        self._socket = socket.create_server(("127.0.0.1", 0), backlog=256)
+        self._socket = socket.create_server((host, 0), backlog=256)
+        self._host = host
         self._server: asyncio.Server | None = None
         self._relays: set[asyncio.Task[None]] = set()
         self._through = asyncio.Event()
@@ -44,8 +46,8 @@ class Link:
 
     @property
     def address(self) -> str:
-        """`127.0.0.1:port`."""
-        return f"127.0.0.1:{self.port}"
+        """`host:port`."""
+        return f"{self._host}:{self.port}"
 
     def part(self) -> None:
         """Lets nothing through, in either direction, and tells nobody."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from itertools import groupby
 from statistics import median
 from typing import TYPE_CHECKING
 
@@ -13,13 +14,14 @@ if TYPE_CHECKING:
 
     from tests.chaos.round import Outcome
 
+_SHOWN = 3
 _STATUSES = ("completed", "cancelled", "interrupted", "failed")
 
 
 def table(outcomes: Sequence[Outcome]) -> Table:
     """Returns a row for each fault and one for all."""
     drawn = Table(box=None, pad_edge=False)
-    for name in ("fault", "rounds", "runs", *_STATUSES, "reconnects", "pause p50", "max", "violations"):
+    for name in ("fault", "rounds", "runs", *_STATUSES, "reconnects", "pause p50", "max", "stop p95", "violations"):
         drawn.add_column(name, justify="left" if name == "fault" else "right")
     for fault in dict.fromkeys(outcome.fault for outcome in outcomes):
         drawn.add_row(*_row(fault, [outcome for outcome in outcomes if outcome.fault == fault]))
@@ -27,18 +29,21 @@ def table(outcomes: Sequence[Outcome]) -> Table:
     return drawn
 
 
-def violations(outcomes: Sequence[Outcome]) -> list[str]:
-    """Returns what was broken, a line each, with the command that shows it again."""
-    return [
-        f"{violation.rule}: {violation.detail}\n    python -m tests.chaos --fault {outcome.fault} --seed {outcome.seed}"
-        for outcome in outcomes
-        for violation in outcome.violations
-    ]
+def violations(outcome: Outcome) -> list[str]:
+    """Returns what was broken, a few lines for each rule."""
+    lines = []
+    for rule, details in groupby(outcome.violations, lambda violation: violation.rule):
+        found = [violation.detail for violation in details]
+        lines += [f"{rule}: {detail}" for detail in found[:_SHOWN]]
+        if len(found) > _SHOWN:
+            lines.append(f"{rule}: and {len(found) - _SHOWN} more")
+    return lines
 
 
 def _row(name: str, outcomes: Sequence[Outcome]) -> list[str]:
     statuses: Counter[str] = sum((outcome.statuses for outcome in outcomes), Counter())
     pauses = [pause for outcome in outcomes for pause in outcome.pauses_s]
+    stops = sorted(stop for outcome in outcomes for stop in outcome.stops_s)
     reconnects = sum(
         exchange.what.startswith("GET") and " after " in exchange.what
         for outcome in outcomes
@@ -52,5 +57,6 @@ def _row(name: str, outcomes: Sequence[Outcome]) -> list[str]:
         str(reconnects),
         f"{median(pauses):.2f} s" if pauses else "-",
         f"{max(pauses):.2f} s" if pauses else "-",
+        f"{stops[int(len(stops) * 0.95)] * 1000:.0f} ms" if stops else "-",
         str(sum(len(outcome.violations) for outcome in outcomes)),
     ]

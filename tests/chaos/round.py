@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from tests.chaos.system import System
 
 _AFTER_S = 2.0
+_USERS_AT_FULL_SPEED = 6
 _PATIENCE_S = 150.0
 
 
@@ -33,6 +34,7 @@ class Outcome:
         history: What happened.
         violations: Where a rule was broken.
         pauses_s: How long each answer that was under way when the fault came stood still.
+        stops_s: How long each stop took that the fault was not in the way of.
     """
 
     fault: str
@@ -40,6 +42,7 @@ class Outcome:
     history: History
     violations: list[Violation]
     pauses_s: list[float]
+    stops_s: list[float]
 
     @property
     def statuses(self) -> Counter[str]:
@@ -64,7 +67,10 @@ async def play(system: System, fault: Fault, seed: str, *, users: int = 4) -> Ou
         longest_pause_s=fault.longest_pause_s,
     )
     edges = system.stack.edge_urls
-    people = [User(number, seed, edges, history, faults=fault.provider) for number in range(1, users + 1)]
+    slower = max(1, users // _USERS_AT_FULL_SPEED)
+    people = [
+        User(number, seed, edges, history, faults=fault.provider, slower=slower) for number in range(1, users + 1)
+    ]
     calls, effects_before = len(system.provider.calls), len(effects.effects(system.ledger))
     await asyncio.gather(*(person.arrive() for person in people))
     enough = asyncio.Event()
@@ -77,7 +83,7 @@ async def play(system: System, fault: Fault, seed: str, *, users: int = 4) -> Ou
         await asyncio.sleep(_AFTER_S)
     finally:
         enough.set()
-        _, late = await asyncio.wait(living, timeout=_PATIENCE_S)
+        _, late = await asyncio.wait(living, timeout=_PATIENCE_S * slower)
         for task in late:
             task.cancel()
             history.unserved.append(f"{task.get_name()} has not come to an end")
@@ -91,7 +97,14 @@ async def play(system: System, fault: Fault, seed: str, *, users: int = 4) -> Ou
     history.stored.unfinished = await _unfinished(system)
     history.calls = system.provider.calls[calls:]
     history.effects = effects.effects(system.ledger)[effects_before:]
-    return Outcome(fault.name, seed, history, invariants.check(history), invariants.pauses(history))
+    return Outcome(
+        fault.name,
+        seed,
+        history,
+        invariants.check(history),
+        invariants.pauses(history),
+        invariants.stops_s(history),
+    )
 
 
 async def _unfinished(system: System) -> int:

@@ -27,6 +27,10 @@ if TYPE_CHECKING:
     from deploy.local.unit import ProcessSpec
 
 REPLICAS = 2
+_PARTED = ("chat", "data")
+NO_WAY_PAST = "127.0.0.2"
+"""Services listen on 127.0.0.1 alone. Who calls them at another address finds no port there for a shared connection's direct way, which would
+lead past the link: so all that is said goes over the link, and parting it parts them."""
 _KEPT = ("PATH", "LANG", "HOME", "TMPDIR")
 _SETTINGS = {
     # Cheap hashes and no throttle: what is tested here is not how people log in.
@@ -54,6 +58,9 @@ _SETTINGS = {
 class System:
     """Parley, running, from entering to leaving the block.
 
+    Args:
+        direct: Services may talk past the links, over the direct connections they offer one another; otherwise all they say goes through.
+
     Attributes:
         stack: The supervisor.
         provider: The model provider.
@@ -61,11 +68,13 @@ class System:
         ledger: Where the tool with an effect writes.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, direct: bool = True) -> None:
         self.home = Path(tempfile.mkdtemp(prefix="parley-chaos-"))
         self.home.chmod(0o711)  # an embedded Postgres may run as somebody else
         self.provider = Provider()
         self.links: dict[tuple[str, str], Link] = {}
+        # A service offers a port of the interface it listens on, to be found on the host it was called by.
+        self._host = "127.0.0.1" if direct else "127.0.0.2"
         self.ledger = self.home / "effects.jsonl"
         self._stack: Stack | None = None
         self._exits = contextlib.AsyncExitStack()
@@ -137,7 +146,8 @@ class System:
             yield self._open(caller, f"{callee}-{number}", functools.partial(str, address)).address
 
     def _open(self, caller: str, callee: str, target: Callable[[], str]) -> Link:
-        link = self.links[caller, callee] = Link(target)
+        host = NO_WAY_PAST if service_of(caller) in _PARTED else "127.0.0.1"
+        link = self.links[caller, callee] = Link(target, host)
         self._opening.append(asyncio.ensure_future(link.__aenter__()))
         return link
 

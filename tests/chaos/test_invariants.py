@@ -65,7 +65,7 @@ def good() -> History:
         exchanges=[Exchange(0.0, "ada", "POST /v1/conversations", 503, "unavailable", retry_after=True)],
         turns=[Turn(1.0, "ada/1", TASK, "key-1", CONVERSATION, RUN, "stream")],
         watchers={"ada/tab": CONVERSATION},
-        hit=(4.5, 6.5),
+        hit=(40.5, 46.5),
         calls=[Call("t-1", 1, 1.0, 3, whole=True), Call("t-1", 2, 2.0, 3, whole=True)],
         effects=[Effect("t-1", RUN, "call-1", 1, 1.0)],
         stored=Stored(
@@ -200,6 +200,22 @@ def forget_a_stop(history: History) -> None:
     history.cancels[RUN] = 5.0
 
 
+def go_on_after_a_stop(history: History) -> None:
+    history.cancels[RUN] = 1.2
+    history.hit = (90.0, 91.0)
+    history.calls = [Call("t-1", 1, 1.0, 3, ended_at=9.0)]
+
+
+def ask_after_a_stop(history: History) -> None:
+    history.cancels[RUN] = 0.5
+    history.calls[1] = replace(history.calls[1], began_at=9.0, ended_at=9.5)
+
+
+def leave_the_model_going(history: History) -> None:
+    history.cancels[RUN] = 5.0
+    history.calls[1].ended_at = 9.0
+
+
 def hide_a_run(history: History) -> None:
     history.stored.runs["run-2"] = history.stored.runs[RUN] | {"created_at": "2"}
 
@@ -213,6 +229,7 @@ def interrupt(history: History) -> None:
 
 
 def stand_still(history: History) -> None:
+    history.hit = (4.5, 6.5)
     history.events[5:12] = [replace(one, at=one.at + 20) for one in history.events[5:12]]
 
 
@@ -259,6 +276,9 @@ def break_inside(history: History) -> None:
         (repeat_an_effect, invariants.an_effect_happens_once),
         (forget_the_effect, invariants.an_effect_happens_once),
         (forget_a_stop, invariants.a_stop_is_kept),
+        (leave_the_model_going, invariants.a_stop_is_kept),
+        (go_on_after_a_stop, invariants.a_stop_is_kept),
+        (ask_after_a_stop, invariants.a_stop_is_kept),
         (hide_a_run, invariants.watchers_see_every_run),
         (fail, invariants.runs_end_well_unless_they_cannot),
         (interrupt, invariants.runs_end_well_unless_they_cannot),

@@ -7,7 +7,13 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from parley.chat.v1 import chat_pb2
+from runtime.channel import open_channel, unary
+from runtime.errors import DeadlineExceeded
+from runtime.mux.channel import MuxChannel
 from tests.chaos.proxy import Link
+from tests.chaos.system import NO_WAY_PAST
+from tests.unit.runtime.callee import ISSUER, Callee, serving, stub
 
 
 @pytest.fixture
@@ -61,3 +67,21 @@ async def test_a_cut_ends_what_is_open_and_lets_new_connections_through(link: Li
     writer.write(b"y")
     assert await reader.readexactly(1) == b"y"
     writer.close()
+
+
+async def test_a_link_at_an_address_of_its_own_holds_all_that_a_shared_connection_says() -> None:
+    """The direct way of a shared connection begins at the caller's idea of the service's host, and would lead past the link."""
+    async with (
+        serving(Callee()) as served,
+        Link(lambda: f"127.0.0.1:{served.port}", NO_WAY_PAST) as link,
+        open_channel(f"ipv4:{link.address}", chat_pb2.DESCRIPTOR, mux=True) as channel,
+    ):
+        assert isinstance(channel, MuxChannel)
+        await channel.mux_ready()
+        get, request = stub(channel).GetRun, chat_pb2.GetRunRequest(run_id="x")
+        await unary(get, request, timeout_s=10, token=ISSUER.token())
+        link.part()
+        with pytest.raises(DeadlineExceeded):
+            await unary(get, request, timeout_s=0.2, token=ISSUER.token())
+        link.mend()
+        await unary(get, request, timeout_s=10, token=ISSUER.token())

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
+import re
+from dataclasses import replace
 from random import Random
 from typing import TYPE_CHECKING, Any
 
@@ -30,17 +32,26 @@ class User:
         edges: Base URLs of the edges.
         history: Where everything is written down.
         faults: What the provider may do at the first call for a task.
+        slower: How many times more slowly words come: many people are more than a small machine can serve at full speed.
     """
 
     def __init__(
-        self, number: int, seed: str, edges: Sequence[str], history: History, *, faults: Sequence[str] = ()
+        self,
+        number: int,
+        seed: str,
+        edges: Sequence[str],
+        history: History,
+        *,
+        faults: Sequence[str] = (),
+        slower: int = 1,
     ) -> None:
         self._random = Random(f"{seed}/{number}")
         self._name = f"user{number}"
-        self._prefix = f"{seed}-{number}".lower().replace("/", "-").replace("_", "-")
+        self._prefix = re.sub(r"[^a-z0-9-]", "-", f"{seed}-{number}".lower())
         self._client = Client(self._name, edges, history, self._random)
         self._history = history
         self._faults = faults
+        self._slower = slower
         self._numbers = itertools.count(1)
         self._conversation = ""
         self._watching: asyncio.Task[None] | None = None
@@ -76,7 +87,7 @@ class User:
     async def say_farewell(self) -> None:
         """Asks once more, which nothing may be in the way of by now."""
         try:
-            end = await self._send_and_follow(self._task(words=5))
+            end = await self._send_and_follow(replace(self._task(words=5), fault=""))
         except Refused as refused:
             self._history.unserved.append(f"{self._name}: the last message was refused: {refused}")
             return
@@ -98,6 +109,19 @@ class User:
         for run_id in {turn.run_id for turn in history.turns if turn.client.startswith(f"{self._name}/")}:
             with contextlib.suppress(Refused):
                 stored.runs[run_id] = await self._client.insist("GET", f"/v1/runs/{run_id}")
+        found = await self._messages()
+        for run in list(stored.runs.values()):
+            if run["conversation_id"] == self._conversation and run["message_id"] not in found:
+                # It is on another branch, since an answer was given anew.
+                body = {"head_message_id": run["message_id"]}
+                with contextlib.suppress(Refused):
+                    await self._client.insist("PATCH", f"/v1/conversations/{self._conversation}", body)
+                    found |= await self._messages()
+        stored.messages[self._conversation] = list(found.values())
+        await self._client.close()
+
+    async def _messages(self) -> dict[str, dict[str, Any]]:
+        """Returns the messages of the branch the conversation is on."""
         found: dict[str, dict[str, Any]] = {}
         page_token = ""
         while True:
@@ -105,9 +129,7 @@ class User:
             page = await self._client.insist("GET", path)
             found |= {message["id"]: message for message in page["messages"]}
             if not (page_token := page["next_page_token"]):
-                break
-        stored.messages[self._conversation] = list(found.values())
-        await self._client.close()
+                return found
 
     # What people do.
 
@@ -204,7 +226,7 @@ class User:
         return Task(
             f"{self._prefix}-{number}",
             words or self._random.randint(10, 60),
-            self._random.choice([10, 30, 60]),
+            self._random.choice([10, 30, 60]) * self._slower,
             effect,
             fault,
         )
@@ -268,7 +290,7 @@ class User:
         again = bool({"regenerate_message_id", "continue_message_id"} & more.keys())
         body = {"client_message_id": key} | more | ({} if again else {"message": task.message})
         turn: Turn | None = None
-        until = now() + _SETTLE_S
+        until = now() + _SETTLE_S * self._slower
         while turn is None:
             try:
                 async with contextlib.aclosing(self._client.events(tab, "POST", self._runs, body, edge=edge)) as events:
@@ -310,7 +332,7 @@ class User:
         )
         if seen is not None and seen.name in FINAL:
             return seen
-        return await self._client.follow(tab, run_id, last, for_s=_SETTLE_S)
+        return await self._client.follow(tab, run_id, last, for_s=_SETTLE_S * self._slower)
 
     async def _cancel(self, run_id: str) -> None:
         try:

@@ -29,8 +29,6 @@ _SETTINGS = {
     **{f"PARLEY_CHAT_REQUESTS_PER_{window}": "0" for window in ("MINUTE", "HOUR", "DAY")},
     # More than is ever used: it is kept count all the same.
     **{f"PARLEY_GATEWAY_{scope}_TOKENS_PER_DAY": "1000000000000" for scope in ("USER", "ORGANIZATION", "GLOBAL")},
-    # Only what a test asks of the model is asked.
-    "PARLEY_CHAT_TITLE_MODEL": "",
     "PARLEY_EDGE_CORS_ORIGINS": ALLOWED_ORIGIN,
     "PARLEY_EDGE_HEARTBEAT_S": "0.5",
     "PARLEY_GATEWAY_FIRST_TOKEN_TIMEOUT_S": "1.5",

@@ -203,6 +203,10 @@ class Person:
         assert answer.status_code == 201, answer.text
         return str(answer.json()["id"])
 
+    async def titled(self) -> str:
+        """Creates a conversation for which the model is not asked for a title, so that it is asked for answers only."""
+        return await self.conversation(title="A conversation")
+
     async def messages(self, conversation_id: str) -> list[dict[str, Any]]:
         """Returns the messages of a conversation."""
         answer = await self.http.get(f"/v1/conversations/{conversation_id}/messages")

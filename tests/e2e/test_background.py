@@ -19,7 +19,8 @@ async def test_a_turn_in_the_background_is_answered_without_anybody_waiting(stac
     watched = await person.events(submitted["run_id"])
     assert watched.names[:2] == ["run", "user_message"]
     assert (watched.text, watched.last.data["status"]) == ("Here it is", "completed")
-    assert [frame.seq for frame in watched.frames] == list(range(1, len(watched.frames) + 1))
+    # Whoever comes after the end gets the text as one event, with the number of its last piece.
+    assert (numbers := [frame.seq for frame in watched.frames]) == sorted(set(numbers))
     asked, answered = await person.messages(submitted["conversation_id"])
     assert (asked["content"], answered["content"]) == (message, "Here it is")
     assert answered["id"] == submitted["message_id"]
@@ -28,11 +29,12 @@ async def test_a_turn_in_the_background_is_answered_without_anybody_waiting(stac
 
 async def test_sent_again_in_the_background_it_is_the_same_run(stack: System, person: Person) -> None:
     message, key = unique("Once"), secrets.token_hex(8)
-    first = await person.submit(message, client_message_id=key)
+    conversation = await person.titled()
+    first = await person.submit(message, conversation=conversation, client_message_id=key)
     await person.events(first["run_id"])
-    again = await person.submit(message, client_message_id=key)
+    again = await person.submit(message, conversation=conversation, client_message_id=key)
     assert again == {**first, "status": "completed"}
-    streamed = await person.say(message, client_message_id=key)
+    streamed = await person.turn(conversation, message=message, client_message_id=key)
     assert streamed.run_id == first["run_id"]
     assert len([one for one in stack.provider.requests if one.body["messages"][-1]["content"] == message]) == 1
 
@@ -43,7 +45,7 @@ async def test_in_the_background_no_turn_is_refused_and_one_comes_after_the_othe
     messages = [unique("First"), unique("Second"), unique("Third")]
     for message in messages:
         stack.provider.script(Answer(text=f"Answer to {message}", delay_s=0.02), match=message)
-    submitted = [await person.submit(message) for message in messages]
+    submitted = [await person.submit(message, conversation=await person.titled()) for message in messages]
     for message, one in zip(messages, submitted, strict=True):
         assert (await person.events(one["run_id"])).text == f"Answer to {message}"
     asked = [one.body["messages"][-1]["content"] for one in stack.provider.requests]

@@ -23,8 +23,8 @@ async def test_an_edited_message_is_a_branch_beside_the_old_one(stack: System, p
     old, new = unique("Why is the see blue?"), unique("Why is the sea blue?")
     stack.provider.script(Answer(text="Which see?"), match=old)
     stack.provider.script(Answer(text="Because of the sky."), match=new)
-    first = await person.say(old)
-    conversation = first.frames[0].data["conversation_id"]
+    conversation = await person.titled()
+    await person.turn(conversation, message=old)
     question, answer = await person.messages(conversation)
     second = await person.turn(conversation, message=new, edit_message_id=question["id"])
     assert second.last.data["status"] == "completed"
@@ -41,7 +41,8 @@ async def test_an_edited_message_is_a_branch_beside_the_old_one(stack: System, p
 async def test_an_answer_given_anew_is_a_branch_beside_the_old_one(stack: System, person: Person) -> None:
     message = unique("A joke")
     stack.provider.script(Answer(text="Knock."), Answer(text="Quack."), match=message)
-    conversation = (await person.say(message)).frames[0].data["conversation_id"]
+    conversation = await person.titled()
+    await person.turn(conversation, message=message)
     question, old = await person.messages(conversation)
     again = await person.turn(conversation, regenerate_message_id=old["id"])
     assert again.text == "Quack."
@@ -55,11 +56,11 @@ async def test_an_answer_given_anew_is_a_branch_beside_the_old_one(stack: System
 async def test_a_stopped_answer_can_be_gone_on_with(stack: System, person: Person) -> None:
     message = unique("Count")
     stack.provider.script(Stall(after=3, answer=Answer(text="one two three four")), match=message)
-    async with person.stream("/v1/chat", {"message": message}) as stream:
+    conversation = await person.titled()
+    async with person.stream(f"/v1/conversations/{conversation}/runs", {"message": message}) as stream:
         await stream.until("text")
         await person.http.post(f"/v1/runs/{stream.run_id}/cancel")
         await stream.whole()
-    conversation = stream.frames[0].data["conversation_id"]
     kept = stream.text
     stack.provider.script(Answer(text=" and so on"))
     more = await person.turn(conversation, continue_message_id=stream.frames[0].data["message_id"])

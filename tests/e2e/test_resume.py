@@ -21,10 +21,10 @@ def assert_gapless(stream: Stream) -> None:
 async def test_a_stream_goes_on_when_the_owner_of_its_run_is_killed(stack: System, person: Person) -> None:
     message = secrets.token_hex(8)
     stack.provider.script(Answer(chunks=WORDS, text="".join(WORDS), delay_s=0.05), match=message, times=2)
-    async with person.stream("/v1/chat", {"message": message}) as stream:
+    conversation = await person.titled()
+    async with person.stream(f"/v1/conversations/{conversation}/runs", {"message": message}) as stream:
         while len(stream.of("text")) < 5:
             assert await stream.read()
-        conversation = stream.frames[0].data["conversation_id"]
         async with person.stream(f"/v1/conversations/{conversation}/events") as watcher:
             await watcher.until("text")
             await stack.stack.kill("chat")
@@ -43,7 +43,8 @@ async def test_a_stream_goes_on_when_the_owner_of_its_run_is_killed(stack: Syste
 async def test_who_comes_back_after_the_kill_sees_the_rest(stack: System, person: Person) -> None:
     message = secrets.token_hex(8)
     stack.provider.script(Answer(chunks=WORDS, text="".join(WORDS), delay_s=0.05), match=message, times=2)
-    async with person.stream("/v1/chat", {"message": message}) as stream:
+    path = f"/v1/conversations/{await person.titled()}/runs"
+    async with person.stream(path, {"message": message}) as stream:
         while len(stream.of("text")) < 5:
             assert await stream.read()
     await stack.stack.kill("chat")
@@ -59,7 +60,7 @@ async def test_who_comes_back_after_the_kill_sees_the_rest(stack: System, person
 async def test_a_turn_in_the_background_outlives_its_owner(stack: System, person: Person) -> None:
     message = secrets.token_hex(8)
     stack.provider.script(Answer(chunks=WORDS, text="".join(WORDS), delay_s=0.05), match=message, times=2)
-    submitted = await person.submit(message)
+    submitted = await person.submit(message, conversation=await person.titled())
     async with person.stream(f"/v1/runs/{submitted['run_id']}/events") as stream:
         await stream.until("text")
         await stack.stack.kill("chat")

@@ -219,7 +219,7 @@ async def test_a_run_goes_on_without_its_caller(stack: System, person: Person) -
 async def test_stop_closes_the_upstream_and_keeps_what_was_written(stack: System, person: Person) -> None:
     message = unique("Stop me")
     stack.provider.script(Stall(after=3, answer=Answer(text="one two three four")), match=message)
-    async with person.stream("/v1/chat", {"message": message}) as stream:
+    async with person.stream(f"/v1/conversations/{await person.titled()}/runs", {"message": message}) as stream:
         await stream.until("text")
         [request] = [one for one in stack.provider.requests if one.body["messages"][-1]["content"] == message]
         answer = await person.http.post(f"/v1/runs/{stream.run_id}/cancel")
@@ -247,8 +247,9 @@ async def test_stopping_what_has_ended_changes_nothing(person: Person) -> None:
 
 async def test_the_same_message_sent_twice_is_one_run(stack: System, person: Person) -> None:
     message, key = unique("Once"), secrets.token_hex(8)
-    first = await person.say(message, client_message_id=key)
-    second = await person.say(message, client_message_id=key)
+    conversation = await person.titled()
+    first = await person.say(message, client_message_id=key, conversation_id=conversation)
+    second = await person.say(message, client_message_id=key, conversation_id=conversation)
     assert second.run_id == first.run_id
     assert second.text == first.text
     assert len([one for one in stack.provider.requests if one.body["messages"][-1]["content"] == message]) == 1
@@ -257,7 +258,7 @@ async def test_the_same_message_sent_twice_is_one_run(stack: System, person: Per
 
 async def test_the_same_message_sent_twice_at_once_is_one_run(stack: System, person: Person) -> None:
     message, key = unique("At once"), secrets.token_hex(8)
-    conversation = await person.conversation()
+    conversation = await person.titled()
     body = {"client_message_id": key, "conversation_id": conversation}
     streams = await asyncio.gather(*(person.say(message, **body) for _ in range(4)))
     assert len({stream.run_id for stream in streams}) == 1

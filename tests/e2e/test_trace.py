@@ -32,7 +32,8 @@ async def turn(stack: System) -> tuple[str, str, Sequence[Span]]:
     trace_id, span_id = secrets.token_hex(16), secrets.token_hex(8)
     person = await Person.sign_up(stack.edge_url)
     headers = {"traceparent": f"00-{trace_id}-{span_id}-01"}
-    async with person.stream("/v1/chat", {"message": "Trace me"}, headers=headers) as stream:
+    body = {"message": "Trace me", "conversation_id": await person.titled()}
+    async with person.stream("/v1/chat", body, headers=headers) as stream:
         await stream.whole()
     await person.close()
 

@@ -8,6 +8,7 @@ import secrets
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import httpx
 from playwright.async_api import expect
 
 if TYPE_CHECKING:
@@ -57,11 +58,22 @@ class Visitor:
         await visitor.page.goto(url)
         return visitor
 
+    async def api(self) -> httpx.AsyncClient:
+        """Returns a client of the API in their name; the caller closes it."""
+        session = await self.page.evaluate("JSON.parse(localStorage.getItem('parley.session'))")
+        headers = {"authorization": f"Bearer {session['accessToken']}"}
+        return httpx.AsyncClient(base_url=self.url, headers=headers, timeout=30)
+
+    @property
+    def conversation_id(self) -> str:
+        """The id of the open conversation."""
+        return self.page.url.rpartition("/")[2]
+
     async def second_tab(self) -> Visitor:
-        """Opens the page once more in the same profile."""
+        """Opens the page once more in the same profile, at the same conversation."""
         other = Visitor(await self.page.context.new_page(), self.url)
         other.email = self.email
-        await other.page.goto(self.url)
+        await other.page.goto(self.page.url)
         return other
 
     async def leave(self) -> None:
@@ -114,6 +126,25 @@ class Visitor:
     def answer(self) -> Locator:
         """The newest answer."""
         return self.answers.last
+
+    @property
+    def questions(self) -> Locator:
+        """What they said, each without what can be done about it."""
+        asked = self.page.get_by_role("article").filter(has=self.page.get_by_role("heading", name="You said"))
+        return asked.locator(".bubble")
+
+    @property
+    def versions(self) -> Locator:
+        """Where a version of a message can be chosen."""
+        return self.page.get_by_role("group", name="Versions")
+
+    @property
+    def search(self) -> Locator:
+        return self.page.get_by_role("searchbox", name="Search conversations")
+
+    def tool(self, name: str) -> Locator:
+        """Returns a tool that the newest answer has used: what opens its details."""
+        return self.answer.get_by_role("list", name="Tools used").locator("summary").filter(has_text=name)
 
     def button(self, name: str) -> Locator:
         """Returns a button by its name."""

@@ -18,7 +18,8 @@ and as a message of their own:
 
 It calls the tools it is offered that the message names, all at once, and those that a question is about: "What time is it?" calls
 `current_time`. Arguments may follow a name as a JSON object, else they are made up from the tool's schema. Then it answers from the
-results. Everything else it answers by quoting what was said, and how often one spoke before.
+results. Asked for a conversation's title it says the first words. Everything else it answers by quoting what was said, and how often one
+spoke before.
 """
 
 from __future__ import annotations
@@ -32,6 +33,9 @@ Fault = Literal["", "server_error", "busy", "break", "stall"]
 
 LABEL = "This is Parley's demo model, not a language model: no provider key was found, so nobody thinks here."
 
+TITLES = "You name conversations."
+"""How the chat service begins when it wants a title."""
+_TITLE_WORDS = 6
 _WORD = re.compile(r"[^\W_]+(?:_[^\W_]+)*")
 _QUOTED_CHARACTERS = 400
 _LISTED_CHARACTERS = 60
@@ -131,6 +135,8 @@ def answer(messages: list[dict[str, Any]], tools: list[dict[str, Any]]) -> Answe
     """
     spoken = [_text(message) for message in messages if message.get("role") == "user"]
     *earlier, said = spoken or [_text(messages[-1])]
+    if any(message.get("role") == "system" and _text(message).startswith(TITLES) for message in messages):
+        return Answer(" ".join(said.split()[:_TITLE_WORDS]))
     if fault := _FAULTS.get(" ".join(said.lower().split())):
         return Answer(f"{LABEL}\n\n{_LONG}", fault=fault)
     words = set(_WORD.findall(said.lower()))

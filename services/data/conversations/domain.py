@@ -101,17 +101,24 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class Conversation:
-    """A conversation of one user."""
+    """A conversation of one user; `head_message_id` is the newest message of the branch it is on, None while it has none."""
 
     id: str
     title: str
+    head_message_id: str | None
     created_at: datetime
     updated_at: datetime
 
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """A stored message; `position` orders the messages of a conversation by arrival, from 1."""
+    """A stored message.
+
+    Attributes:
+        parent_id: The message it follows; None for a first one.
+        position: Order of arrival in its conversation, from 1.
+        sibling_ids: All that follow the same message, itself included, oldest first; only in lists.
+    """
 
     id: str
     conversation_id: str
@@ -124,6 +131,7 @@ class Message:
     parts: tuple[Part, ...]
     usage: Usage | None
     created_at: datetime
+    sibling_ids: tuple[str, ...] = ()
 
 
 class Store(Protocol):
@@ -140,16 +148,24 @@ class Store(Protocol):
     ) -> list[Conversation]:
         """Returns conversations by activity and id, both descending, that come after the given place."""
 
-    async def rename(self, caller: Identity, conversation_id: str, title: str, now: datetime) -> Conversation:
-        """Changes the title."""
+    async def rename(
+        self, caller: Identity, conversation_id: str, title: str, now: datetime, *, if_untitled: bool
+    ) -> Conversation:
+        """Changes the title, or leaves one there is where only an untitled conversation was to get it."""
+
+    async def select_branch(self, caller: Identity, conversation_id: str, message_id: str) -> Conversation:
+        """Puts a conversation on the branch that a message is on.
+
+        Raises: MessageNotFound.
+        """
 
     async def delete(self, caller: Identity, conversation_id: str) -> None:
         """Deletes a conversation with its runs and messages."""
 
     async def list_messages(
-        self, caller: Identity, conversation_id: str, *, before: int | None, limit: int
+        self, caller: Identity, conversation_id: str, *, newest_id: str | None, limit: int
     ) -> list[Message]:
-        """Returns the newest messages before a position, newest first."""
+        """Returns the messages of a branch, newest first, from `newest_id` or the conversation's head on."""
 
 
 class Conversations:
@@ -195,14 +211,24 @@ class Conversations:
             return page, ""
         return page, paging.seal_moment(place, page[-1].updated_at, page[-1].id)
 
-    async def rename(self, caller: Identity, conversation_id: str, title: str) -> Conversation:
-        """Changes the title.
+    async def rename(
+        self, caller: Identity, conversation_id: str, title: str, *, if_untitled: bool = False
+    ) -> Conversation:
+        """Changes the title; with `if_untitled` only where there is none yet.
 
         Raises: InvalidArgument; ConversationNotFound.
         """
         identifier = validation.identifier("conversation_id", conversation_id)
         validation.text("title", title, min_chars=1, max_chars=TITLE_MAX_CHARS)
-        return await self._store.rename(caller, identifier, title, self._now())
+        return await self._store.rename(caller, identifier, title, self._now(), if_untitled=if_untitled)
+
+    async def select_branch(self, caller: Identity, conversation_id: str, message_id: str) -> Conversation:
+        """Puts a conversation on the branch that a message is on: the newest one below it, if it has any.
+
+        Raises: InvalidArgument; ConversationNotFound; MessageNotFound.
+        """
+        identifier = validation.identifier("conversation_id", conversation_id)
+        return await self._store.select_branch(caller, identifier, validation.identifier("message_id", message_id))
 
     async def delete(self, caller: Identity, conversation_id: str) -> None:
         """Deletes a conversation with its messages and runs, also one that is being answered: its run then is no more.
@@ -214,22 +240,19 @@ class Conversations:
     async def list_messages(
         self, caller: Identity, conversation_id: str, *, page_size: int, page_token: str
     ) -> tuple[list[Message], str]:
-        """Returns a page, oldest first, and the token of the page of older messages; the first page holds the newest.
+        """Returns a page of the branch the conversation is on, oldest first, and the token of the page of older messages.
 
-        A page holds fewer messages than asked for where they are very long.
+        The first page holds the newest; a token stays on its branch. A page holds fewer messages than asked for where they are very long.
 
         Raises: InvalidArgument; ConversationNotFound.
         """
         identifier = validation.identifier("conversation_id", conversation_id)
         size = validation.page_size(page_size, default=_MESSAGES_A_PAGE)
         place = ("messages", identifier)
-        before: int | None = None
-        if page_token:
-            before = paging.number_of(*paging.unseal(page_token, place, parts=1))
-        found = await self._store.list_messages(caller, identifier, before=before, limit=size + 1)
-        page = _fitting(found[:size])
-        token = paging.seal(place, str(page[-1].position)) if len(page) < len(found) else ""
-        return page[::-1], token
+        newest_id = paging.identifier_of(*paging.unseal(page_token, place, parts=1)) if page_token else None
+        page = _fitting(await self._store.list_messages(caller, identifier, newest_id=newest_id, limit=size))
+        following = page[-1].parent_id if page else None
+        return page[::-1], paging.seal(place, following) if following else ""
 
     def _now(self) -> datetime:
         return datetime.fromtimestamp(self._clock(), UTC)

@@ -11,6 +11,7 @@ from services.data.conversations.domain import Conversation, Message, MessageSta
 
 if TYPE_CHECKING:
     from services.data.conversations.domain import Conversations
+    from services.data.search.domain import Search
 
 _ROLES = {Role.USER: data_pb2.ROLE_USER, Role.ASSISTANT: data_pb2.ROLE_ASSISTANT}
 _STATES = {
@@ -25,8 +26,9 @@ _STATES = {
 class ConversationServicer(data_pb2_grpc.ConversationServiceServicer):
     """Conversations over gRPC."""
 
-    def __init__(self, conversations: Conversations) -> None:
+    def __init__(self, conversations: Conversations, search: Search) -> None:
         self._conversations = conversations
+        self._search = search
 
     async def CreateConversation(
         self, request: data_pb2.CreateConversationRequest, context: Any
@@ -51,7 +53,9 @@ class ConversationServicer(data_pb2_grpc.ConversationServiceServicer):
     async def UpdateConversation(
         self, request: data_pb2.UpdateConversationRequest, context: Any
     ) -> data_pb2.UpdateConversationResponse:
-        conversation = await self._conversations.rename(current_identity(), request.conversation_id, request.title)
+        conversation = await self._conversations.rename(
+            current_identity(), request.conversation_id, request.title, if_untitled=request.if_untitled
+        )
         return data_pb2.UpdateConversationResponse(conversation=_conversation_pb(conversation))
 
     async def DeleteConversation(
@@ -59,6 +63,28 @@ class ConversationServicer(data_pb2_grpc.ConversationServiceServicer):
     ) -> data_pb2.DeleteConversationResponse:
         await self._conversations.delete(current_identity(), request.conversation_id)
         return data_pb2.DeleteConversationResponse()
+
+    async def SelectBranch(self, request: data_pb2.SelectBranchRequest, context: Any) -> data_pb2.SelectBranchResponse:
+        conversation = await self._conversations.select_branch(
+            current_identity(), request.conversation_id, request.message_id
+        )
+        return data_pb2.SelectBranchResponse(conversation=_conversation_pb(conversation))
+
+    async def SearchConversations(
+        self, request: data_pb2.SearchConversationsRequest, context: Any
+    ) -> data_pb2.SearchConversationsResponse:
+        page, token = await self._search.find(
+            current_identity(), request.query, page_size=request.page_size, page_token=request.page_token
+        )
+        results = (
+            data_pb2.SearchResult(
+                conversation=_conversation_pb(found.conversation),
+                message_id=found.message_id or "",
+                snippet=found.snippet,
+            )
+            for found in page
+        )
+        return data_pb2.SearchConversationsResponse(results=results, next_page_token=token)
 
     async def ListMessages(self, request: data_pb2.ListMessagesRequest, context: Any) -> data_pb2.ListMessagesResponse:
         page, token = await self._conversations.list_messages(
@@ -80,6 +106,7 @@ def message_pb(message: Message) -> data_pb2.Message:
         model=message.model,
         usage=None if message.usage is None else _usage_pb(message.usage),
         create_time=timestamp(message.created_at),
+        sibling_ids=message.sibling_ids,
     )
 
 
@@ -143,4 +170,5 @@ def _conversation_pb(conversation: Conversation) -> data_pb2.Conversation:
         title=conversation.title,
         create_time=timestamp(conversation.created_at),
         update_time=timestamp(conversation.updated_at),
+        head_message_id=conversation.head_message_id or "",
     )

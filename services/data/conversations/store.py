@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from services.data.conversations.domain import (
     Conversation,
     ConversationNotFound,
     Message,
+    MessageNotFound,
     MessageState,
     Part,
     PartKind,
     Role,
     Usage,
 )
-from services.data.tenancy import claims_of
+from services.data.tenancy import claims_json, claims_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -52,11 +54,22 @@ class PostgresConversations:
         """Returns conversations by activity and id, both descending, that come after the given place."""
         async with self._database.transaction(claims_of(caller)) as transaction:
             rows = await transaction.fetch("list_conversations", *(after or (None, None)), limit)
-        return [_conversation(row) for row in rows]
+        return [conversation_of(row) for row in rows]
 
-    async def rename(self, caller: Identity, conversation_id: str, title: str, now: datetime) -> Conversation:
-        """Changes the title."""
-        return await self._one(caller, "rename_conversation", conversation_id, title, now)
+    async def rename(
+        self, caller: Identity, conversation_id: str, title: str, now: datetime, *, if_untitled: bool
+    ) -> Conversation:
+        """Changes the title, or leaves one there is where only an untitled conversation was to get it."""
+        return await self._one(caller, "rename_conversation", conversation_id, title, now, if_untitled)
+
+    async def select_branch(self, caller: Identity, conversation_id: str, message_id: str) -> Conversation:
+        """Puts a conversation on the branch that a message is on."""
+        row = await self._database.fetch_row("select_branch", claims_json(caller), conversation_id, message_id)
+        if row is None or row["outcome"] == "conversation_not_found":
+            raise ConversationNotFound
+        if row["outcome"] == "message_not_found":
+            raise MessageNotFound
+        return conversation_of(row)
 
     async def delete(self, caller: Identity, conversation_id: str) -> None:
         """Deletes a conversation with its runs and messages."""
@@ -65,21 +78,36 @@ class PostgresConversations:
                 raise ConversationNotFound
 
     async def list_messages(
-        self, caller: Identity, conversation_id: str, *, before: int | None, limit: int
+        self, caller: Identity, conversation_id: str, *, newest_id: str | None, limit: int
     ) -> list[Message]:
-        """Returns the newest messages before a position, newest first."""
+        """Returns the messages of a branch, newest first, from `newest_id` or the conversation's head on."""
         async with self._database.transaction(claims_of(caller)) as transaction:
-            rows = await transaction.fetch("list_messages", conversation_id, before, limit)
+            rows = await transaction.fetch("list_messages", conversation_id, newest_id, limit)
         if not rows:
             raise ConversationNotFound
-        return [message_of(row) for row in rows if row["id"] is not None]
+        return [
+            replace(message_of(row), sibling_ids=tuple(map(str, row["sibling_ids"])))
+            for row in rows
+            if row["id"] is not None
+        ]
 
     async def _one(self, caller: Identity, query: str, *args: Any) -> Conversation:
         async with self._database.transaction(claims_of(caller)) as transaction:
             row = await transaction.fetch_row(query, *args)
         if row is None:
             raise ConversationNotFound
-        return _conversation(row)
+        return conversation_of(row)
+
+
+def conversation_of(row: Record) -> Conversation:
+    """Builds a conversation from a row of the columns that the queries name."""
+    return Conversation(
+        id=str(row["id"]),
+        title=row["title"],
+        head_message_id=None if row["head_message_id"] is None else str(row["head_message_id"]),
+        created_at=row["created_at"],
+        updated_at=row["updated_at"],
+    )
 
 
 def message_of(row: Record) -> Message:
@@ -143,10 +171,4 @@ def _usage(stored: str) -> Usage:
         reasoning_tokens=fields["reasoning_tokens"],
         cost_usd=fields["cost_usd"],
         estimated=fields["estimated"],
-    )
-
-
-def _conversation(row: Record) -> Conversation:
-    return Conversation(
-        id=str(row["id"]), title=row["title"], created_at=row["created_at"], updated_at=row["updated_at"]
     )

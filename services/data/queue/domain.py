@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 CLAIMS_MAX = 100
 _LETTERS_A_PAGE = 50
 _SUSPICION_MAX_S = 3600.0
+TAKEOVERS_MAX = 5
+"""How often a run is left behind before it ends. Owners end one they can take up earlier."""
 
 
 class DeadLetterNotFound(NotFound):
@@ -83,6 +85,9 @@ class Store(Protocol):
     async def claim(self, caller: Identity, request: ClaimRequest) -> tuple[list[Claim], datetime | None]:
         """Takes runs that nobody owns, and says when a queued one becomes due that is not yet."""
 
+    async def end_forsaken(self, caller: Identity, *, suspicion_s: float, max_takeovers: int) -> None:
+        """Ends, as interrupted, what could be claimed but has been left behind that often already."""
+
     async def list_dead_letters(
         self, caller: Identity, *, after: tuple[datetime, str] | None, limit: int
     ) -> list[DeadLetter]:
@@ -114,6 +119,8 @@ class Queue:
     async def claim(self, caller: Identity, request: ClaimRequest) -> tuple[list[Claim], datetime | None]:
         """Takes runs that nobody owns, and says when a queued one becomes due that is not yet.
 
+        One that nobody can take up, since its user is gone, say, would otherwise be claimed and left behind for ever: it is ended.
+
         Raises: InvalidArgument.
         """
         validation.text("owner", request.owner, min_chars=1, max_chars=OWNER_MAX_CHARS)
@@ -121,6 +128,7 @@ class Queue:
         validation.number("suspicion", request.suspicion_s, minimum=0, maximum=_SUSPICION_MAX_S)
         validation.number("max_runs", request.max_runs, minimum=1, maximum=CLAIMS_MAX)
         check_limits(request.limits)
+        await self._store.end_forsaken(caller, suspicion_s=request.suspicion_s, max_takeovers=TAKEOVERS_MAX)
         return await self._store.claim(caller, request)
 
     async def list_dead_letters(

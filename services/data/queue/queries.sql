@@ -1,5 +1,9 @@
 -- Runs that nobody owns, and those that were given up: functions that look across tenants, defined in the migrations.
 
+-- name: end_forsaken_runs
+-- Ends runs that too many owners have left behind; the answer is how many.
+SELECT ended FROM chat.end_forsaken_runs($1, $2, $3) AS ended;
+
 -- name: claim_runs
 -- Takes runs that nobody owns; the last row, without a run, says when the next one becomes due.
 SELECT

@@ -5,6 +5,8 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
+import structlog
+
 from services.data.queue.domain import Claim, ClaimKind, DeadLetter, DeadLetterNotFound
 from services.data.runs.store import run_of
 from services.data.tenancy import claims_json
@@ -16,6 +18,8 @@ if TYPE_CHECKING:
     from runtime.postgres import Database
     from services.data.queue.domain import ClaimRequest
     from services.data.runs.domain import Run
+
+log = structlog.stdlib.get_logger()
 
 
 class PostgresQueue:
@@ -47,6 +51,14 @@ class PostgresQueue:
             for row in claimed
         ]
         return claims, last["next_due_at"]
+
+    async def end_forsaken(self, caller: Identity, *, suspicion_s: float, max_takeovers: int) -> None:
+        """Ends, as interrupted, what could be claimed but has been left behind that often already."""
+        row = await self._database.fetch_row(
+            "end_forsaken_runs", claims_json(caller), timedelta(seconds=suspicion_s), max_takeovers
+        )
+        if row is not None and row["ended"]:
+            log.warning("forsaken_runs_ended", count=row["ended"])
 
     async def list_dead_letters(
         self, caller: Identity, *, after: tuple[datetime, str] | None, limit: int

@@ -16,10 +16,14 @@ if TYPE_CHECKING:
 
 _ANSWER_S = 1.0
 _REMEMBERED_S = 1.0
+_ASKED = 3
 
 
 class Readiness:
     """Asks the services behind by the standard health protocol, at most once a second.
+
+    A service is there when one of a few questions is answered so: each may reach another instance, and one that starts, drains or is frozen
+    does not speak for the others.
 
     Args:
         channels: By name of the service.
@@ -54,14 +58,28 @@ class Readiness:
             raise NotReady(f"Not ready: {names}.", retry_after_s=1, not_ready=names)
 
     async def _ask(self) -> None:
-        healthy = await asyncio.gather(*(self._serves(channel) for channel in self._channels.values()))
+        healthy = await asyncio.gather(*(_any_serves(channel) for channel in self._channels.values()))
         self._missing = [name for name, serves in zip(self._channels, healthy, strict=True) if not serves]
         self._asked_at = self._clock()
 
-    async def _serves(self, channel: grpc.aio.Channel) -> bool:
-        stub = health_pb2_grpc.HealthStub(channel)
-        try:
-            answer = await stub.Check(health_pb2.HealthCheckRequest(), timeout=_ANSWER_S)
-        except grpc.aio.AioRpcError:
-            return False
-        return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
+
+async def _any_serves(channel: grpc.aio.Channel) -> bool:
+    asked = [asyncio.create_task(_serves(channel)) for _ in range(_ASKED)]
+    try:
+        for answer in asyncio.as_completed(asked):
+            if await answer:
+                return True
+        return False
+    finally:
+        for question in asked:
+            question.cancel()
+        await asyncio.wait(asked)
+
+
+async def _serves(channel: grpc.aio.Channel) -> bool:
+    stub = health_pb2_grpc.HealthStub(channel)
+    try:
+        answer = await stub.Check(health_pb2.HealthCheckRequest(), timeout=_ANSWER_S)
+    except grpc.aio.AioRpcError:
+        return False
+    return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)

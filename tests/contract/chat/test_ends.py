@@ -11,8 +11,9 @@ from parley.data.v1 import data_pb2
 from parley.gateway.v1 import gateway_pb2
 from runtime.config import Secret
 from runtime.errors import Internal, InvalidArgument, ParleyError, ResourceExhausted, Unavailable
-from tests.contract.chat.scripted_gateway import MODEL, Gate, Think, finished
-from tests.contract.chat.world import Instance, Person, Screen, World, eventually, refusal
+from tests.contract.chat.screen import Screen
+from tests.contract.chat.scripted_gateway import Gate, Think, finished
+from tests.contract.chat.world import Instance, Person, World, eventually, refusal
 
 
 async def test_cancel_closes_the_upstream_and_keeps_the_partial(world: World, chat: Instance, ada: Person) -> None:
@@ -205,7 +206,7 @@ async def test_drain_refuses_new_runs_and_waits_for_those_there_are(world: World
     gate = Gate()
     world.gateway.script("Hel", gate, "lo")
     live = await ada.begin(chat, text="Hel")
-    draining = asyncio.create_task(chat.chat.runs.drain(20))
+    draining = asyncio.create_task(chat.chat.drain(20))
     await asyncio.sleep(0)
     error = await refusal(ada.start(chat))
     assert (type(error), error.code, error.retry_after_s) == (Unavailable, "DRAINING", 1)
@@ -214,17 +215,15 @@ async def test_drain_refuses_new_runs_and_waits_for_those_there_are(world: World
     assert (await live.rest()).last.done.status == pb.RUN_STATUS_COMPLETED
 
 
-async def test_drain_cuts_off_what_takes_too_long_and_keeps_its_partial(
+async def test_drain_gives_back_what_takes_too_long_and_keeps_its_partial(
     world: World, chat: Instance, ada: Person
 ) -> None:
     world.gateway.script("Hel", Gate(), "lo")
     live = await ada.begin(chat, text="Hel")
-    await chat.chat.runs.drain(0.2)
-    assert (await live.rest()).last.done.status == pb.RUN_STATUS_INTERRUPTED
-    stored = await ada.stored(live.run_id)
-    assert (stored.run.status, stored.answer.state) == (
-        data_pb2.RUN_STATUS_INTERRUPTED,
-        data_pb2.MESSAGE_STATE_INTERRUPTED,
-    )
+    await chat.chat.drain(0.2)
+    error = await refusal(live.responses)
+    assert (type(error), error.code) == (Unavailable, "RUN_MOVED")
+    await world.gateway.closed.wait()
     assert await ada.stored_text(live.run_id) == "Hel"
-    assert stored.run.model == MODEL
+    async with world.chat() as other:
+        assert (await Screen().read(ada.watch(other, live.run_id))).last.done.status == pb.RUN_STATUS_COMPLETED

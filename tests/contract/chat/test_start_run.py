@@ -13,8 +13,9 @@ from parley.chat.v1 import chat_pb2 as pb
 from parley.data.v1 import data_pb2
 from parley.gateway.v1 import gateway_pb2
 from runtime.errors import AlreadyExists, InvalidArgument, NotFound, ResourceExhausted, Unavailable
+from tests.contract.chat.screen import Screen
 from tests.contract.chat.scripted_gateway import MODEL, Gate, Think, finished
-from tests.contract.chat.world import Instance, Person, Screen, World, refusal
+from tests.contract.chat.world import Instance, Person, World, refusal
 
 
 async def test_events_come_in_order_and_numbered_without_gaps(world: World, chat: Instance, ada: Person) -> None:
@@ -36,7 +37,8 @@ async def test_the_answer_is_stored_before_done_is_sent(world: World, chat: Inst
     assert [part.reasoning or part.text for part in stored.answer.parts] == ["Hm.", "Hello"]
     assert stored.answer.state == data_pb2.MESSAGE_STATE_COMPLETE
     assert (stored.run.status, stored.run.last_seq) == (data_pb2.RUN_STATUS_COMPLETED, screen.seq)
-    assert (stored.run.model, stored.answer.usage.output_tokens, stored.answer.usage.cost_usd) == (MODEL, 7, 0.25)
+    assert (stored.run.model, stored.run.response_model, stored.answer.model) == ("", MODEL, MODEL)
+    assert (stored.answer.usage.output_tokens, stored.answer.usage.cost_usd) == (7, 0.25)
 
 
 async def test_the_first_events_come_before_the_model_answers(world: World, chat: Instance, ada: Person) -> None:

@@ -12,8 +12,9 @@ from parley.chat.v1 import chat_pb2 as pb
 from parley.chat.v1 import chat_pb2_grpc
 from runtime.channel import stream, unary
 from runtime.errors import Unauthenticated
+from tests.contract.chat.screen import Live, Screen
 from tests.contract.chat.scripted_gateway import Gate, Think
-from tests.contract.chat.world import Instance, Live, Person, Screen, World, refusal
+from tests.contract.chat.world import Instance, Person, World, refusal
 
 ALPHABET = "ab \n*é\u0301\U0001f600"
 

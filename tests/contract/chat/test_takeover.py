@@ -14,8 +14,9 @@ from parley.data.v1 import data_pb2
 from runtime.errors import FailedPrecondition, Unavailable
 from services.chat.entries import entry_id, key_of
 from tests.contract.chat.process import Process
+from tests.contract.chat.screen import Live, Screen
 from tests.contract.chat.scripted_gateway import Gate
-from tests.contract.chat.world import Instance, Live, Person, Screen, World, eventually, refusal
+from tests.contract.chat.world import Instance, Person, World, eventually, refusal
 
 QUICK = {"lease_s": 1.0, "suspicion_s": 0.5}
 
@@ -52,6 +53,28 @@ async def test_a_killed_owners_answer_goes_on_with_another_instance(
     assert "reset" in screen.kinds
     assert screen.gapless
     assert await ada.stored_text(live.run_id) == "Good day"
+
+
+async def test_all_that_a_killed_owner_leaves_behind_is_taken_whatever_the_queue_may(
+    world: World, owner: Process, ada: Person, bob: Person
+) -> None:
+    """Somebody waits for each of them: they do not come one by one as places of the queue become free."""
+    gates = [Gate(), Gate()]
+    world.gateway.script("Hel", Gate())
+    world.gateway.script("Hel", Gate())
+    world.gateway.script("Good ", gates[0], "day")
+    world.gateway.script("Good ", gates[1], "day")
+    lives = [await person.begin(owner, text="Hel") for person in (ada, bob)]
+    async with world.chat(**QUICK, max_background_runs=1) as heir:
+        await owner.kill()
+        for gate in gates:
+            await gate.reached.wait()
+        for gate in gates:
+            gate.open()
+        for person, live in zip((ada, bob), lives, strict=True):
+            screen = await broken_off(live)
+            await screen.read(person.watch(heir, live.run_id, screen.seq))
+            assert screen.text == "Good day"
 
 
 async def test_what_nobody_had_seen_is_done_again_in_silence(
@@ -170,7 +193,7 @@ async def test_an_instance_that_leaves_hands_its_runs_over(
     world: World, owner: Process, heir: Instance, ada: Person
 ) -> None:
     async with world.process(**QUICK, drain_grace_s=2) as leaving:
-        heir.chat.claims.stop()
+        await heir.chat.claims.stop()
         world.gateway.script("Hel", Gate())
         world.gateway.script("Good ", "day")
         live = await ada.begin(leaving, text="Hel")

@@ -13,8 +13,9 @@ from parley.data.v1 import data_pb2
 from parley.gateway.v1 import gateway_pb2
 from runtime.errors import Unavailable
 from tests.contract.chat.effects import PLACES, traces
+from tests.contract.chat.screen import Screen
 from tests.contract.chat.scripted_gateway import Call, Gate
-from tests.contract.chat.world import Instance, Person, Screen, World, eventually, refusal
+from tests.contract.chat.world import Instance, Person, World, eventually, refusal
 
 QUICK = {"lease_s": 1.0, "suspicion_s": 0.5, "tools": PLACES}
 
@@ -159,7 +160,11 @@ async def test_a_tool_that_changes_nothing_is_called_again_by_the_next_owner(wor
         world.gateway.script("I look. ", Call("look", '{"then":"hang"}'))
         world.gateway.script("Seen.")
         live = await ada.begin(owner, text="I look. ")
-        await _traced(1)
+
+        async def stored() -> bool:
+            return len((await ada.stored(live.run_id)).answer.parts) == 2
+
+        await eventually(stored)  # otherwise the next owner would know of no call, and ask the model again
         await owner.kill()
         await refusal(live.responses, live.screen)
         screen = await live.screen.read(ada.watch(heir, live.run_id, live.screen.seq))

@@ -8,7 +8,8 @@ import contextlib
 import uuid
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import grpc
@@ -29,9 +30,11 @@ from services.auth.config import AuthConfig
 from services.auth.store import QUERIES
 from services.chat.composition import Chat, assemble
 from services.chat.config import ChatConfig
+from services.chat.delegation import identity_of
 from services.data.composition import load_queries, servicers
 from tests.contract.chat import process
 from tests.contract.chat.process import Process
+from tests.contract.chat.screen import Live, Screen
 from tests.contract.chat.scripted_gateway import ScriptedGateway
 
 ACTOR_KEY = "the-key-by-which-chat-is-known"
@@ -71,7 +74,7 @@ class World:
         data_database = await self._stack.enter_async_context(
             postgres.connect(urls["data"], load_queries(), max_connections=8)
         )
-        keys = composition.key_ring(auth_config, auth_database)
+        self._keys = keys = composition.key_ring(auth_config, auth_database)
         await composition.build(auth_config, auth_database, self._stack)[1].prepare()
         self._make["auth"] = lambda listen: composition.build(
             AuthConfig(**{**vars(auth_config), "listen": listen}), auth_database, self._stack
@@ -160,6 +163,13 @@ class World:
         }
         return given | overrides
 
+    async def as_member(self, person: Person) -> Person:
+        """Returns somebody of the same organization who is no more than a member of it."""
+        claims = identity_of(person.token).claims
+        now = datetime.now(UTC)
+        token = await self._keys.sign(claims | {"role": "member"}, issued_at=now, expires_at=now + timedelta(minutes=5))
+        return Person(token, person.org_id, self._data_channel)
+
     async def person(self) -> Person:
         """Signs up somebody new."""
         stub = auth_pb2_grpc.AuthServiceStub(self._auth_channel)
@@ -201,6 +211,41 @@ class Person:
             stub.CancelRun, pb.CancelRunRequest(run_id=run_id), timeout_s=20, token=self.token
         )
         return response.run
+
+    async def submit(self, instance: Instance | Process, message: str = "Hello?", **fields: Any) -> pb.Run:
+        stub = chat_pb2_grpc.ChatServiceStub(instance.channel)
+        request = pb.SubmitRunRequest(message=message, **fields)
+        response: pb.SubmitRunResponse = await unary(stub.SubmitRun, request, timeout_s=20, token=self.token)
+        return response.run
+
+    def watch_conversation(
+        self, instance: Instance | Process, conversation_id: str, after_run_id: str = "", after_seq: int = 0
+    ) -> AsyncGenerator[Any, None]:
+        """Streams all runs of a conversation."""
+        request = pb.WatchConversationRequest(
+            conversation_id=conversation_id, after_run_id=after_run_id, after_seq=after_seq
+        )
+        return stream(chat_pb2_grpc.ChatServiceStub(instance.channel).WatchConversation, request, token=self.token)
+
+    async def dead_letters(self, instance: Instance | Process) -> pb.ListDeadLettersResponse:
+        stub = chat_pb2_grpc.ChatServiceStub(instance.channel)
+        response: pb.ListDeadLettersResponse = await unary(
+            stub.ListDeadLetters, pb.ListDeadLettersRequest(), timeout_s=20, token=self.token
+        )
+        return response
+
+    async def retry_dead_letter(self, instance: Instance | Process, run_id: str) -> pb.Run:
+        stub = chat_pb2_grpc.ChatServiceStub(instance.channel)
+        request = pb.RetryDeadLetterRequest(run_id=run_id)
+        response: pb.RetryDeadLetterResponse = await unary(
+            stub.RetryDeadLetter, request, timeout_s=20, token=self.token
+        )
+        return response.run
+
+    async def drop_dead_letter(self, instance: Instance | Process, run_id: str) -> None:
+        stub = chat_pb2_grpc.ChatServiceStub(instance.channel)
+        request = pb.DropDeadLetterRequest(run_id=run_id)
+        await unary(stub.DropDeadLetter, request, timeout_s=20, token=self.token)
 
     async def get(self, instance: Instance | Process, run_id: str) -> pb.Run:
         stub = chat_pb2_grpc.ChatServiceStub(instance.channel)
@@ -261,87 +306,6 @@ class Person:
         request = data_pb2.ListMessagesRequest(conversation_id=conversation_id)
         response = await unary(self._conversations.ListMessages, request, timeout_s=20, token=self.token)
         return list(response.messages)
-
-
-@dataclass
-class Screen:
-    """What a client makes of a run's events, by the contract's rules."""
-
-    events: list[pb.RunEvent] = field(default_factory=list)
-    batches: list[list[pb.RunEvent]] = field(default_factory=list)
-    run_id: str = ""
-    text: str = ""
-    reasoning: str = ""
-
-    async def read(self, responses: Any, *, until: Any = None) -> Screen:
-        """Takes batches until the stream ends, or until `until(screen)` says so; closes the stream then."""
-        async with contextlib.aclosing(responses):
-            async for response in responses:
-                self.take(response)
-                if until is not None and until(self):
-                    break
-        return self
-
-    def take(self, response: Any) -> None:
-        assert response.events
-        self.run_id = response.run_id
-        self.batches.append(list(response.events))
-        for event in response.events:
-            assert event.seq > self.seq
-            self.events.append(event)
-            match event.WhichOneof("kind"):
-                case "text":
-                    assert event.text.offset <= len(self.text)
-                    self.text = self.text[: event.text.offset] + event.text.delta
-                case "reasoning":
-                    self.reasoning += event.reasoning.delta
-                case "reset":
-                    assert event.reset.offset <= len(self.text)
-                    self.text = self.text[: event.reset.offset]
-
-    @property
-    def seq(self) -> int:
-        return self.events[-1].seq if self.events else 0
-
-    @property
-    def kinds(self) -> list[str]:
-        """Names of the events, neighbours of one name once."""
-        names = [event.WhichOneof("kind") or "" for event in self.events]
-        return [name for index, name in enumerate(names) if not index or names[index - 1] != name]
-
-    @property
-    def gapless(self) -> bool:
-        """Whether the events' numbers are 1, 2, 3 and so on."""
-        return [event.seq for event in self.events] == list(range(1, len(self.events) + 1))
-
-    @property
-    def last(self) -> pb.RunEvent:
-        return self.events[-1]
-
-    @property
-    def conversation_id(self) -> str:
-        return self.events[0].run.conversation_id
-
-
-@dataclass(frozen=True)
-class Live:
-    """A run whose stream is open: what has been read of it, and the rest."""
-
-    screen: Screen
-    responses: AsyncGenerator[Any, None]
-
-    @property
-    def run_id(self) -> str:
-        return self.screen.run_id
-
-    async def rest(self) -> Screen:
-        """Reads to the end."""
-        return await self.screen.read(self.responses)
-
-    async def leave(self) -> Screen:
-        """Closes the stream."""
-        await self.responses.aclose()
-        return self.screen
 
 
 async def eventually(holds: Callable[[], Awaitable[bool]], *, within_s: float = 15) -> None:

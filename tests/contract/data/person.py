@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import asyncpg
 import grpc
 from google.protobuf.duration_pb2 import Duration
 
@@ -78,8 +79,10 @@ class Person:
         return list(response.claims)
 
     async def messages(self, conversation_id: str) -> list[pb.Message]:
-        """Returns the newest hundred messages, oldest first."""
+        """Returns the newest hundred messages of the branch, oldest first, as they are without a list: their siblings not named."""
         response = await self.call(pb.ListMessagesRequest(conversation_id=conversation_id, page_size=100))
+        for message in response.messages:
+            message.ClearField("sibling_ids")
         return list(response.messages)
 
 
@@ -127,6 +130,15 @@ def claim_request(**fields: Any) -> pb.ClaimRunsRequest:
     """Claims what has lapsed at once; tests that are about suspicion ask for it."""
     given: dict[str, Any] = {"owner": "chat-2", "lease": Duration(seconds=15), "max_runs": 100}
     return pb.ClaimRunsRequest(**(given | fields))
+
+
+async def lapse(owner: asyncpg.Connection, *runs: pb.Run, ago: str = "1 minute") -> None:
+    """Lets leases lapse, as time does."""
+    await owner.execute(
+        "UPDATE chat.run SET lease_expires_at = clock_timestamp() - $2::text::interval WHERE id::text = ANY($1)",
+        [run.id for run in runs],
+        ago,
+    )
 
 
 @dataclass(frozen=True)

@@ -46,6 +46,14 @@ async def test_without_a_conversation_one_is_made(person: Person) -> None:
     assert (made.title, made.create_time) == ("", begun.run.create_time)
 
 
+async def test_whether_the_conversation_has_a_title_is_told(person: Person) -> None:
+    assert (await person.begin()).untitled
+    assert (await person.begin((await person.create()).id, client_message_id="m-1")).untitled
+    titled = (await person.create("Kyoto")).id
+    assert not (await person.begin(titled, client_message_id="m-1")).untitled
+    assert not (await person.begin(titled, client_message_id="m-1")).untitled
+
+
 async def test_each_message_follows_the_newest(person: Person) -> None:
     first = await person.begin()
     second = await person.begin(first.run.conversation_id)
@@ -100,6 +108,31 @@ async def test_history_leaves_reasoning_out(person: Person) -> None:
     await person.finish(begun.run, pb.Part(reasoning="hmm"), text("ans"), pb.Part(reasoning="so"), text("wer"))
     again = await person.begin(begun.run.conversation_id)
     assert list(again.history[1].parts) == [text("ans"), text("wer")]
+
+
+USE = pb.Part(tool_use=pb.ToolUse(tool_call_id="call-1", name="look_up", input_json='{"of": "x"}'))
+RESULT = pb.Part(tool_result=pb.ToolResult(tool_call_id="call-1", name="look_up", content="y" * 400))
+
+
+async def test_history_keeps_what_tools_were_asked_and_said(person: Person) -> None:
+    begun = await person.begin(content="question")
+    await person.finish(begun.run, pb.Part(reasoning="hmm"), USE, RESULT, text("answer"))
+    again = await person.begin(begun.run.conversation_id)
+    assert list(again.history[1].parts) == [USE, RESULT, text("answer")]
+
+
+async def test_what_tools_said_takes_room_in_history(person: Person) -> None:
+    begun = await person.begin(content="question")
+    await person.finish(begun.run, USE, RESULT, text("answer"))
+    opened = begun.run.conversation_id
+    assert texts(await person.begin(opened, "a", history_max_tokens=100)) == []
+    assert texts(await person.begin(opened, "b", history_max_tokens=105)) == ["answer", "a"]
+
+
+async def test_an_answer_of_tools_alone_is_no_history(person: Person) -> None:
+    begun = await person.begin(content="question")
+    await person.finish(begun.run, USE, status=pb.RUN_STATUS_INTERRUPTED)
+    assert texts(await person.begin(begun.run.conversation_id)) == ["question"]
 
 
 @pytest.mark.parametrize("most", [0, 1, 3, 4, 200])

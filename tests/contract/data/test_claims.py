@@ -1,7 +1,6 @@
 """Runs that nobody owns are claimed: by one instance each, the longest forsaken first, fairly, and never from an owner who lives."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from typing import Any
 
 import asyncpg
@@ -16,6 +15,7 @@ from tests.contract.data.person import (
     checkpoint_request,
     claim_request,
     finish_request,
+    lapse,
     load_request,
     release_request,
     retry_request,
@@ -26,33 +26,7 @@ SHORT = Duration(nanos=1_000_000)
 LAPSED, RELEASED, QUEUED = pb.Claim.KIND_LAPSED, pb.Claim.KIND_RELEASED, pb.Claim.KIND_QUEUED
 ONE = pb.ActiveLimits(per_user=1)
 
-
-@pytest.fixture
-async def owner(stored: Any) -> AsyncIterator[asyncpg.Connection]:
-    """A connection that policies do not bind."""
-    connection = await asyncpg.connect(stored.owner_url)
-    yield connection
-    await connection.close()
-
-
-@pytest.fixture(autouse=True)
-async def _nothing_to_claim(owner: asyncpg.Connection) -> None:
-    """Claims look across users: each test begins with no active run of anybody's."""
-    await owner.execute("DELETE FROM chat.conversation")
-
-
-@pytest.fixture
-def claimer(service: Service) -> Person:
-    return service.claimer()
-
-
-async def lapse(owner: asyncpg.Connection, *runs: pb.Run, ago: str = "1 minute") -> None:
-    """Lets leases lapse, as time does."""
-    await owner.execute(
-        "UPDATE chat.run SET lease_expires_at = clock_timestamp() - $2::text::interval WHERE id::text = ANY($1)",
-        [run.id for run in runs],
-        ago,
-    )
+pytestmark = pytest.mark.usefixtures("nothing_to_claim")
 
 
 async def suspect(owner: asyncpg.Connection, run: pb.Run, ago: str) -> None:
@@ -144,6 +118,28 @@ async def test_the_new_owner_loads_goes_on_and_ends(person: Person, claimer: Per
     await person.call(checkpoint_request(run.id, text("4, so far"), fence=2, last_seq=90))
     assert (await person.finish(run, text("4, so far so good"), fence=2)).status == pb.RUN_STATUS_COMPLETED
     assert (await person.refusal(load_request(run.id, fence=2))).code == "RUN_ENDED"
+
+
+@pytest.mark.parametrize("background", [False, True])
+async def test_a_run_that_nobody_can_take_up_comes_to_an_end(
+    person: Person, claimer: Person, owner: asyncpg.Connection, background: bool
+) -> None:
+    """Its user has gone, say: whoever claims it gets no token, and drops it."""
+    run = (await person.begin(background=background)).run
+    if background:
+        await claimer.claim()
+    for takeovers in range(1, 6):
+        await lapse(owner, run)
+        assert [claim.run.takeovers for claim in await claimer.claim()] == [takeovers]
+    assert await claimer.claim() == []
+    await lapse(owner, run)
+    assert await claimer.claim() == []
+    stored = await person.stored(run.id)
+    assert (stored.run.status, stored.answer.state) == (pb.RUN_STATUS_INTERRUPTED, pb.MESSAGE_STATE_INTERRUPTED)
+    assert stored.run.last_seq == 5
+    assert (await person.refusal(checkpoint_request(run.id, fence=6))).code == "RUN_ENDED"
+    dead = await owner.fetchval("SELECT dead_lettered_at IS NOT NULL FROM chat.run WHERE id::text = $1", run.id)
+    assert dead is background
 
 
 # --- handing over
@@ -281,125 +277,6 @@ async def test_a_run_that_is_being_renewed_is_passed_over(
         await owner.execute("SELECT FROM chat.run WHERE id::text = $1 FOR NO KEY UPDATE", run.id)
         assert await claimer.claim() == []
     assert [claim.run.id for claim in await claimer.claim()] == [run.id]
-
-
-# --- the queue
-
-
-async def test_a_queued_run_has_no_owner_and_no_lease_and_is_tried_once_claimed(
-    person: Person, claimer: Person
-) -> None:
-    begun = await person.begin(background=True, max_tries=3)
-    run = begun.run
-    assert (run.status, run.owner, run.fence, run.tries, run.max_tries) == (pb.RUN_STATUS_QUEUED, "", 0, 0, 3)
-    assert not run.HasField("lease_expire_time")
-    assert begun.answer.state == pb.MESSAGE_STATE_PARTIAL
-    (claim,) = await claimer.claim()
-    assert (claim.kind, claim.previous_owner) == (QUEUED, "")
-    assert (claim.run.status, claim.run.owner, claim.run.fence, claim.run.tries) == (
-        pb.RUN_STATUS_RUNNING,
-        "chat-2",
-        1,
-        1,
-    )
-    assert claim.run.HasField("lease_expire_time")
-
-
-async def test_a_failed_try_waits_its_delay_and_is_tried_again(
-    person: Person, claimer: Person, owner: asyncpg.Connection
-) -> None:
-    run = (await person.begin(background=True, max_tries=2)).run
-    await claimer.claim()
-    request = retry_request(
-        run.id, text("kept"), delay=Duration(seconds=60), last_seq=8, usage=pb.Usage(input_tokens=5)
-    )
-    again = (await person.call(request)).run
-    assert (again.status, again.owner, again.tries, again.error_reason) == (pb.RUN_STATUS_QUEUED, "", 1, "")
-    stored = await person.stored(run.id)
-    assert (list(stored.answer.parts), stored.answer.usage.input_tokens, stored.run.last_seq) == ([text("kept")], 5, 8)
-    assert stored.answer.state == pb.MESSAGE_STATE_PARTIAL
-    response = await claimer.call(claim_request())
-    assert list(response.claims) == []
-    assert response.HasField("next_due_time")
-    due = await owner.fetchval("SELECT due_at FROM chat.run WHERE id::text = $1", run.id)
-    assert response.next_due_time.ToMicroseconds() == round(due.timestamp() * 1e6)
-    await owner.execute("UPDATE chat.run SET due_at = clock_timestamp() WHERE id::text = $1", run.id)
-    (claim,) = await claimer.claim()
-    assert (claim.kind, claim.run.tries, claim.run.fence) == (QUEUED, 2, 2)
-
-
-async def test_after_the_last_try_a_run_has_failed(person: Person, claimer: Person) -> None:
-    run = (await person.begin(background=True, max_tries=1)).run
-    await claimer.claim()
-    ended = (await person.call(retry_request(run.id, text("partly"), last_seq=8))).run
-    assert (ended.status, ended.error_reason, ended.last_seq) == (pb.RUN_STATUS_FAILED, "PROVIDER_UNAVAILABLE", 10)
-    assert ended.HasField("end_time")
-    stored = await person.stored(run.id)
-    assert (stored.answer.state, list(stored.answer.parts)) == (pb.MESSAGE_STATE_FAILED, [text("partly")])
-
-
-async def test_putting_back_twice_changes_nothing(person: Person, claimer: Person) -> None:
-    run = (await person.begin(background=True, max_tries=2)).run
-    await claimer.claim()
-    first = (await person.call(retry_request(run.id, text("kept"), delay=Duration(seconds=60)))).run
-    assert (await person.call(retry_request(run.id, text("other")))).run == first
-    assert (await person.stored(run.id)).answer.parts == [text("kept")]
-
-
-@pytest.mark.parametrize("make", [checkpoint_request, finish_request, release_request, load_request])
-async def test_who_put_a_run_back_owns_it_no_more(person: Person, claimer: Person, make: Any) -> None:
-    run = (await person.begin(background=True, max_tries=2)).run
-    await claimer.claim()
-    await person.call(retry_request(run.id, delay=Duration(seconds=60)))
-    assert (await person.refusal(make(run.id))).code == "STALE_FENCE"
-
-
-# --- stopping
-
-
-async def test_a_queued_run_that_is_stopped_ends_at_once(person: Person, claimer: Person) -> None:
-    run = (await person.begin(background=True)).run
-    ended = (await person.call(pb.CancelRunRequest(run_id=run.id))).run
-    assert (ended.status, ended.cancel_requested, ended.last_seq) == (pb.RUN_STATUS_CANCELLED, True, 5)
-    assert (await person.stored(run.id)).answer.state == pb.MESSAGE_STATE_CANCELLED
-    assert await claimer.claim() == []
-
-
-async def test_the_owner_learns_of_the_wish_to_stop_from_its_next_checkpoint(person: Person) -> None:
-    run = (await person.begin()).run
-    assert not (await person.call(checkpoint_request(run.id))).cancel_requested
-    asked = (await person.call(pb.CancelRunRequest(run_id=run.id))).run
-    assert (asked.status, asked.cancel_requested) == (pb.RUN_STATUS_RUNNING, True)
-    assert (await person.call(checkpoint_request(run.id))).cancel_requested
-    assert (await person.call(pb.CancelRunRequest(run_id=run.id))).run.cancel_requested
-
-
-async def test_stopping_an_ended_run_changes_nothing(person: Person) -> None:
-    run = (await person.begin()).run
-    finished = await person.finish(run, text("done"))
-    assert (await person.call(pb.CancelRunRequest(run_id=run.id))).run == finished
-
-
-async def test_the_wish_to_stop_survives_its_owner(person: Person, claimer: Person, owner: asyncpg.Connection) -> None:
-    run = (await person.begin()).run
-    await person.call(pb.CancelRunRequest(run_id=run.id))
-    await lapse(owner, run)
-    (claim,) = await claimer.claim()
-    assert claim.run.cancel_requested
-    assert (await person.call(load_request(run.id, fence=2))).run.cancel_requested
-
-
-async def test_a_failed_try_that_shall_stop_waits_for_nothing(
-    person: Person, claimer: Person, service: Service
-) -> None:
-    """Neither for its delay nor for the limits: whoever claims it only ends it."""
-    run = (await person.begin(background=True, max_tries=2)).run
-    await claimer.claim()
-    await person.call(pb.CancelRunRequest(run_id=run.id))
-    await person.call(retry_request(run.id, delay=Duration(seconds=60)))
-    await person.begin()
-    (claim,) = await claimer.claim(active_limits=ONE)
-    assert (claim.run.id, claim.run.cancel_requested) == (run.id, True)
 
 
 # --- who may, and what is refused

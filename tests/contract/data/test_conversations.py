@@ -14,6 +14,9 @@ from tests.contract.data.person import (
     begin_request,
     checkpoint_request,
     finish_request,
+    load_request,
+    release_request,
+    retry_request,
     text,
 )
 
@@ -22,12 +25,18 @@ ON_A_CONVERSATION: list[Any] = [
     lambda given: pb.UpdateConversationRequest(conversation_id=given, title="mine now"),
     lambda given: pb.DeleteConversationRequest(conversation_id=given),
     lambda given: pb.ListMessagesRequest(conversation_id=given),
+    lambda given: pb.SelectBranchRequest(conversation_id=given, message_id=UNKNOWN_ID),
+    lambda given: pb.ListRunsRequest(conversation_id=given),
     begin_request,
 ]
 ON_A_RUN: list[Any] = [
     lambda given: pb.GetRunRequest(run_id=given),
     lambda given: checkpoint_request(given, text("seen")),
     lambda given: finish_request(given, text("done")),
+    lambda given: release_request(given, text("seen")),
+    lambda given: retry_request(given, text("seen")),
+    load_request,
+    lambda given: pb.CancelRunRequest(run_id=given),
 ]
 
 
@@ -72,6 +81,18 @@ async def test_renaming_needs_a_title(person: Person, title: str) -> None:
     assert isinstance(refusal, InvalidArgument)
     assert refusal.metadata["field"] == "title"
     assert (await person.conversation(created.id)).title == "old"
+
+
+async def test_a_title_made_for_an_untitled_conversation_replaces_no_other(service: Service, person: Person) -> None:
+    """Made beside the answer, it may come after the user has given one."""
+    created = await person.create()
+    service.clock.advance(10)
+    first = pb.UpdateConversationRequest(conversation_id=created.id, title="made", if_untitled=True)
+    titled = (await person.call(first)).conversation
+    assert titled.title == "made"
+    service.clock.advance(10)
+    second = pb.UpdateConversationRequest(conversation_id=created.id, title="other", if_untitled=True)
+    assert (await person.call(second)).conversation == titled
 
 
 async def test_a_deleted_conversation_leaves_nothing(person: Person, stored: Any) -> None:
@@ -149,6 +170,11 @@ async def test_an_id_that_is_no_uuid_is_named(person: Person, make: Any, given: 
     [
         pb.CreateConversationRequest(),
         pb.ListConversationsRequest(),
+        pb.SearchConversationsRequest(query="words"),
+        pb.ClaimRunsRequest(),
+        pb.ListDeadLettersRequest(),
+        pb.RetryDeadLetterRequest(run_id=UNKNOWN_ID),
+        pb.DropDeadLetterRequest(run_id=UNKNOWN_ID),
         *(make(UNKNOWN_ID) for make in (*ON_A_CONVERSATION, *ON_A_RUN)),
     ],
     ids=lambda request: type(request).__name__,

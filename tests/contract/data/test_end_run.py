@@ -176,6 +176,31 @@ async def test_a_character_that_cannot_be_stored_costs_no_answer(person: Person)
     assert (await person.stored(run.id)).answer.parts == [text("a\ufffdb\ufffd")]
 
 
+async def test_parts_of_every_kind_are_kept_in_their_order(person: Person) -> None:
+    use = pb.ToolUse(tool_call_id="call-1", name="add", input_json='{"a": 1, "b": "é"}')
+    failed = pb.ToolResult(tool_call_id="call-1", name="add", content="no numbers", is_error=True)
+    parts = [text("a"), pb.Part(reasoning="b"), pb.Part(tool_use=use), pb.Part(tool_result=failed), text("c"), text("")]
+    run = (await person.begin()).run
+    await person.call(checkpoint_request(run.id, *parts))
+    assert (await person.stored(run.id)).answer.parts == parts
+    await person.finish(run, *parts)
+    assert (await person.stored(run.id)).answer.parts == parts
+
+
+async def test_no_character_of_a_tools_part_stops_it_from_being_stored(person: Person) -> None:
+    run = (await person.begin()).run
+    use = pb.ToolUse(tool_call_id="c\x00", name="n\x00", input_json="{\x00}")
+    result = pb.ToolResult(tool_call_id="c\x00", name="n\x00", content="\x00")
+    await person.finish(run, pb.Part(tool_use=use), pb.Part(tool_result=result))
+    first, second = (await person.stored(run.id)).answer.parts
+    assert (first.tool_use.tool_call_id, first.tool_use.name, first.tool_use.input_json) == (
+        "c\ufffd",
+        "n\ufffd",
+        "{\ufffd}",
+    )
+    assert second.tool_result.content == "\ufffd"
+
+
 async def test_a_long_answer_is_kept_to_the_letter(person: Person) -> None:
     answer = '"\\ \u2028\ud7ff\ufffe🙂\r\n\x1f' * 20_000
     run = (await person.begin()).run

@@ -19,16 +19,8 @@ from services.data.runs.store import PostgresRuns
 from tests.contract.data.person import Person, Service, finish_request, text
 
 TABLES = ("conversation", "message", "run")
-CLAIMERS = {"claim_runs", "list_dead_letters", "retry_dead_letter", "drop_dead_letter"}
+CLAIMERS = {"claim_runs", "list_dead_letters", "retry_dead_letter", "drop_dead_letter", "end_forsaken_runs"}
 """The functions that look across tenants, as a role of their own."""
-
-
-@pytest.fixture
-async def owner(stored: Any) -> AsyncIterator[asyncpg.Connection]:
-    """A connection that policies do not bind, to look behind them."""
-    connection = await asyncpg.connect(stored.owner_url)
-    yield connection
-    await connection.close()
 
 
 @pytest.fixture
@@ -200,6 +192,23 @@ async def test_the_claimer_can_read_and_write_nothing_that_anybody_said(owner: a
     assert not kept & {row["column"] for row in rows if row["table"] == "chat.run" and row["writes"]}
 
 
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "SELECT * FROM chat.claim_runs($1, 'me', '6 s', '0 s', 100, 0, 0)",
+        "SELECT * FROM chat.end_forsaken_runs($1, '0 s', 0)",
+    ],
+)
+@pytest.mark.parametrize("role", ["owner", "admin", "member", "", None])
+async def test_only_a_service_claims_and_ends_other_peoples_runs(
+    session: asyncpg.Connection, victim: Person, statement: str, role: str | None
+) -> None:
+    """The database asks by itself, whatever the service has let through."""
+    claims = {"org": victim.org_id, "sub": victim.user_id} | ({} if role is None else {"role": role})
+    with pytest.raises(asyncpg.InsufficientPrivilegeError):
+        await session.execute(statement, json.dumps(claims))
+
+
 async def test_a_read_as_the_claimer_is_refused_by_the_database(owner: asyncpg.Connection, victim: Person) -> None:
     async with owner.transaction():
         await owner.execute("SET LOCAL ROLE parley_claimer")
@@ -254,6 +263,10 @@ async def test_claims_end_with_the_functions_that_set_them(stored: Any, service:
         run = (await starting.begin(caller, request)).run
         assert await seen(database) == 0
         await keeping.checkpoint(caller, Progress(run.id, 1, (), 1), lease_s=1)
+        assert await seen(database) == 0
+        await keeping.load(caller, run.id, fence=1, history_max_messages=1, history_max_tokens=1)
+        assert await seen(database) == 0
+        await keeping.cancel(caller, run.id)
         assert await seen(database) == 0
         await keeping.finish(caller, FinishRequest(run.id, 1, RunStatus.COMPLETED, "", (), None, "", 2))
         assert await seen(database) == 0

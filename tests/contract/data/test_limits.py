@@ -3,6 +3,7 @@
 import asyncio
 from typing import Any
 
+import asyncpg
 import pytest
 from google.protobuf.duration_pb2 import Duration
 
@@ -13,6 +14,11 @@ from tests.contract.data.person import Person, Service, begin_request, checkpoin
 ONE = pb.ActiveLimits(per_user=1, queued_per_user=3)
 ONE_HERE = pb.ActiveLimits(per_conversation=1)
 REJECT, ENQUEUE, INTERRUPT = pb.ON_CONFLICT_REJECT, pb.ON_CONFLICT_ENQUEUE, pb.ON_CONFLICT_INTERRUPT
+
+HELD_UP = """
+    SELECT pid FROM pg_stat_activity
+    WHERE datname = current_database() AND usename = 'parley_data' AND wait_event_type = 'Lock'
+"""
 
 
 async def active(person: Person, conversation_id: str) -> list[str]:
@@ -97,6 +103,28 @@ async def test_of_many_resends_at_the_same_instant_one_begins_and_all_return_it(
 async def test_without_limits_nothing_is_in_the_way(person: Person) -> None:
     first = (await person.begin()).run
     assert (await person.begin(first.conversation_id)).run.status == pb.RUN_STATUS_RUNNING
+
+
+@pytest.mark.parametrize("end", ["the caller leaves", "the connection breaks"])
+async def test_who_goes_away_while_a_run_begins_leaves_nothing_locked(
+    person: Person, owner: asyncpg.Connection, end: str
+) -> None:
+    """Held up at its conversation, the call has the user's turn already."""
+    opened = (await person.create()).id
+    async with owner.transaction():
+        await owner.execute("SELECT FROM chat.conversation WHERE id::text = $1 FOR UPDATE", opened)
+        call = asyncio.ensure_future(person.begin(opened, active_limits=ONE))
+        while (backend := await owner.fetchval(HELD_UP)) is None:  # noqa: ASYNC110 - the server tells nobody
+            await asyncio.sleep(0.01)
+        if end == "the caller leaves":
+            call.cancel()
+        else:
+            await owner.execute("SELECT pg_terminate_backend($1)", backend)
+        await asyncio.wait([call])
+        while await owner.fetchval(HELD_UP) is not None:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+    assert (await person.begin(active_limits=ONE)).run.status == pb.RUN_STATUS_RUNNING
+    assert await person.messages(opened) == []
 
 
 # --- enqueue

@@ -1,7 +1,9 @@
 """Transactions carry claims and end clean; the database's faults become the vocabulary."""
 
 import asyncio
+import contextlib
 import json
+import threading
 from collections.abc import AsyncIterator
 
 import asyncpg
@@ -106,6 +108,34 @@ async def test_a_lost_connection_is_unavailable_and_the_next_call_works(database
     with pytest.raises(Unavailable):
         await database.fetch_row("kill")
     assert await seen(database) == (None, "postgres")
+
+
+@pytest.mark.parametrize("rounds", range(6))
+async def test_a_connection_that_was_ended_while_nobody_looked_is_unavailable_at_worst(
+    database: Database, postgres_server: str, rounds: int
+) -> None:
+    """However far the loop has come with the news: between the server's last word and the end of the stream, the driver has no word for it."""
+    await database.fetch_row("claims")
+    # The loop stands still meanwhile, and learns of it all at once.
+    ended = threading.Thread(target=asyncio.run, args=(_end_others(postgres_server),))
+    ended.start()
+    ended.join()
+    for _ in range(rounds):
+        await asyncio.sleep(0)
+    with contextlib.suppress(Unavailable):
+        async with database.transaction({}) as transaction:
+            await transaction.fetch_row("claims")
+    assert (await seen(database))[1] == "postgres"
+
+
+async def _end_others(url: str) -> None:
+    connection = await asyncpg.connect(url)
+    try:
+        await connection.fetch(
+            "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE query ~ '^SELECT current_setting'"
+        )
+    finally:
+        await connection.close()
 
 
 async def test_a_bug_in_a_statement_is_not_dressed_up(database: Database) -> None:

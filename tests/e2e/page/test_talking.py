@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import httpx
 import pytest
 from playwright.async_api import expect
 
@@ -42,13 +41,10 @@ COUNT = " ".join(f"word{number}" for number in range(40))
 """An answer whose every piece can be told from the others."""
 
 
-async def stored(visitor: Visitor, edge_url: str) -> list[tuple[str, str]]:
+async def stored(visitor: Visitor) -> list[tuple[str, str]]:
     """Returns role and state of each message of the open conversation, as the API tells them."""
-    session = await visitor.page.evaluate("JSON.parse(localStorage.getItem('parley.session'))")
-    conversation = visitor.page.url.rpartition("/")[2]
-    headers = {"authorization": f"Bearer {session['accessToken']}"}
-    async with httpx.AsyncClient(base_url=edge_url, headers=headers) as client:
-        answer = await client.get(f"/v1/conversations/{conversation}/messages")
+    async with await visitor.api() as client:
+        answer = await client.get(f"/v1/conversations/{visitor.conversation_id}/messages")
     return [(message["role"], message["state"]) for message in answer.json()["messages"]]
 
 
@@ -128,7 +124,7 @@ async def test_a_message_that_cannot_be_sent_says_so_and_is_sent_once(
     await expect(visitor.answers).to_have_count(2)
     await visitor.answered()
     await expect(visitor.page.get_by_role("alert")).to_have_count(0)
-    assert await stored(visitor, stack.edge_url) == [("user", "complete"), ("assistant", "complete")] * 2
+    assert await stored(visitor) == [("user", "complete"), ("assistant", "complete")] * 2
 
 
 async def test_a_provider_that_refuses_the_key_is_told_in_words(stack: System, visitor: Visitor) -> None:
@@ -230,7 +226,9 @@ async def test_a_phone_shows_everything_without_scrolling_sideways(stack: System
     page = visitor.page
     wide = "| " + " | ".join(f"column{n}" for n in range(9)) + " |\n" + "|---" * 9 + "|\n\n"
     stack.provider.script(
-        Answer(text=f"{wide}```js\n{'x' * 300}\n```\n\n{'y' * 300} https://example.com/{'z' * 200}"), match="be wide"
+        Answer(text=f"{wide}```js\n{'x' * 300}\n```\n\n{'y' * 300} https://example.com/{'z' * 200}"),
+        Answer(text="A wide answer"),
+        match="be wide",
     )
 
     async def assert_fits() -> None:
@@ -244,7 +242,7 @@ async def test_a_phone_shows_everything_without_scrolling_sideways(stack: System
     await assert_fits()
     await expect(page.get_by_role("navigation", name="Conversations")).not_to_be_visible()
     await visitor.button("Conversations").click()
-    await expect(visitor.conversations).to_have_text(["Please be wide"])
+    await expect(visitor.conversations).to_have_text(["A wide answer"])
     await expect(visitor.button("New conversation")).to_be_focused()
     await assert_fits()
     await visitor.button("New conversation").click()

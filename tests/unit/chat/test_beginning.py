@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from runtime.errors import InvalidArgument, NotFound, Unavailable
 from services.chat.answer import GOING_ON
 from services.chat.asking import Role
 from services.chat.domain import (
@@ -21,7 +19,6 @@ from services.chat.domain import (
     PartKind,
     Progress,
     Reset,
-    RunMoved,
     RunStarted,
     RunStatus,
     Text,
@@ -34,11 +31,9 @@ from services.chat.domain import (
 from services.chat.log import RunLog
 from services.chat.ports import Begun, ClaimKind
 from services.chat.prompt import UNKNOWN_OUTCOME
-from services.chat.tools.tool import ToolContext
 from tests.unit.chat.turns import (
     BEGUN,
     PACE,
-    STALE,
     STOP,
     Doing,
     Saying,
@@ -163,12 +158,24 @@ async def test_a_run_that_somebody_wants_stopped_is_stopped_before_the_model_is_
     assert Usage(0, 0, estimated=True) in kinds(run.log)
 
 
+@pytest.mark.parametrize("begun", [replace(LAPSED, cancel_requested=True), replace(LAPSED, takeovers=2)])
+async def test_a_run_that_ends_when_it_is_taken_over_takes_back_what_only_the_dead_owner_had_shown(
+    begun: Begun,
+) -> None:
+    """Whatever number a client comes back with, it finds a reset to what is kept, and the end after it."""
+    data = Storing()
+    run = await lived(turn(Saying(), data, begun=replace(begun, unseen_events=64), log=told(Text("Hel", 0))))
+    assert [event.kind.offset for event in events(run.log) if isinstance(event.kind, Reset)] == [3] * 64
+    assert (data.stored, data.endings[0].last_seq) == ((text("Hel"),), 4 + 64 + 2)
+
+
 async def test_an_end_that_was_told_and_not_stored_is_stored() -> None:
     gateway, data = Saying(), Storing()
     log = told(Text("Hello", 0), Usage(1, 2), Done(RunStatus.COMPLETED, "m", "mini"))
     run = await lived(turn(gateway, data, begun=LAPSED, log=log))
     ending = data.endings[0]
     assert (gateway.calls, ending.status, ending.usage, ending.last_seq) == ([], RunStatus.COMPLETED, Usage(1, 2), 6)
+    assert ending.model == "mini"
     assert (run.log.last_seq, data.stored) == (6, (text("Hello"),))
 
 
@@ -177,13 +184,6 @@ async def test_a_failed_end_that_was_told_is_stored_with_its_reason() -> None:
     log = told(Text("Hel", 0), Usage(1, 2), Failed("STREAM_STALLED", "words", "req"))
     await lived(turn(Saying(), data, begun=LAPSED, log=log))
     assert (data.endings[0].status, data.endings[0].error_reason) == (RunStatus.FAILED, "STREAM_STALLED")
-
-
-async def test_a_dead_letter_that_is_tried_again_has_no_end_in_its_log_any_more() -> None:
-    log = told(Text("Hel", 0), Usage(1, 2), Failed("STREAM_STALLED", "words", "req"))
-    run = await lived(turn(Saying(), Storing(), begun=replace(AGAIN, tries=1), log=log))
-    assert names(run.log).count("Failed") == 0
-    assert run.run.status is RunStatus.COMPLETED
 
 
 async def test_a_run_out_of_the_queue_opens_its_log() -> None:
@@ -221,7 +221,7 @@ async def test_what_an_answer_goes_on_with_outlives_a_takeover() -> None:
     await until(lambda: data.stored == (text("Hel"), text("lo th")))
     first.supersede()
     await living
-    for log, begun in ((first.log, LAPSED), (None, replace(LAPSED, answer=data.stored))):
+    for log, begun in ((first.log, LAPSED), (None, replace(LAPSED, answer=data.stored, last_seq=data.stored_seq))):
         taken, gateway = Storing(), Saying(("p!", STOP))
         copy = None
         if log is not None:
@@ -232,132 +232,13 @@ async def test_what_an_answer_goes_on_with_outlives_a_takeover() -> None:
         assert (gateway.calls[0].messages[1].text, taken.stored) == ("Hel", (text("Help!"),))
 
 
-async def test_a_superseded_owner_stores_nothing_and_sends_its_watchers_elsewhere() -> None:
-    gate: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-    gateway, data = Saying(("Hel", gate)), Storing()
-    run = turn(gateway, data, pace=SELDOM)
-    run.begin()
-    living = asyncio.create_task(run.live())
-    await until(lambda: run.log.text_chars == 3)
-    run.supersede()
-    await living
-    assert (gateway.closed, data.tries) == (1, 0)
-    with pytest.raises(RunMoved):
-        await anext(run.log.follow(run.log.last_seq))
-
-
-@pytest.mark.parametrize("code", ["STALE_FENCE", "RUN_ENDED"])
-async def test_an_owner_that_learns_it_has_lost_its_run_lets_go(code: str) -> None:
-    data = Storing()
-    data.refuse = type(STALE).of(code, "words")
-    gate: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-    gateway = Saying(("Hel", gate))
-    run = await lived(turn(gateway, data))
-    assert (gateway.closed, data.endings, run.log.ended) == (1, [], False)
-
-
-async def test_an_owner_that_learns_it_while_it_ends_tells_no_end() -> None:
-    data = Storing(STALE)
-    run = await lived(turn(Saying(), data, pace=SELDOM))
-    assert "Done" not in names(run.log)
-    with pytest.raises(RunMoved):
-        async for _ in run.log.follow(run.log.last_seq):
-            pass
-
-
-async def test_a_run_whose_conversation_is_gone_stops() -> None:
-    data = Storing()
-    data.refuse = NotFound("gone")
-    gate: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-    run = await lived(turn(Saying(("Hel", gate)), data))
-    assert run.run.status is RunStatus.CANCELLED
-    assert isinstance(kinds(run.log)[-1], Done)
-
-
-async def test_a_wish_to_stop_that_is_stored_is_heard_at_the_next_checkpoint() -> None:
-    data = Storing()
-    data.cancel_requested = True
-    gate: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-    run = await lived(turn(Saying(("Hel", gate)), data))
-    assert run.run.status is RunStatus.CANCELLED
-
-
-async def test_handing_over_flushes_stores_gives_back_and_sends_the_watchers_elsewhere_in_this_order() -> None:
-    gate: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-    gateway, data = Saying(("Hel", gate)), Storing()
-    run = turn(gateway, data, pace=SELDOM)
-    run.begin()
-    living = asyncio.create_task(run.live())
-    await until(lambda: run.log.text_chars == 3)
-
-    async def flush() -> None:
-        assert gateway.closed == 1
-        data.history.append("flush")
-
-    await run.hand_over(flush)
-    await living
-    assert data.history == ["flush", "release"]
-    assert (data.stored, data.endings, run.log.ended) == ((text("Hel"),), [], False)
-    with pytest.raises(RunMoved):
-        await anext(run.log.follow(run.log.last_seq))
-
-
-async def test_a_tool_that_is_having_its_effect_is_waited_for_before_its_run_is_handed_over() -> None:
-    gate: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-
-    async def slowly(_: Mapping[str, Any], __: ToolContext) -> str:
-        await gate
-        return "done"
-
-    data, act = Storing(), Doing(does=slowly)
-    never: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-    run = turn(Saying((calls(("act", "{}")),), (never,)), data, tools=box(act))
-    run.begin()
-    living = asyncio.create_task(run.live())
-    await until(lambda: bool(act.called))
-    handing = asyncio.create_task(run.hand_over())
-    await asyncio.sleep(0)
-    gate.set_result(None)
-    await handing
-    await living
-    assert data.released
-    assert data.stored[:2] == (use("t0"), result("t0", "done"))
-
-
-async def test_a_run_that_has_just_ended_is_not_handed_over() -> None:
-    run = turn(Saying(), data := Storing())
-    run.begin()
-    living = asyncio.create_task(run.live())
-    await until(lambda: run.log.ended)
-    await run.hand_over()
-    await living
-    assert (data.released, len(data.endings)) == (False, 1)
-
-
-@pytest.mark.parametrize(("tries", "delay_s"), [(1, 1.0), (2, 2.0)])
-async def test_a_failed_try_goes_back_into_the_queue_with_a_pause_that_doubles(tries: int, delay_s: float) -> None:
-    data = Storing()
-    begun = replace(BEGUN, claim=ClaimKind.QUEUED, tries=tries, max_tries=3)
-    run = await lived(turn(Saying(("Hel", Unavailable.of("STREAM_STALLED", "words"))), data, begun=begun))
-    failed, pause_s = data.retries[0]
-    assert (failed.error_reason, pause_s, failed.last_seq) == ("STREAM_STALLED", delay_s, 4)
-    assert (data.endings, run.log.ended, run.run.status) == ([], False, RunStatus.QUEUED)
-    with pytest.raises(RunMoved):
-        await anext(run.log.follow(run.log.last_seq))
-
-
-async def test_the_last_try_fails_the_run() -> None:
-    data = Storing()
-    begun = replace(BEGUN, claim=ClaimKind.QUEUED, tries=3, max_tries=3)
-    await lived(turn(Saying((Unavailable.of("STREAM_STALLED", "words"),)), data, begun=begun))
-    assert (data.retries, data.endings[0].status) == ([], RunStatus.FAILED)
-
-
-async def test_what_will_not_get_better_is_not_tried_again() -> None:
-    data = Storing()
-    begun = replace(BEGUN, claim=ClaimKind.QUEUED, tries=1, max_tries=3)
-    await lived(turn(Saying((InvalidArgument.of("CONTEXT_TOO_LONG", "words"),)), data, begun=begun))
-    assert (data.retries, data.endings[0].error_reason) == ([], "CONTEXT_TOO_LONG")
+@pytest.mark.parametrize("begun", [replace(LAPSED, unseen_events=64), RELEASED], ids=lambda begun: begun.claim)
+async def test_what_an_answer_goes_on_with_outlives_an_owner_that_has_written_nothing(begun: Begun) -> None:
+    """It died before its first flush, or gave the run back before it had begun: what is stored is the earlier answer, as it was."""
+    gateway, data = Saying(("lo there.", STOP)), Storing()
+    await lived(turn(gateway, data, begun=replace(begun, answer=(text("Hel"),))))
+    assert [message.text for message in gateway.calls[0].messages[:2]] == ["Hello?", "Hel"]
+    assert data.stored == (text("Hello there."),)
 
 
 async def test_what_an_earlier_owner_has_used_is_counted_as_far_as_can_be_told() -> None:
@@ -406,3 +287,9 @@ def _pairs(parts: tuple[Part, ...]) -> bool:
     called = [part.tool_call_id for part in parts if part.kind is PartKind.TOOL_USE]
     answered = [part.tool_call_id for part in parts if part.kind is PartKind.TOOL_RESULT]
     return sorted(called) == sorted(answered)
+
+
+async def test_what_earlier_tries_have_used_counts() -> None:
+    begun = replace(AGAIN, usage=Usage(100, 50, cost_usd=1.0))
+    run = await lived(turn(Saying(), Storing(), begun=begun, log=told(Text("Hel", 0))))
+    assert Usage(120, 57, cost_usd=1.5) in kinds(run.log)

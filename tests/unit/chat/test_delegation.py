@@ -22,6 +22,12 @@ class Exchange:
             raise answer
         return answer
 
+    async def delegate_for(self, user_id: str, org_id: str) -> str:
+        raise NotImplementedError
+
+    async def service_token(self) -> str:
+        raise NotImplementedError
+
 
 ENDED = 0.0
 

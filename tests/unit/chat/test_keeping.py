@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import dataclasses
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import pytest
 
 from runtime.errors import ParleyError, Unavailable
 from services.chat import keeping
+from services.chat.config import ChatConfig
 from services.chat.delegation import Credential
-from services.chat.domain import RunStatus, Usage
+from services.chat.domain import Part, RunStatus, Usage
 from services.chat.keeping import Keeper, Pace
 from services.chat.log import RunLog
 from services.chat.ports import Ending
@@ -60,24 +63,39 @@ async def test_an_owner_that_cannot_renew_shows_only_what_the_tail_holds_until_i
     kept.close()
 
 
+class Slow(Storing):
+    """Takes its first checkpoint only once it is let."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.let = asyncio.Event()
+        self.asked = 0
+
+    async def checkpoint_run(
+        self, run_id: str, *, fence: int, parts: Sequence[Part], last_seq: int, lease_s: float, token: str
+    ) -> bool:
+        self.asked += 1
+        if self.asked == 1:
+            await self.let.wait()
+        return await super().checkpoint_run(
+            run_id, fence=fence, parts=parts, last_seq=last_seq, lease_s=lease_s, token=token
+        )
+
+
 async def test_a_lease_counts_from_when_it_was_asked_for() -> None:
     """An answer that takes long must not make the owner believe in a lease that is older than it thinks."""
-    data, log = Storing(), RunLog()
-    kept = keeper(data, log, pace=replace(PACE, lease_s=0.09))
+    data, log = Slow(), RunLog()
+    kept = keeper(data, log, pace=replace(PACE, lease_s=1.5))
     log.write("Hel")
-    answer: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-    checkpoint = data.checkpoint_run
-
-    async def slowly(*arguments: object, **more: object) -> bool:
-        await answer
-        return await checkpoint(*arguments, **more)  # type: ignore[arg-type]
-
-    data.checkpoint_run = slowly  # type: ignore[method-assign]
     storing = asyncio.create_task(kept.checkpoint())
-    await asyncio.sleep(0.08)
-    answer.set_result(None)
+    await until(lambda: data.asked == 1)
+    asked_at = time.monotonic()
+    await until(lambda: time.monotonic() > asked_at + 1.1)
+    data.let.set()
     await storing
-    await until(lambda: log.after(0) == [])
+    for _ in range(5):  # the doubt is due already: it comes with the next turns of the loop
+        await asyncio.sleep(0)
+    assert log.after(0) == []
     kept.close()
 
 
@@ -93,13 +111,17 @@ async def test_what_precedes_an_effect_is_secured_however_long_data_is_away() ->
 
 
 async def test_two_checkpoints_do_not_overtake_one_another() -> None:
-    data, log = Storing(), RunLog()
+    data, log = Slow(), RunLog()
     kept = keeper(data, log)
     log.write("Hel")
     first = asyncio.create_task(kept.checkpoint())
-    await asyncio.sleep(0)
+    await until(lambda: data.asked == 1)
     log.write("lo")
-    await asyncio.gather(first, kept.checkpoint())
+    second = asyncio.create_task(kept.checkpoint())
+    for _ in range(5):
+        await asyncio.sleep(0)
+    data.let.set()
+    await asyncio.gather(first, second)
     assert data.stored == (text("Hello"),)
     kept.close()
 
@@ -132,3 +154,9 @@ async def test_an_end_that_is_refused_since_the_run_is_anothers_is_given_up() ->
 def test_an_owner_doubts_before_its_lease_ends() -> None:
     pace = Pace(6, 1, finish_patience_s=2, finish_retry_for_s=600)
     assert pace.renew_every_s < pace.doubt_after_s < pace.lease_s
+
+
+def test_an_owner_tries_again_sooner_than_its_lapsed_lease_is_suspected() -> None:
+    (suspicion_s,) = (field.default for field in dataclasses.fields(ChatConfig) if field.name == "suspicion_s")
+    assert isinstance(suspicion_s, float)
+    assert suspicion_s > 2 * keeping.FINISH_LONGEST_PAUSE_S

@@ -1,4 +1,4 @@
-"""The list of models is remembered, and no turn waits for it unless it names what is not in it."""
+"""The list of models is remembered, and no turn but the first waits for it unless it names what is not in it."""
 
 from __future__ import annotations
 
@@ -36,9 +36,18 @@ class Listing:
 
 async def loaded(gateway: Listing, clock: Clock) -> Models:
     models = Models(gateway, clock)
-    assert await models.find("fast", token="t") is None  # it does not wait
-    await asyncio.sleep(0)
+    assert await models.find("fast", token="t") is FAST
     return models
+
+
+async def test_the_first_turn_waits_for_the_list_and_none_waits_for_a_gateway_that_is_away() -> None:
+    gateway = Listing(FAST)
+    gateway.away = True
+    models = Models(gateway, Clock(1000))
+    assert await models.find("fast", token="t") is None
+    gateway.away = False
+    assert await models.find("fast", token="t") is None
+    assert gateway.reads == 1  # not again at once
 
 
 async def test_a_model_is_found_by_any_of_its_names() -> None:

@@ -100,6 +100,15 @@ def test_an_answer_with_tools_is_told_step_by_step_with_its_results_in_the_order
     ]
 
 
+def test_a_model_that_knows_no_tools_is_told_the_texts_alone() -> None:
+    history = (said(Role.USER, "Which?"), Earlier(Role.ASSISTANT, LOOKED))
+    assert Prompt("", history, "Sure?").messages(tools=False) == [
+        PromptMessage(Role.USER, "Which?"),
+        PromptMessage(Role.ASSISTANT, "Let me look. It is two."),
+        PromptMessage(Role.USER, "Sure?"),
+    ]
+
+
 def test_a_call_without_a_result_is_told_to_have_an_unknown_outcome() -> None:
     messages = Prompt("", (), "Hi").messages(LOOKED[:5])
     assert [message.text for message in messages[2:]] == [UNKNOWN_OUTCOME, "two"]

@@ -23,6 +23,8 @@ from services.chat.domain import (
     Stored,
     Text,
     Thinking,
+    ToolResult,
+    ToolUse,
     Usage,
     UserMessage,
 )
@@ -30,14 +32,15 @@ from services.chat.snapshot import events_after
 
 NOW = datetime(2026, 11, 21, tzinfo=UTC)
 TEXT, THOUGHT = Part(PartKind.TEXT, "Hello"), Part(PartKind.REASONING, "Hm.")
+USE, RESULT = Part(PartKind.TOOL_USE, "{}", "1", "t"), Part(PartKind.TOOL_RESULT, "ok", "1", "t")
 RAN_ON: tuple[Kind, ...] = (RunStarted("c", "a", "u", "fast"), UserMessage("u", "Hi", NOW), Thinking())
 
 
 def stored(status: RunStatus, last_seq: int, *parts: Part, reason: str = "") -> Stored:
-    ended_at = None if status is RunStatus.RUNNING else NOW
+    ended_at = None if status in (RunStatus.RUNNING, RunStatus.QUEUED) else NOW
     run = Run("r", "c", "u", "a", "fast", status, reason, NOW, ended_at)
     usage = None if ended_at is None else Usage(3, 5)
-    return Stored(run, "Hi", NOW, parts, usage, last_seq, 1, "chat-1", None)
+    return Stored(run, "Hi", NOW, parts, usage, last_seq)
 
 
 def after(found: Stored, seq: int) -> list[Event]:
@@ -60,9 +63,43 @@ def test_reasoning_comes_before_the_text_to_whoever_has_seen_none() -> None:
     assert [event.kind for event in after(found, 4)[:1]] == [Text("Hello", 0)]
 
 
-def test_parts_of_one_kind_are_one() -> None:
-    found = stored(RunStatus.COMPLETED, 40, THOUGHT, TEXT, THOUGHT, TEXT)
-    assert [event.kind for event in after(found, 3)[:2]] == [Reasoning("Hm.Hm."), Text("HelloHello", 0)]
+def test_parts_come_in_their_order_and_neighbours_of_one_kind_as_one() -> None:
+    found = stored(RunStatus.COMPLETED, 40, THOUGHT, TEXT, TEXT, THOUGHT, TEXT)
+    kinds = [event.kind for event in after(found, 3)[:4]]
+    assert kinds == [Reasoning("Hm."), Text("HelloHello", 0), Reasoning("Hm."), Text("Hello", 10)]
+
+
+def test_tools_come_between_the_texts_around_them() -> None:
+    events = after(stored(RunStatus.COMPLETED, 40, TEXT, USE, RESULT, TEXT), 3)[:4]
+    assert events == [
+        Event(35, Text("Hello", 0)),
+        Event(36, ToolUse("1", "t", "{}")),
+        Event(37, ToolResult("1", "t", "ok")),
+        Event(38, Text("Hello", 5)),
+    ]
+
+
+def test_a_growing_answer_claims_no_more_than_it_tells() -> None:
+    """Whoever leaves in the middle of it goes on in the log itself, and must miss nothing there."""
+    growing = stored(RunStatus.RUNNING, 40, TEXT, USE, RESULT, TEXT)
+    assert [event.seq for event in after(growing, 3)] == [4, 5, 6, 40]
+    assert after(growing, 5) == []
+    assert after(stored(RunStatus.RUNNING, 40, TEXT, THOUGHT, TEXT), 5) == [Event(40, Text("HelloHello", 0))]
+
+
+def test_what_a_reset_took_back_does_not_stay_on_a_screen() -> None:
+    """The last event of a body says where the text ends."""
+    assert after(stored(RunStatus.CANCELLED, 40, TEXT, USE, RESULT), 37)[0] == Event(38, Text("", 5))
+
+
+def test_a_queued_run_shows_who_asks_what() -> None:
+    assert [event.seq for event in after(stored(RunStatus.QUEUED, 0), 0)] == [1, 2]
+
+
+def test_a_run_that_was_stopped_before_it_began_has_an_end() -> None:
+    events = after(stored(RunStatus.CANCELLED, 0), 2)
+    assert [event.seq for event in events] == [3, 4, 5]
+    assert events[-1].kind == Done(RunStatus.CANCELLED, "a")
 
 
 def test_whoever_has_seen_the_whole_text_gets_the_end_alone() -> None:

@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from runtime.errors import InvalidArgument, Unavailable
 from services.chat.asking import FinishReason, ModelFinished, Role
-from services.chat.domain import Done, Failed, Progress, Reset, RunStatus, ToolResult, ToolUse, Usage
+from services.chat.domain import Done, Failed, Progress, RunStatus, ToolResult, ToolUse, Usage
 from services.chat.steps import MOST_STEPS
 from services.chat.tools.tool import ToolContext, ToolError
 from tests.unit.chat.turns import (
+    PACE,
     STOP,
     Doing,
     Saying,
     Storing,
     box,
     calls,
+    events,
     kinds,
     lived,
     names,
@@ -29,8 +32,6 @@ from tests.unit.chat.turns import (
     until,
     use,
 )
-
-AWAY = Unavailable("The service is not reachable right now.")
 
 
 async def test_a_tool_is_called_and_the_model_is_asked_again_with_what_it_said() -> None:
@@ -210,6 +211,12 @@ async def test_a_stop_cancels_the_tool_that_runs_and_keeps_what_there_is() -> No
     assert Usage(10, 5, cost_usd=0.25) in kinds(run.log)
 
 
+async def test_a_tool_that_takes_too_long_is_cancelled() -> None:
+    act = Doing(does=_hangs, timeout_s=0.01)
+    await lived(turn(Saying((calls(("act", "{}")),)), Storing(), tools=box(act)))
+    await until(lambda: act.ended == ["cancelled"])
+
+
 async def test_a_tool_that_heeds_no_cancellation_does_not_hold_up_a_stop() -> None:
     release = asyncio.Event()
 
@@ -233,6 +240,28 @@ async def test_a_tool_that_heeds_no_cancellation_does_not_hold_up_a_stop() -> No
     await until(lambda: act.ended == ["returned"])
 
 
+async def test_the_result_of_an_effect_is_shown_once_it_is_stored_or_in_the_tail() -> None:
+    """Whoever takes the run over and finds no result takes the outcome for unknown: nobody may have seen it."""
+    data = Storing()
+
+    async def cut_off(_: Mapping[str, Any], __: ToolContext) -> str:
+        data.refuse = Unavailable("away")
+        return "done"
+
+    act = Doing(does=cut_off)
+    run = turn(Saying((calls(("act", "{}")),), ("Done.", STOP)), data, tools=box(act))
+    run.begin()
+    living = asyncio.create_task(run.live())
+    await until(lambda: result("t0", "done") in run.log.parts())
+    told = next(event.seq for event in events(run.log) if isinstance(event.kind, ToolResult))
+    assert told not in [event.seq for event in run.log.after(0)]
+    run.log.confirm(told)
+    assert run.log.after(0)[-1].seq == told
+    data.refuse = None
+    await living
+    assert isinstance(run.log.after(0)[-1].kind, Done)
+
+
 async def test_a_call_is_stored_before_its_effect_and_its_result_right_after() -> None:
     data = Storing()
     seen: list[Any] = []
@@ -242,7 +271,9 @@ async def test_a_call_is_stored_before_its_effect_and_its_result_right_after() -
         return "done"
 
     gate: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-    slow = turn(Saying((calls(("act", "{}")),), (gate, "Yes.", STOP)), data, tools=box(Doing(does=look)))
+    seldom = replace(PACE, checkpoint_every_s=60)  # so that nothing else stores it
+    gateway = Saying((calls(("act", "{}")),), (gate, "Yes.", STOP))
+    slow = turn(gateway, data, tools=box(Doing(does=look)), pace=seldom)
     slow.begin()
     living = asyncio.create_task(slow.live())
     await until(lambda: result("t0", "done") in data.stored)
@@ -286,45 +317,6 @@ async def test_who_may_not_use_a_tool_is_not_offered_it() -> None:
     hidden = Doing("hidden", permission="run:admin")
     assert [offer.name for offer in box(Doing(), hidden).offers] == ["act"]
     assert [offer.name for offer in box(Doing(), hidden, role="admin").offers] == ["act", "hidden"]
-
-
-async def test_a_gateway_that_dies_in_mid_answer_is_asked_again_after_a_reset() -> None:
-    gateway = Saying(("Hel", AWAY), ("Good day.", STOP))
-    data = Storing()
-    run = await lived(turn(gateway, data))
-    assert Reset(1, 0) in kinds(run.log)
-    assert (run.run.status, data.stored) == (RunStatus.COMPLETED, (text("Good day."),))
-    usage = next(kind for kind in kinds(run.log) if isinstance(kind, Usage))
-    assert usage.estimated
-    assert usage.output_tokens > 7
-
-
-async def test_a_stream_that_ends_without_its_end_is_asked_for_again() -> None:
-    run = await lived(turn(Saying(("Hel",), ("Good day.", STOP)), Storing()))
-    assert Reset(1, 0) in kinds(run.log)
-
-
-async def test_a_step_is_done_again_once_and_no_more() -> None:
-    data = Storing()
-    run = await lived(turn(Saying(("Hel", AWAY), ("Good", AWAY)), data))
-    assert names(run.log).count("Reset") == 1
-    assert (run.run.status, run.run.error_reason, data.stored) == (RunStatus.FAILED, "UNAVAILABLE", (text("Good"),))
-
-
-async def test_finished_steps_are_not_done_again() -> None:
-    act, data = Doing(), Storing()
-    gateway = Saying(("See: ", calls(("act", "{}"))), ("So", AWAY), ("Thus.", STOP))
-    run = await lived(turn(gateway, data, tools=box(act)))
-    assert len(act.called) == 1
-    assert Reset(2, 5) in kinds(run.log)
-    assert data.stored == (text("See: "), use("t0"), result("t0", "done"), text("Thus."))
-
-
-async def test_a_gateway_that_dies_unseen_is_asked_again_silently() -> None:
-    gateway = Saying((AWAY,), (AWAY,), ("Hello", STOP))
-    run = await lived(turn(gateway, Storing()))
-    assert "Reset" not in names(run.log)
-    assert (run.run.status, len(gateway.calls)) == (RunStatus.COMPLETED, 3)
 
 
 async def test_a_providers_own_fault_after_visible_text_keeps_the_partial() -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+from dataclasses import replace
+
 import pytest
 
 from runtime.errors import ParleyError, ResourceExhausted, Unavailable
 from services.chat import keeping
 from services.chat.domain import Done
-from tests.unit.chat.turns import Saying, Storing, kinds, lived, turn
+from tests.unit.chat.turns import PACE, Saying, Storing, kinds, lived, turn, until
 
 
 def said_by(service: str, error: ParleyError) -> ParleyError:
@@ -41,3 +44,20 @@ async def test_the_end_names_the_model_that_answered() -> None:
     assert isinstance(told, Done)
     assert told.model == data.endings[0].model == run.run.response_model == "mini"
     assert run.run.model == "fast"
+
+
+async def test_an_end_that_is_neither_stored_nor_in_the_tail_is_not_told() -> None:
+    """Should its owner lose the run now, the next one would give another end."""
+    data = Storing()
+    data.refuse = Unavailable("away")
+    run = turn(Saying(), data, pace=replace(PACE, finish_patience_s=0))
+    run.begin()
+    living = asyncio.create_task(run.live())
+    await until(lambda: run.log.ended)
+    last = run.log.last_seq
+    assert last not in [event.seq for event in run.log.after(0)]
+    run.log.confirm(last)
+    assert run.log.after(0)[-1].seq == last
+    data.refuse = None
+    await living
+    assert data.endings[0].last_seq == last

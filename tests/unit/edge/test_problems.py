@@ -106,9 +106,10 @@ def test_what_was_found_wrong_while_reading_the_body_is_told_as_it_is() -> None:
     assert problems.of_http(wrapped, path="/", allow="") is wrapped.__cause__
 
 
-def test_whatever_is_away_says_when_to_come_back() -> None:
-    answer = problems.respond(errors.Unavailable("Away."), path="/v1/chat")
-    assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
+@pytest.mark.parametrize("cls", [errors.Unavailable, errors.DeadlineExceeded])
+def test_whatever_is_away_says_when_to_come_back(cls: type[errors.ParleyError]) -> None:
+    answer = problems.respond(cls("Away."), path="/v1/chat")
+    assert (answer.status_code, answer.headers["retry-after"]) == (problems.TABLE[cls], "1")
     assert json.loads(bytes(answer.body))["retry_after"] == 1
 
 

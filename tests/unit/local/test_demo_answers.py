@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from deploy.local.demo_provider.answers import LABEL, answer, pieces
+from services.chat import titles
 
 
 def say(*texts: str, tools: list[dict[str, Any]] | None = None) -> Any:
@@ -145,6 +146,14 @@ def test_the_next_question_calls_again() -> None:
         {"role": "user", "content": "And the time now?"},
     ]
     assert answer(messages, [tool("current_time")]).tool_calls
+
+
+def test_a_title_is_the_first_words_as_the_chat_service_asks_for_it() -> None:
+    asked = [
+        {"role": "system", "content": titles.INSTRUCTIONS},
+        {"role": "user", "content": "How do  I boil an egg\nwell?"},
+    ]
+    assert answer(asked, []).text == "How do I boil an egg"
 
 
 @given(st.text(max_size=200))

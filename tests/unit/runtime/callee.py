@@ -5,6 +5,7 @@ import contextlib
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
+import pytest
 from opentelemetry import trace
 
 from parley.chat.v1 import chat_pb2 as pb
@@ -12,6 +13,7 @@ from parley.chat.v1 import chat_pb2_grpc
 from runtime import context, errors
 from runtime.channel import open_channel
 from runtime.mux.channel import MuxChannel
+from runtime.mux.dispatcher import Dispatcher
 from runtime.server import Server, Servicer
 from runtime.testing import Issuer
 
@@ -87,6 +89,14 @@ def server(callee: Callee, listen: str = "127.0.0.1:0") -> Server:
     """Returns a server of the callee, yet to be started."""
     item = Servicer(chat_pb2_grpc.add_ChatServiceServicer_to_server, callee, "parley.chat.v1.ChatService")
     return Server("chat", listen, [item], verifier=ISSUER.verifier("chat"))
+
+
+def without_direct_connections(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lets services offer none, as where only one port of an instance can be reached."""
+
+    async def listen(self: Dispatcher, host: str) -> None: ...
+
+    monkeypatch.setattr(Dispatcher, "listen", listen)
 
 
 @contextlib.asynccontextmanager

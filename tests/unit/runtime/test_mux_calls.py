@@ -1,4 +1,4 @@
-"""A call is the same whether it comes by itself or shares a connection: one suite, both ways."""
+"""A call is the same whether it comes by itself or shares a connection, of its own kind or of gRPC's: one suite, every way."""
 
 import asyncio
 import contextlib
@@ -15,7 +15,16 @@ from parley.chat.v1 import chat_pb2 as pb
 from runtime import channel, context, errors
 from runtime.mux.channel import MuxChannel
 from runtime.status import from_rpc_error
-from tests.unit.runtime.callee import ISSUER, Callee, collect, connected, serving, stub, until
+from tests.unit.runtime.callee import (
+    ISSUER,
+    Callee,
+    collect,
+    connected,
+    serving,
+    stub,
+    until,
+    without_direct_connections,
+)
 
 
 @dataclass
@@ -37,11 +46,13 @@ class World:
         return channel.stream(self.stub.WatchRun, request, timeout_s=timeout_s, token=self.token)
 
 
-@pytest.fixture(params=["plain", "mux"])
-async def world(request: pytest.FixtureRequest) -> AsyncIterator[World]:
+@pytest.fixture(params=["plain", "stream", "direct"])
+async def world(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[World]:
     callee = Callee()
+    if request.param == "stream":
+        without_direct_connections(monkeypatch)
     async with serving(callee) as server, contextlib.AsyncExitStack() as stack:
-        if request.param == "mux":
+        if request.param != "plain":
             opened: grpc.aio.Channel = await stack.enter_async_context(connected(server))
         else:
             opened = await stack.enter_async_context(channel.open_channel(f"127.0.0.1:{server.port}", pb.DESCRIPTOR))

@@ -16,10 +16,27 @@ from runtime import channel, errors
 from runtime.mux import wire
 from runtime.mux.channel import MuxChannel
 from runtime.server import Server
-from tests.unit.runtime.callee import ISSUER, Callee, connected, server, serving, stub, until
+from tests.unit.runtime.callee import (
+    ISSUER,
+    Callee,
+    connected,
+    server,
+    serving,
+    stub,
+    until,
+    without_direct_connections,
+)
 
 CONNECT = "/parley.mux.v1.MuxService/Connect"
 _BIG = 64 * 1024
+
+
+@pytest.fixture(autouse=True, params=["stream", "direct"])
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Each rule holds whether the frames travel on gRPC's stream or on a connection of their own."""
+    if request.param == "stream":
+        without_direct_connections(monkeypatch)
+    return str(request.param)
 
 
 def token() -> str:
@@ -117,6 +134,23 @@ async def test_calls_take_turns_over_all_instances() -> None:
         assert [callee.calls for callee in callees] == [3, 3, 3]
 
 
+async def test_an_instance_that_only_starts_gets_nothing_until_it_is_ready() -> None:
+    """It would refuse what it cannot do yet, and what is not to be repeated would be lost."""
+    starting, serving_already = Callee("starting"), Callee("serving")
+    made = server(starting)
+    await made.start()
+    async with serving(serving_already) as one:
+        address = f"ipv4:127.0.0.1:{made.port},127.0.0.1:{one.port}"
+        async with channel.open_channel(address, pb.DESCRIPTOR, mux=True) as opened:
+            assert isinstance(opened, MuxChannel)
+            await until(lambda: opened.connections == 1)
+            assert {(await get(stub(opened))).model for _ in range(4)} == {"serving"}
+            await made.set_ready(ready=True)
+            await until(lambda: opened.connections == 2)
+            assert {(await get(stub(opened))).model for _ in range(4)} == {"serving", "starting"}
+    await made.stop(0)
+
+
 async def test_an_instance_that_drains_ends_what_it_has_and_gets_nothing_new() -> None:
     leaving, staying = Callee("leaving"), Callee("staying")
     async with serving(leaving) as one, serving(staying) as two, connected(one, two) as opened:
@@ -198,6 +232,14 @@ async def test_closing_the_channel_ends_calls_and_leaves_no_task() -> None:
     await until(lambda: asyncio.all_tasks() <= before)
 
 
+async def test_much_metadata_of_many_calls_at_once_breaks_nothing() -> None:
+    metadata = [("authorization", f"Bearer {token()}"), ("x-much", "x" * 12_000)]
+    async with serving(Callee()) as served, connected(served) as opened:
+        calls = [stub(opened).CancelRun(pb.CancelRunRequest(), metadata=metadata, timeout=60) for _ in range(600)]
+        answers = await asyncio.gather(*calls, return_exceptions=True)
+        assert {answer.details() for answer in answers if isinstance(answer, grpc.aio.AioRpcError)} == {"Not now."}
+
+
 async def test_more_calls_than_a_connection_carries_go_directly() -> None:
     callee = Callee()
     async with serving(callee) as served, connected(served) as opened:
@@ -253,6 +295,21 @@ async def test_the_raw_protocol_answers_a_call() -> None:
         await raw.send(opening(1, "mine"))
         (frame,) = await raw.read()
         assert (frame.call, pb.GetRunResponse.FromString(frame.answer).run.id) == (1, "mine")
+
+
+async def test_a_call_on_its_way_when_the_caller_is_told_of_a_drain_is_refused_and_not_lost() -> None:
+    callee = Callee()
+    async with serving(callee) as served, Raw(served) as raw:
+        stopping = asyncio.create_task(served.stop(10))
+        (told,) = await raw.read()
+        assert told.HasField("go_away")
+        await raw.send(opening(1))
+        (frame,) = await raw.read()
+        assert (frame.call, frame.end.refused) == (1, True)
+        await raw.send(mux_pb2.CallerFrame(go_away=mux_pb2.GoAway()))
+        assert await raw.ended() is grpc.StatusCode.OK
+        await stopping
+        assert callee.calls == 0
 
 
 @pytest.mark.parametrize(
@@ -324,6 +381,7 @@ async def test_a_server_that_stops_cuts_calls_after_the_grace_period() -> None:
     callee = Callee()
     made = server(callee)
     await made.start()
+    await made.set_ready(ready=True)
     async with connected(made) as opened:
         responses = watch(stub(opened), "wait", 1)
         await anext(responses)

@@ -4,13 +4,17 @@ import asyncio
 import socket
 from typing import Any
 
+import grpc
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from parley.chat.v1 import chat_pb2 as pb
 from parley.mux.v1 import mux_pb2
 from runtime.mux import addresses, wire
 from runtime.mux.outbox import Outbox
+from runtime.mux.spread import Spread
+from tests.unit.runtime.callee import ISSUER, Callee, serving, until
 
 
 class Wire:
@@ -132,3 +136,32 @@ async def test_a_name_gives_each_of_its_addresses_once(monkeypatch: pytest.Monke
 
     monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", look_up)
     assert await addresses.instances("dns:///chat:50051") == ["ipv4:10.0.0.1:50051", "ipv4:10.0.0.2:50051"]
+
+
+async def test_an_instance_that_is_no_more_named_is_let_go_with_the_rest(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its calls are under way when all is closed: they end, and no connection is left behind."""
+    named = ["ipv4:127.0.0.1:1"]
+
+    async def instances(_: str) -> list[str]:
+        return list(named)
+
+    monkeypatch.setattr("runtime.mux.spread.instances", instances)
+    monkeypatch.setattr("runtime.mux.spread._LOOK_UP_AT_MOST_EVERY_S", 0.01)
+    before = asyncio.all_tasks()
+    callee = Callee()
+    async with serving(callee) as served:
+        named[:] = [f"ipv4:127.0.0.1:{served.port}"]
+        spread = Spread("dns:///chat", grpc.aio.insecure_channel, look_up_every_s=0.01)
+        spread.start()
+        await spread.wait_ready()
+        (link,) = spread._links
+        request = pb.WatchRunRequest(run_id="wait").SerializeToString()
+        bearer = [("authorization", f"Bearer {ISSUER.token()}")]
+        exchange = link.call("/parley.chat.v1.ChatService/WatchRun", request, bearer, None)
+        await callee.begun.wait()
+        named.clear()
+        await until(lambda: not spread._links)
+        await spread.close()
+        assert exchange.ended
+        await until(lambda: served.mux_calls == 0)
+    await until(lambda: asyncio.all_tasks() <= before)

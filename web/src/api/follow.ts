@@ -4,7 +4,7 @@ import { backOff, bodyOf, type Connection, isSignedOut, TIMING, type Timing } fr
 import { LogCursor } from "./log-cursor";
 import { type Problem, ProblemError, problemOf } from "./problem";
 import { readSse, SseParser } from "./sse";
-import { parseRunEvent, type RunEvent } from "./types";
+import { isFinal, parseRunEvent, type RunEvent } from "./types";
 
 export type Watcher = {
   /** Events that arrived together, in order, each exactly once. */
@@ -89,8 +89,7 @@ function isGone(problem: Problem): boolean {
 
 async function hasEnded(api: Pick<Api, "run">, runId: string): Promise<boolean> {
   try {
-    const { status } = await api.run(runId);
-    return status !== "running" && status !== "queued";
+    return isFinal((await api.run(runId)).status);
   } catch (error) {
     return error instanceof ProblemError && isGone(error.problem);
   }

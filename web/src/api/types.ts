@@ -45,6 +45,10 @@ export type WireMessage = {
 
 export type RunStatus = "queued" | "running" | "completed" | "cancelled" | "failed" | "interrupted" | "limited";
 
+export function isFinal(status: RunStatus): boolean {
+  return status !== "queued" && status !== "running";
+}
+
 export type Run = {
   id: string;
   conversation_id: string;

@@ -1,7 +1,7 @@
 // What a person can do with their conversations: each deed talks to the server and tells the store what came of it.
 import type { Api, OnConflict } from "../api/client";
 import { asProblem, explain, type Problem, problemOf } from "../api/problem";
-import type { Conversation } from "../api/types";
+import { type Conversation, isFinal } from "../api/types";
 import { wordsAtTheEnd } from "./announce";
 import type { Drafts } from "./drafts";
 import { Live } from "./live";
@@ -11,6 +11,7 @@ import { Search } from "./search";
 import { NEW_THREAD } from "./state";
 import type { ChatStore } from "./store";
 import { activeAnswer, type Thread } from "./thread";
+import { titleOf } from "./title";
 import { Titles } from "./titles";
 import type { Turn } from "./turn";
 import { Turns } from "./turns";
@@ -41,7 +42,8 @@ export class ChatController {
     this.search = new Search(api, store);
     this.titles = new Titles(api, store);
     const told = {
-      accepted: (thread: string, answerKey: string, runId: string) => this.askWhetherQueued(thread, answerKey, runId),
+      accepted: (thread: string, answerKey: string, runId: string) =>
+        this.askWhetherQueued(thread, answerKey, runId, QUEUED_MS),
       ended: (thread: string, answerKey: string) => this.ended(thread, answerKey),
     };
     this.live = new Live(api, store, {
@@ -106,34 +108,38 @@ export class ChatController {
     // A conversation that has just got its id has nothing to load.
     if (this.thread(id)?.messages.some((message) => isLive(message) && this.turns.follows(message.key))) return;
     this.store.dispatch({ type: "thread_loading", thread: id, viewKey: randomId() });
-    if (!(await this.load(id))) return;
+    if (!(await this.load(id, true))) return;
     if (!this.store.get().list.items.some((item) => item.id === id)) this.learnConversation(id);
     const last = this.thread(id)?.messages.at(-1);
     if (last?.state === "failed" && last.problem === null && last.runId) this.learnFailure(id, last, last.runId);
   }
 
-  /** Loads the newest messages, beginning no sooner than now; resolves to whether that worked. */
-  private load(id: string): Promise<boolean> {
+  /** Loads the newest messages, beginning no sooner than now; resolves to whether that worked. Who asked for it is told if it did not. */
+  private load(id: string, asked = false): Promise<boolean> {
     const under = this.loading.get(id);
     if (under) {
-      under.next ??= under.now.then(() => this.load(id));
+      under.next ??= under.now.then(() => this.load(id, asked));
       return under.next;
     }
-    const now = this.loadNow(id).finally(() => this.loading.delete(id));
+    const now = this.loadNow(id, asked).finally(() => this.loading.delete(id));
     this.loading.set(id, { now, next: null });
     return now;
   }
 
-  private async loadNow(id: string): Promise<boolean> {
+  private async loadNow(id: string, asked: boolean): Promise<boolean> {
     try {
       const page = await this.api.messages(id, "");
       if (this.disposed) return false;
       this.store.dispatch({ type: "thread_loaded", thread: id, messages: page.items, olderToken: page.nextPageToken });
     } catch (error) {
-      this.store.dispatch({ type: "thread_failed", thread: id, problem: asProblem(error) });
+      if (asked) this.store.dispatch({ type: "thread_failed", thread: id, problem: asProblem(error) });
       return false;
     }
     this.live.loaded(id);
+    for (const message of this.thread(id)?.messages ?? []) {
+      // What waits says nothing until those before it have ended.
+      if (isLive(message) && !message.begun && message.runId) this.askWhetherQueued(id, message.key, message.runId, 0);
+    }
     return true;
   }
 
@@ -156,7 +162,7 @@ export class ChatController {
     }
   }
 
-  private askWhetherQueued(thread: string, answerKey: string, runId: string): void {
+  private askWhetherQueued(thread: string, answerKey: string, runId: string, afterMs: number): void {
     if (this.asked.has(runId)) return;
     this.asked.add(runId);
     setTimeout(async () => {
@@ -168,7 +174,7 @@ export class ChatController {
       } catch {
         // It is shown as one that thinks.
       }
-    }, QUEUED_MS);
+    }, afterMs);
   }
 
   async loadOlder(id: string): Promise<void> {
@@ -252,7 +258,9 @@ export class ChatController {
     if (this.cancelling.has(runId)) return;
     this.cancelling.add(runId);
     try {
-      await this.api.cancelRun(runId);
+      const { status } = await this.api.cancelRun(runId);
+      // The end of one that waited is told only after those before it.
+      if (isFinal(status) && !this.turns.follows(answerKey)) await this.load(thread);
     } catch (error) {
       this.store.dispatch({ type: "run_stopping", thread, answerKey, stopping: false });
       const { text } = explain(asProblem(error));
@@ -305,7 +313,7 @@ export class ChatController {
     this.live.loaded(thread);
     if (!answer) return;
     this.store.dispatch({ type: "announced", text: wordsAtTheEnd(answer) });
-    this.titles.expect(thread);
+    this.titles.expect(thread, titleOf(undefined, this.thread(thread)));
   }
 
   /** The conversation cannot be followed any more. */

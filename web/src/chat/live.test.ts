@@ -10,6 +10,9 @@ beforeAll(() => {
   vi.stubGlobal("cancelAnimationFrame", clearTimeout);
 });
 
+/** However busy the machine is. */
+const eventually = (holds: () => void): Promise<void> => vi.waitFor(holds, { timeout: 20_000, interval: 5 });
+
 type Sent = [run: string, seq: number, kind: string, data?: Record<string, unknown>];
 
 const began = (run: string): Sent => [
@@ -81,7 +84,7 @@ class Server {
   }
 
   async send(...events: Sent[]): Promise<void> {
-    await vi.waitFor(() => expect(this.connection).not.toBeNull());
+    await eventually(() => expect(this.connection).not.toBeNull());
     for (const [run_id, seq, kind, data] of events) {
       const frame = `event: ${kind}\ndata: ${JSON.stringify({ run_id, seq, ...data })}\n\n`;
       this.connection?.enqueue(new TextEncoder().encode(frame));
@@ -111,13 +114,13 @@ describe("the open conversation", () => {
     expect(server.joined).toEqual(["r1:0"]);
     server.messages = [...server.messages, ...stored("r2", "", "partial")];
     await server.send(began("r2"), text("r2", 2, "two", 0));
-    await vi.waitFor(() =>
+    await eventually(() =>
       expect(server.shown).toEqual([
         ...["ask r1 (complete)", "one (complete)", "ask r2 (complete)", "two (streaming)"],
       ]),
     );
     await server.send(text("r2", 3, "!", 3), done("r2", 4));
-    await vi.waitFor(() => expect(server.shown.at(-1)).toBe("two! (complete)"));
+    await eventually(() => expect(server.shown.at(-1)).toBe("two! (complete)"));
     expect(server.ended).toEqual(["a-r2"]);
     expect(server.loads).toBe(2);
   });
@@ -128,10 +131,10 @@ describe("the open conversation", () => {
     await server.load();
     expect(server.joined).toEqual(["r1:0"]);
     await server.send(began("r1"), text("r1", 2, "half", 0));
-    await vi.waitFor(() => expect(server.all.at(-1)?.text).toBe("half"));
+    await eventually(() => expect(server.all.at(-1)?.text).toBe("half"));
     expect(server.shown.at(-1)).toBe("half of (streaming)");
     await server.send(text("r1", 3, " of it all", 4), done("r1", 4));
-    await vi.waitFor(() => expect(server.shown.at(-1)).toBe("half of it all (complete)"));
+    await eventually(() => expect(server.shown.at(-1)).toBe("half of it all (complete)"));
   });
 
   test("goes on after a cut without losing or repeating anything", async () => {
@@ -139,10 +142,10 @@ describe("the open conversation", () => {
     server.messages = stored("r1", "", "partial");
     await server.load();
     await server.send(began("r1"), text("r1", 2, "one ", 0));
-    await vi.waitFor(() => expect(server.all.at(-1)?.text).toBe("one "));
+    await eventually(() => expect(server.all.at(-1)?.text).toBe("one "));
     server.drop();
     await server.send(text("r1", 2, "one ", 0), text("r1", 3, "two", 4), done("r1", 4));
-    await vi.waitFor(() => expect(server.shown.at(-1)).toBe("one two (complete)"));
+    await eventually(() => expect(server.shown.at(-1)).toBe("one two (complete)"));
     expect(server.joined).toEqual(["r1:0", "r1:2"]);
   });
 
@@ -151,11 +154,11 @@ describe("the open conversation", () => {
     server.messages = stored("r1", "one", "complete");
     await server.load();
     await server.send(began("r9"), text("r9", 2, "elsewhere", 0));
-    await vi.waitFor(() => expect(server.loads).toBe(2));
+    await eventually(() => expect(server.loads).toBe(2));
     await server.send(text("r9", 3, "!", 9), done("r9", 4));
     server.messages = [...server.messages, ...stored("r2", "", "partial")];
     await server.send(began("r2"), text("r2", 2, "here", 0));
-    await vi.waitFor(() => expect(server.shown.at(-1)).toBe("here (streaming)"));
+    await eventually(() => expect(server.shown.at(-1)).toBe("here (streaming)"));
     expect(server.loads).toBe(3);
   });
 
@@ -188,7 +191,7 @@ describe("the open conversation", () => {
     await server.send(began("r1"));
     server.live.show(null);
     await server.send(text("r1", 2, "on and on", 0), done("r1", 3));
-    await vi.waitFor(() => expect(server.shown.at(-1)).toBe("on and on (complete)"));
+    await eventually(() => expect(server.shown.at(-1)).toBe("on and on (complete)"));
     server.live.show("c1");
     await server.load();
     expect(server.joined).toEqual(["r1:0", "r1:3"]);

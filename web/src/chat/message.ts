@@ -163,7 +163,7 @@ export function fromWire(message: WireMessage, key: string = message.id): Messag
     id: message.id,
     length: codePoints(body.text),
     state: message.state === "partial" ? "streaming" : message.state,
-    begun: true,
+    begun: message.state !== "partial" || message.parts.length > 0,
     runId: message.run_id || null,
     model: message.model,
     usage: message.usage,

@@ -84,6 +84,7 @@ function Body({ message, live }: { message: Message; live: boolean }): ReactNode
   const running = last?.kind === "tools" && last.calls.some((call) => call.result === null);
   // While words come they say enough.
   const waiting = live && message.state !== "queued" && (last?.kind !== "text" || message.progress !== "");
+  const silent = live && !waiting && !running && message.state === "streaming" && message.connection === "open";
   const ended = message.state === "complete" ? "whole" : "cut";
   return (
     <>
@@ -105,6 +106,8 @@ function Body({ message, live }: { message: Message; live: boolean }): ReactNode
       })}
       <Fragment key="waiting">
         {waiting && (!running || message.progress !== "") && <Thinking words={message.progress} />}
+        {/* Each event makes a new one, so that it comes into sight only when there has been none for a while. */}
+        {silent && <Dots key={message.lastSeq} className="thinking late" />}
       </Fragment>
     </>
   );
@@ -125,8 +128,16 @@ function Queued({ message, onCancel }: { message: Message; onCancel: () => void 
 
 function Thinking({ words }: { words: string }): ReactNode {
   return (
-    <p className="thinking">
+    <Dots className="thinking">
       {words === "" ? <span className="visually-hidden">Thinking</span> : <span className="progress">{words}</span>}
+    </Dots>
+  );
+}
+
+function Dots({ className, children }: { className: string; children?: ReactNode }): ReactNode {
+  return (
+    <p className={className}>
+      {children}
       <i />
       <i />
       <i />

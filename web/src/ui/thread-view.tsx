@@ -23,7 +23,7 @@ export function ThreadView({ id, thread, controller, onSuggest }: Props): ReactN
   const content = useRef<HTMLDivElement>(null);
   const { atEnd, toEnd } = useAutoScroll(scroller, content);
   const messages = thread?.messages ?? [];
-  const lastSent = messages.findLast((message) => message.role === "user")?.key;
+  const lastSent = messages.findLast((message) => message.clientMessageId !== null)?.key;
   const firstId = messages[0]?.key;
   const anchor = useRef({ firstId, height: 0 });
 

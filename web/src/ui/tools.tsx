@@ -27,7 +27,7 @@ function Tool({ call, live }: { call: ToolCall; live: boolean }): ReactNode {
         {state === "done" && <CheckIcon />}
         {(state === "failed" || state === "unfinished") && <CrossIcon />}
         <span className="tool-name">{name.replaceAll("_", " ")}</span>
-        <span className="visually-hidden">{said}</span>
+        <span className="visually-hidden"> {said}</span>
       </summary>
       <div className="tool-body">
         {asked !== "" && (

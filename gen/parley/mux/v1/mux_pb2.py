@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17parley/mux/v1/mux.proto\x12\rparley.mux.v1\x1a\x1egoogle/protobuf/duration.proto\"<\n\x0e\x43onnectRequest\x12*\n\x06\x66rames\x18\x01 \x03(\x0b\x32\x1a.parley.mux.v1.CallerFrame\">\n\x0f\x43onnectResponse\x12+\n\x06\x66rames\x18\x01 \x03(\x0b\x32\x1b.parley.mux.v1.ServiceFrame\"\x89\x01\n\x0b\x43\x61llerFrame\x12\x0c\n\x04\x63\x61ll\x18\x01 \x01(\x03\x12#\n\x04open\x18\x02 \x01(\x0b\x32\x13.parley.mux.v1.OpenH\x00\x12\x16\n\x0c\x63redit_bytes\x18\x03 \x01(\x03H\x00\x12\'\n\x06\x63\x61ncel\x18\x04 \x01(\x0b\x32\x15.parley.mux.v1.CancelH\x00\x42\x06\n\x04kind\"\xbd\x01\n\x0cServiceFrame\x12\x0c\n\x04\x63\x61ll\x18\x01 \x01(\x03\x12\x11\n\x07message\x18\x02 \x01(\x0cH\x00\x12\x10\n\x06\x61nswer\x18\x03 \x01(\x0cH\x00\x12!\n\x03\x65nd\x18\x04 \x01(\x0b\x32\x12.parley.mux.v1.EndH\x00\x12%\n\x05hello\x18\x05 \x01(\x0b\x32\x14.parley.mux.v1.HelloH\x00\x12(\n\x07go_away\x18\x06 \x01(\x0b\x32\x15.parley.mux.v1.GoAwayH\x00\x42\x06\n\x04kind\"\x92\x01\n\x04Open\x12\x0e\n\x06method\x18\x01 \x01(\t\x12\x0f\n\x07request\x18\x02 \x01(\x0c\x12\'\n\x08metadata\x18\x03 \x03(\x0b\x32\x15.parley.mux.v1.Header\x12*\n\x07timeout\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x14\n\x0cwindow_bytes\x18\x05 \x01(\x03\"\x08\n\x06\x43\x61ncel\"%\n\x06Header\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x0c\"g\n\x03\x45nd\x12\x0c\n\x04\x63ode\x18\x01 \x01(\x05\x12\x0f\n\x07\x64\x65tails\x18\x02 \x01(\t\x12\x30\n\x11trailing_metadata\x18\x03 \x03(\x0b\x32\x15.parley.mux.v1.Header\x12\x0f\n\x07refused\x18\x04 \x01(\x08\"5\n\x05Hello\x12\x19\n\x11max_request_bytes\x18\x01 \x01(\x03\x12\x11\n\tmax_calls\x18\x02 \x01(\x05\"\x08\n\x06GoAway2Z\n\nMuxService\x12L\n\x07\x43onnect\x12\x1d.parley.mux.v1.ConnectRequest\x1a\x1e.parley.mux.v1.ConnectResponse(\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17parley/mux/v1/mux.proto\x12\rparley.mux.v1\x1a\x1egoogle/protobuf/duration.proto\"<\n\x0e\x43onnectRequest\x12*\n\x06\x66rames\x18\x01 \x03(\x0b\x32\x1a.parley.mux.v1.CallerFrame\">\n\x0f\x43onnectResponse\x12+\n\x06\x66rames\x18\x01 \x03(\x0b\x32\x1b.parley.mux.v1.ServiceFrame\"\xb3\x01\n\x0b\x43\x61llerFrame\x12\x0c\n\x04\x63\x61ll\x18\x01 \x01(\x03\x12#\n\x04open\x18\x02 \x01(\x0b\x32\x13.parley.mux.v1.OpenH\x00\x12\x16\n\x0c\x63redit_bytes\x18\x03 \x01(\x03H\x00\x12\'\n\x06\x63\x61ncel\x18\x04 \x01(\x0b\x32\x15.parley.mux.v1.CancelH\x00\x12(\n\x07go_away\x18\x05 \x01(\x0b\x32\x15.parley.mux.v1.GoAwayH\x00\x42\x06\n\x04kind\"\xbd\x01\n\x0cServiceFrame\x12\x0c\n\x04\x63\x61ll\x18\x01 \x01(\x03\x12\x11\n\x07message\x18\x02 \x01(\x0cH\x00\x12\x10\n\x06\x61nswer\x18\x03 \x01(\x0cH\x00\x12!\n\x03\x65nd\x18\x04 \x01(\x0b\x32\x12.parley.mux.v1.EndH\x00\x12%\n\x05hello\x18\x05 \x01(\x0b\x32\x14.parley.mux.v1.HelloH\x00\x12(\n\x07go_away\x18\x06 \x01(\x0b\x32\x15.parley.mux.v1.GoAwayH\x00\x42\x06\n\x04kind\"\x92\x01\n\x04Open\x12\x0e\n\x06method\x18\x01 \x01(\t\x12\x0f\n\x07request\x18\x02 \x01(\x0c\x12\'\n\x08metadata\x18\x03 \x03(\x0b\x32\x15.parley.mux.v1.Header\x12*\n\x07timeout\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x14\n\x0cwindow_bytes\x18\x05 \x01(\x03\"\x08\n\x06\x43\x61ncel\"%\n\x06Header\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x0c\"g\n\x03\x45nd\x12\x0c\n\x04\x63ode\x18\x01 \x01(\x05\x12\x0f\n\x07\x64\x65tails\x18\x02 \x01(\t\x12\x30\n\x11trailing_metadata\x18\x03 \x03(\x0b\x32\x15.parley.mux.v1.Header\x12\x0f\n\x07refused\x18\x04 \x01(\x08\"^\n\x05Hello\x12\x19\n\x11max_request_bytes\x18\x01 \x01(\x03\x12\x11\n\tmax_calls\x18\x02 \x01(\x05\x12\x13\n\x0b\x64irect_port\x18\x03 \x01(\x05\x12\x12\n\ndirect_key\x18\x04 \x01(\x0c\"\x08\n\x06GoAway2Z\n\nMuxService\x12L\n\x07\x43onnect\x12\x1d.parley.mux.v1.ConnectRequest\x1a\x1e.parley.mux.v1.ConnectResponse(\x01\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -37,21 +37,21 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CONNECTRESPONSE']._serialized_start=136
   _globals['_CONNECTRESPONSE']._serialized_end=198
   _globals['_CALLERFRAME']._serialized_start=201
-  _globals['_CALLERFRAME']._serialized_end=338
-  _globals['_SERVICEFRAME']._serialized_start=341
-  _globals['_SERVICEFRAME']._serialized_end=530
-  _globals['_OPEN']._serialized_start=533
-  _globals['_OPEN']._serialized_end=679
-  _globals['_CANCEL']._serialized_start=681
-  _globals['_CANCEL']._serialized_end=689
-  _globals['_HEADER']._serialized_start=691
-  _globals['_HEADER']._serialized_end=728
-  _globals['_END']._serialized_start=730
-  _globals['_END']._serialized_end=833
-  _globals['_HELLO']._serialized_start=835
-  _globals['_HELLO']._serialized_end=888
-  _globals['_GOAWAY']._serialized_start=890
-  _globals['_GOAWAY']._serialized_end=898
-  _globals['_MUXSERVICE']._serialized_start=900
-  _globals['_MUXSERVICE']._serialized_end=990
+  _globals['_CALLERFRAME']._serialized_end=380
+  _globals['_SERVICEFRAME']._serialized_start=383
+  _globals['_SERVICEFRAME']._serialized_end=572
+  _globals['_OPEN']._serialized_start=575
+  _globals['_OPEN']._serialized_end=721
+  _globals['_CANCEL']._serialized_start=723
+  _globals['_CANCEL']._serialized_end=731
+  _globals['_HEADER']._serialized_start=733
+  _globals['_HEADER']._serialized_end=770
+  _globals['_END']._serialized_start=772
+  _globals['_END']._serialized_end=875
+  _globals['_HELLO']._serialized_start=877
+  _globals['_HELLO']._serialized_end=971
+  _globals['_GOAWAY']._serialized_start=973
+  _globals['_GOAWAY']._serialized_end=981
+  _globals['_MUXSERVICE']._serialized_start=983
+  _globals['_MUXSERVICE']._serialized_end=1073
 # @@protoc_insertion_point(module_scope)

@@ -77,8 +77,9 @@ class CallerFrame(_message.Message):
     OPEN_FIELD_NUMBER: _builtins.int
     CREDIT_BYTES_FIELD_NUMBER: _builtins.int
     CANCEL_FIELD_NUMBER: _builtins.int
+    GO_AWAY_FIELD_NUMBER: _builtins.int
     call: _builtins.int
-    """Which call: a number the caller uses once a connection."""
+    """Which call: a number the caller uses once a connection; 0 for the connection itself."""
     credit_bytes: _builtins.int
     """The caller has taken this many bytes of messages, and lets the service send as many more; more than 0."""
     @_builtins.property
@@ -89,6 +90,12 @@ class CallerFrame(_message.Message):
     def cancel(self) -> Global___Cancel:
         """The caller wants no more of the call; nothing follows in either direction."""
 
+    @_builtins.property
+    def go_away(self) -> Global___GoAway:
+        """The answer to the service's `go_away`: no call is opened after it. The service waits for it a while, so that what was opened before is refused
+        rather than lost.
+        """
+
     def __init__(
         self,
         *,
@@ -96,12 +103,13 @@ class CallerFrame(_message.Message):
         open: Global___Open | None = ...,
         credit_bytes: _builtins.int = ...,
         cancel: Global___Cancel | None = ...,
+        go_away: Global___GoAway | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["cancel", b"cancel", "credit_bytes", b"credit_bytes", "kind", b"kind", "open", b"open"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["cancel", b"cancel", "credit_bytes", b"credit_bytes", "go_away", b"go_away", "kind", b"kind", "open", b"open"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["call", b"call", "cancel", b"cancel", "credit_bytes", b"credit_bytes", "kind", b"kind", "open", b"open"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["call", b"call", "cancel", b"cancel", "credit_bytes", b"credit_bytes", "go_away", b"go_away", "kind", b"kind", "open", b"open"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["open", "credit_bytes", "cancel"]  # noqa: Y015
+    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["open", "credit_bytes", "cancel", "go_away"]  # noqa: Y015
     _WhichOneofArgType_kind: _TypeAlias = _typing.Literal["kind", b"kind"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_kind) -> _WhichOneofReturnType_kind | None: ...
 
@@ -286,19 +294,31 @@ class Hello(_message.Message):
 
     MAX_REQUEST_BYTES_FIELD_NUMBER: _builtins.int
     MAX_CALLS_FIELD_NUMBER: _builtins.int
+    DIRECT_PORT_FIELD_NUMBER: _builtins.int
+    DIRECT_KEY_FIELD_NUMBER: _builtins.int
     max_request_bytes: _builtins.int
     """Largest request a call may carry, in bytes; a larger one is called directly."""
     max_calls: _builtins.int
     """How many calls the connection carries at once; one more is refused."""
+    direct_port: _builtins.int
+    """Port of the same host where the frames may travel without HTTP/2 around them, which is several times cheaper; 0: there is none. The caller
+    connects, sends `direct_key`, and from then on both sides write ConnectRequests and ConnectResponses there, each behind its length in four
+    bytes, most significant first. The service answers the key with a response that holds `hello`. This stream stays open beside it: it tells
+    that both sides live, and ends both.
+    """
+    direct_key: _builtins.bytes
+    """What proves that a connection to `direct_port` belongs to this stream: random, good once."""
     def __init__(
         self,
         *,
         max_request_bytes: _builtins.int = ...,
         max_calls: _builtins.int = ...,
+        direct_port: _builtins.int = ...,
+        direct_key: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["max_calls", b"max_calls", "max_request_bytes", b"max_request_bytes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["direct_key", b"direct_key", "direct_port", b"direct_port", "max_calls", b"max_calls", "max_request_bytes", b"max_request_bytes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -306,7 +326,7 @@ Global___Hello: _TypeAlias = Hello  # noqa: Y015
 
 @_typing.final
 class GoAway(_message.Message):
-    """The announcement that the service drains."""
+    """The announcement that the service drains, and its acknowledgement."""
 
     DESCRIPTOR: _descriptor.Descriptor
 

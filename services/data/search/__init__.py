@@ -1,0 +1,5 @@
+"""Finding conversations by words in them.
+
+domain     types, rules, the use case
+store      `Store` on Postgres
+"""

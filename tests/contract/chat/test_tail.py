@@ -1,0 +1,87 @@
+"""The log in Redis, as its owners and its next owners meet it."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator
+
+import pytest
+
+from runtime import redis
+from services.chat.domain import Event, Kind, PartKind, Text, ToolResult, ToolUse
+from services.chat.log import RunLog
+from services.chat.tail import RedisTail
+
+ORG = str(uuid.uuid4())
+STEP: tuple[Kind, ...] = (ToolUse("t0", "act", "{}"), ToolResult("t0", "act", "done"), Text("Thus.", 0))
+
+
+@pytest.fixture
+async def tail(redis_server: str) -> AsyncIterator[RedisTail]:
+    async with redis.connect(redis_server, max_connections=4) as client:
+        tail = RedisTail(client, flush_every_s=0.005, ttl_s=60)
+        async with tail.running():
+            yield tail
+
+
+@pytest.fixture
+def run_id() -> str:
+    return str(uuid.uuid4())
+
+
+def keep(tail: RedisTail, run_id: str, log: RunLog, *, fence: int, sent_seq: int = 0) -> asyncio.Event:
+    """Sends a log; returns what is set once another owner is found."""
+    superseded = asyncio.Event()
+    tail.keep(ORG, run_id, log, fence=fence, conversation_id="c", superseded=superseded.set, sent_seq=sent_seq)
+    return superseded
+
+
+async def test_a_log_is_sent_on_when_its_run_was_lost_and_taken_by_the_same_instance(
+    tail: RedisTail, run_id: str
+) -> None:
+    """The instance that had been silent may be the one that takes its run up; what it was before lets go of its own log alone."""
+    old = RunLog()
+    old.write("Hel")
+    keep(tail, run_id, old, fence=1)
+    await tail.flush(run_id, old)
+    new = (await tail.take(ORG, run_id, fence=2)).log
+    assert new is not None
+    keep(tail, run_id, new, fence=2, sent_seq=new.last_seq)
+    await tail.flush(run_id, old)
+    tail.let_go(run_id, old)
+    new.write("lo")
+    await tail.flush(run_id, new)
+    taken = await tail.take(ORG, run_id, fence=3)
+    assert taken.log is not None
+    assert "".join(part.text for part in taken.log.parts()) == "Hello"
+
+
+async def test_an_owner_whose_entry_is_refused_lets_go(tail: RedisTail, run_id: str) -> None:
+    log = RunLog()
+    log.write("Hel")
+    superseded = keep(tail, run_id, log, fence=1)
+    await tail.flush(run_id, log)
+    await tail.take(ORG, run_id, fence=2)
+    log.write("lo")
+    async with asyncio.timeout(20):
+        await superseded.wait()
+    taken = await tail.take(ORG, run_id, fence=3)
+    assert taken.log is not None
+    assert "".join(part.text for part in taken.log.parts()) == "Hel"
+
+
+async def test_a_log_that_was_made_anew_is_taken_without_what_it_stands_for(tail: RedisTail, run_id: str) -> None:
+    """Otherwise the calls of tools would be there twice: once of the log that was behind, once of what was stored."""
+    behind, anew = RunLog(), RunLog()
+    behind.load(Event(seq, kind) for seq, kind in enumerate(STEP[:2], start=4))
+    keep(tail, run_id, behind, fence=1)
+    await tail.flush(run_id, behind)
+    await tail.take(ORG, run_id, fence=2)
+    anew.load(Event(seq, kind) for seq, kind in enumerate(STEP, start=10_010))
+    keep(tail, run_id, anew, fence=2)
+    await tail.flush(run_id, anew)
+    taken = await tail.take(ORG, run_id, fence=3)
+    assert taken.log is not None
+    assert [part.kind for part in taken.log.parts()] == [PartKind.TOOL_USE, PartKind.TOOL_RESULT, PartKind.TEXT]
+    assert taken.log.last_seq == anew.last_seq
