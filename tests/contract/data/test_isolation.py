@@ -378,8 +378,7 @@ async def test_every_statement_fits_the_schema(session: asyncpg.Connection, name
     await session.prepare(load_queries()[name])
 
 
-async def test_the_ending_of_a_run_and_its_lease_agree(session: asyncpg.Connection, service: Service) -> None:
-    """A running run is leased and has not ended; any other has ended and is not leased."""
+async def test_a_run_is_leased_until_it_ends(session: asyncpg.Connection, service: Service) -> None:
     person = service.person()
     await person.begin()
     await act_as(session, person)
@@ -389,10 +388,7 @@ async def test_the_ending_of_a_run_and_its_lease_agree(session: asyncpg.Connecti
                 await session.execute(f"UPDATE chat.run SET {change}")
 
 
-async def test_what_is_answered_holds_no_database_text(
-    service: Service, stored: Any, owner: asyncpg.Connection
-) -> None:
-    """A fault nobody foresaw is an internal error to the caller and nothing more."""
+async def test_no_database_text_is_answered(service: Service, stored: Any, owner: asyncpg.Connection) -> None:
     person = service.person()
     await person.turn((await person.create()).id, "hello", "hi")
     await owner.execute("ALTER FUNCTION chat.end_run RENAME TO end_run_away")

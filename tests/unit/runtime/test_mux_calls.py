@@ -175,7 +175,7 @@ async def test_a_request_may_be_as_large_as_gRPC_takes(world: World) -> None:
 
 async def test_a_larger_request_is_refused(world: World) -> None:
     with pytest.raises(errors.ResourceExhausted):
-        await world.get("g" * (5 * 1024 * 1024))
+        await world.get("g" * (17 * 1024 * 1024))
 
 
 async def test_a_large_answer_arrives(world: World) -> None:
