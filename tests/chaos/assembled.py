@@ -70,9 +70,11 @@ class Screen:
         del self.tools[call], self._steps[call], self._places[call]
 
     def _tool_use(self, data: dict[str, Any]) -> None:
+        if data["tool_call_id"] in self.tools:
+            return  # told again by a snapshot: it stands where it stood
         self.tools[data["tool_call_id"]] = {"name": data["name"], "input": data["input"]}
-        self._steps.setdefault(data["tool_call_id"], self.step)
-        self._places[data["tool_call_id"]] = len(self.text)
+        self._steps[data["tool_call_id"]] = self.step
+        self._places.setdefault(data["tool_call_id"], len(self.text))
 
     def _tool_result(self, data: dict[str, Any]) -> None:
         call = self.tools.get(data["tool_call_id"])
