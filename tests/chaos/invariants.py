@@ -8,6 +8,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from tests.chaos.assembled import assemble
+from tests.chaos.durations import pauses
 from tests.chaos.history import FINAL
 
 if TYPE_CHECKING:
@@ -25,6 +26,8 @@ MESSAGE_STATES = {
 """How the answer of a run is labelled, by the run's final status."""
 _STOPPED_WITHIN_S = 2.0
 """From the acknowledgement of a stop to when the provider has noticed: it does when it says the next word."""
+_ONE_READ_S = 0.2
+"""What is read from the store is told at once; it may come in several pieces."""
 
 
 @dataclass(frozen=True)
@@ -113,18 +116,22 @@ def an_answer_is_the_right_one_or_its_beginning(history: History) -> Iterator[st
 
 
 def numbers_are_gapless(history: History) -> Iterator[str]:
-    """A client gets each number once, in order; only what is read from the store, where one text stands for many, may jump."""
+    """A client gets each number once, in order, except for one jump within what is read from the store, where one text stands for many.
+
+    The last event of such a reading has the number that the log had reached, those before it have lower ones of their own.
+    """
     for client, run_id, events in history.views():
         seen = [event.seq for event in events]
         if any(after <= before for before, after in pairwise(seen)):
             yield f"{client}, run {run_id}: numbers repeat or go back: {_around_first_fall(seen)}"
-        from_store = False
+        read_at = None
         for before, after in pairwise(events):
-            from_store = from_store or _stands_for_many(before)
+            if _stands_for_many(before):
+                read_at = before.at
             if after.seq > before.seq + 1:
-                if not (_stands_alone(after) or from_store):
+                if not _stands_alone(after) and (read_at is None or after.at > read_at + _ONE_READ_S):
                     yield f"{client}, run {run_id}: after {before.name} {before.seq} came {after.name} {after.seq}"
-                from_store = False
+                read_at = None
         if seen and seen[0] != 1 and client not in history.watchers:
             yield f"{client}, run {run_id}: begins with {seen[0]}"
 
@@ -286,30 +293,6 @@ RULES: tuple[Callable[[History], Iterator[str]], ...] = (
     everybody_is_served_in_the_end,
     refusals_say_when_to_come_back,
 )
-
-
-def pauses(history: History) -> list[float]:
-    """Returns how long each answer that was under way when the fault came stood still, for the client who started it."""
-    begun, whole = history.hit
-    found = []
-    starters = {turn.client for turn in history.turns if turn.how == "stream"}
-    for client, _, events in history.views():
-        moments = [event.at for event in events]
-        if client in starters and moments[0] <= begun < moments[-1]:
-            found.append(
-                max(after - before for before, after in pairwise(moments) if after >= begun and before <= whole)
-            )
-    return found
-
-
-def stops_s(history: History) -> list[float]:
-    """Returns how long each stop took that no fault was in the way of, from the wish to its acknowledgement."""
-    begun, whole = history.hit
-    return [
-        exchange.took_s
-        for exchange in history.exchanges
-        if exchange.what.endswith("/cancel") and exchange.took_s and not begun <= exchange.at + exchange.took_s <= whole
-    ]
 
 
 def _touched(history: History) -> set[str]:

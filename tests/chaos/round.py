@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import asyncpg
 
-from tests.chaos import effects, invariants
+from tests.chaos import durations, effects, invariants
 from tests.chaos.history import History, now
 from tests.chaos.traffic import User
 
@@ -102,8 +102,8 @@ async def play(system: System, fault: Fault, seed: str, *, users: int = 4) -> Ou
         seed,
         history,
         invariants.check(history),
-        invariants.pauses(history),
-        invariants.stops_s(history),
+        durations.pauses(history),
+        durations.stops_s(history),
     )
 
 

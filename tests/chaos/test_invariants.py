@@ -327,6 +327,49 @@ def test_a_snapshot_may_jump_and_resets_may_follow_unseen_numbers() -> None:
     assert list(invariants.numbers_are_gapless(history)) == []
 
 
+def read_from_the_store(*, last_at: float) -> History:
+    """A client that joins in the middle: two texts and the call between them, of which the last has the number the log had reached."""
+    history = good()
+    first = "".join(TASK.pieces(1))
+    history.events = [
+        *history.events[:3],
+        event(4, "text", delta=first, offset=0),
+        replace(event(5, "tool_use", tool_call_id="call-1", name="note", input={}), at=4.0),
+        replace(event(40, "text", delta="".join(TASK.pieces(2)), offset=len(first)), at=last_at),
+    ]
+    return history
+
+
+def test_the_last_event_of_a_reading_has_the_number_that_the_log_had_reached() -> None:
+    assert list(invariants.numbers_are_gapless(read_from_the_store(last_at=4.01))) == []
+
+
+def test_a_jump_in_the_live_log_is_seen_after_a_reading_too() -> None:
+    assert list(invariants.numbers_are_gapless(read_from_the_store(last_at=6.0)))
+
+
+def waiting_in_line(*, predecessor_ends_at: float) -> History:
+    """A run is asked for at second 2 and begins at 30, behind another of its conversation."""
+    history = good()
+    before = [
+        replace(event(1, "run", client="ada/0", run_id="run-0"), at=1.0),
+        replace(event(2, "done", client="ada/0", run_id="run-0", status="completed"), at=predecessor_ends_at),
+    ]
+    history.stored.runs["run-0"] = history.stored.runs[RUN]
+    asked = [one for one in history.events if one.client == "ada/1"]
+    history.events = [*before, *asked[:2], *(replace(one, at=one.at + 27) for one in asked[2:])]
+    history.hit = (2.5, 31.0)
+    return history
+
+
+def test_waiting_in_line_is_no_pause() -> None:
+    assert list(invariants.nobody_waits_too_long(waiting_in_line(predecessor_ends_at=29.5))) == []
+
+
+def test_who_is_first_in_line_begins_soon() -> None:
+    assert list(invariants.nobody_waits_too_long(waiting_in_line(predecessor_ends_at=5.0)))
+
+
 def test_a_task_is_found_in_its_message_and_no_word_comes_twice() -> None:
     task = Task("a-1", words=20, every_ms=5, effect=True, fault="cut:3")
     assert Task.find(task.message) == task
