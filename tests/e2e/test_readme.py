@@ -28,10 +28,12 @@ async def output(*command: str, cwd: Path) -> str:
 
 
 async def test_the_first_request_over_http(stack: System, tmp_path: Path) -> None:
-    script = block("sh", "/v1/chat").replace("http://127.0.0.1:8080", stack.edge_url)
+    script = (block("sh", "$URL/v1/chat") + block("sh", "/openai/v1")).replace("http://127.0.0.1:8080", stack.edge_url)
     text = await output("bash", "-euc", script, cwd=tmp_path)
     assert text.count("event: done") == 1
     assert '"conversations":[{' in text
+    assert text.count("data: [DONE]") == 1
+    assert re.search(r'"scope":"user","current":[1-9]', text)
 
 
 async def test_the_first_request_over_grpc(stack: System, tmp_path: Path) -> None:
