@@ -192,6 +192,16 @@ class Done:
 
 
 @dataclass(frozen=True, slots=True)
+class Limit:
+    """A limit that is reached: which one, how much of it is used, how much there is, and when there is room again."""
+
+    type: str
+    current: int
+    limit: int
+    resets_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class Failed:
     """The run has ended by an error; the last event."""
 
@@ -199,6 +209,7 @@ class Failed:
     message: str
     request_id: str
     retry_after_s: float | None = None
+    limit: Limit | None = None
 
 
 Kind = (

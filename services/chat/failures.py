@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+from typing import TYPE_CHECKING
+
 from runtime.errors import Internal, Unavailable
+from services.chat.domain import Limit
+
+if TYPE_CHECKING:
+    from runtime.errors import ParleyError
 
 _SENTENCES = {
     "CONTENT_FILTERED": "The provider withheld the rest of this answer. Rephrase the message and try again.",
@@ -21,7 +28,8 @@ _SENTENCES = {
     "STREAM_STALLED": "The model stopped in the middle of its answer. Try again.",
     "UNAVAILABLE": "The model gateway is not reachable right now. Try again.",
 }
-
+# Whoever raises these has better words, which are not stored.
+_UNSAID = {"TOKEN_BUDGET_EXCEEDED": "There were not enough tokens left on that day for this answer. Try again."}
 
 RETRYABLE = frozenset(
     {
@@ -59,4 +67,14 @@ class AnswerCut(Unavailable):
 
 def sentence(reason: str, message: str = "") -> str:
     """Returns what a person is told about a reason; `message` where there are no words for it here."""
-    return _SENTENCES.get(reason) or message or "This answer ended with an error. Try again."
+    return _SENTENCES.get(reason) or message or _UNSAID.get(reason, "This answer ended with an error. Try again.")
+
+
+def limit_of(error: ParleyError) -> Limit | None:
+    """Returns the limit that an error tells of; None: it tells of none, or not in the words for it."""
+    told = error.metadata
+    try:
+        resets_at = datetime.fromisoformat(told["resets_at"])
+        return Limit(told["limit_type"], int(told["current"]), int(told["limit"]), resets_at)
+    except (KeyError, ValueError):
+        return None

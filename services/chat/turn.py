@@ -333,7 +333,7 @@ class Turn:
         if error is None:
             return Done(self.run.status, self.run.message_id, self._steps.model)
         message = failures.sentence(error.code, error.message)
-        return Failed(error.code, message, self._request_id, error.retry_after_s)
+        return Failed(error.code, message, self._request_id, error.retry_after_s, failures.limit_of(error))
 
     def _report(self, usage: Usage, reason: str) -> None:
         run, steps = self.run, self._steps

@@ -11,6 +11,7 @@ from services.chat.domain import (
     Done,
     Event,
     Failed,
+    Limit,
     Progress,
     Reasoning,
     Reset,
@@ -137,13 +138,27 @@ def _done_pb(kind: Done) -> chat_pb2.Done:
 
 def _failed_pb(kind: Failed) -> chat_pb2.Error:
     return chat_pb2.Error(
-        reason=kind.reason, message=kind.message, request_id=kind.request_id, retry_after_s=kind.retry_after_s
+        reason=kind.reason,
+        message=kind.message,
+        request_id=kind.request_id,
+        retry_after_s=kind.retry_after_s,
+        limit=None if kind.limit is None else _limit_pb(kind.limit),
     )
 
 
 def _failed_of(error: chat_pb2.Error) -> Failed:
     retry_after_s = error.retry_after_s if error.HasField("retry_after_s") else None
-    return Failed(error.reason, error.message, error.request_id, retry_after_s)
+    limit = _limit_of(error.limit) if error.HasField("limit") else None
+    return Failed(error.reason, error.message, error.request_id, retry_after_s, limit)
+
+
+def _limit_pb(limit: Limit) -> chat_pb2.Limit:
+    reset_time = timestamp(limit.resets_at)
+    return chat_pb2.Limit(type=limit.type, current=limit.current, limit=limit.limit, reset_time=reset_time)
+
+
+def _limit_of(limit: chat_pb2.Limit) -> Limit:
+    return Limit(limit.type, limit.current, limit.limit, limit.reset_time.ToDatetime(UTC))
 
 
 _TO_PB: dict[type[Kind], tuple[str, Callable[[Any], Any]]] = {

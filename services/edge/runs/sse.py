@@ -113,14 +113,24 @@ def _done(done: chat_pb2.Done) -> dict[str, Any]:
 
 
 def _error(error: chat_pb2.Error) -> dict[str, Any]:
-    data: dict[str, Any] = {
+    return {
         "code": error.reason.lower(),
         "message": error.message,
         "request_id": error.request_id,
+        **when_again(error),
     }
+
+
+def when_again(error: chat_pb2.Error) -> dict[str, Any]:
+    """Returns what is known of when it makes sense to try again: `retry_after`, seconds, and the limit that is reached, if one is."""
+    told: dict[str, Any] = {}
     if error.HasField("retry_after_s"):
-        data["retry_after"] = error.retry_after_s
-    return data
+        told["retry_after"] = round(error.retry_after_s, 3)
+    if error.HasField("limit"):
+        limit = error.limit
+        told |= {"limit_type": limit.type, "current": limit.current, "limit": limit.limit}
+        told["resets_at"] = limit.reset_time.ToJsonString()
+    return told
 
 
 _PROJECTIONS: dict[str, Callable[[Any], dict[str, Any]]] = {

@@ -12,6 +12,7 @@ from services.chat.domain import (
     Event,
     Failed,
     Kind,
+    Limit,
     Progress,
     Reasoning,
     Reset,
@@ -42,6 +43,7 @@ KINDS: list[Kind] = [
     *(Done(status, "a", "mini") for status in RunStatus),
     Failed("STREAM_STALLED", "words", "req", 2.5),
     Failed("INTERNAL", "words", "req"),
+    Failed("SPENT", "words", "req", 9.0, Limit("user_tokens_day", 7, 5, datetime(2026, 11, 22, tzinfo=UTC))),
 ]
 
 

@@ -117,6 +117,15 @@ def test_an_error_spells_its_reason_as_the_api_does_and_says_when_to_come_back_o
     assert only(chat_pb2.RunEvent(seq=9, error=error))[1]["retry_after"] == 2.5
 
 
+def test_an_error_tells_the_limit_that_is_reached() -> None:
+    limit = chat_pb2.Limit(type="user_tokens_day", current=7, limit=5)
+    limit.reset_time.FromJsonString("2026-11-22T00:00:00Z")
+    error = chat_pb2.Error(reason="TOKEN_BUDGET_EXCEEDED", message="Spent.", request_id="r", limit=limit)
+    _, data = only(chat_pb2.RunEvent(seq=9, error=error))
+    assert (data["limit_type"], data["current"], data["limit"]) == ("user_tokens_day", 7, 5)
+    assert data["resets_at"] == "2026-11-22T00:00:00Z"
+
+
 def test_an_event_of_a_kind_not_yet_known_is_left_out() -> None:
     known = chat_pb2.RunEvent(seq=2, thinking=chat_pb2.Thinking())
     assert frames(RUN, [chat_pb2.RunEvent(seq=1), known]) == frames(RUN, [known])

@@ -55,7 +55,7 @@ def envelope(error: ParleyError, status: int) -> dict[str, Any]:
     message = error.message
     if param != field and message.startswith(f"{field}:"):
         message = param + message[len(field) :]
-    code = _CODES.get(error.code, error.code.lower())
+    code = spelt_code(error.code)
     kind = _TYPES.get(status) or ("invalid_request_error" if status < _SERVER_ERROR else "server_error")
     told: dict[str, Any] = {
         "message": message,
@@ -63,13 +63,22 @@ def envelope(error: ParleyError, status: int) -> dict[str, Any]:
         "param": param or ("model" if code == "model_not_found" else None),
         "code": code,
     }
-    told |= {name: error.metadata[name] for name in _LIMITS if name in error.metadata}
+    told |= {name: _number(error.metadata[name]) for name in _LIMITS if name in error.metadata}
     return {"error": told}
+
+
+def spelt_code(reason: str) -> str:
+    """Returns a reason as OpenAI's clients know it."""
+    return _CODES.get(reason, reason.lower())
 
 
 def is_hopeless(error: ParleyError) -> bool:
     """Says whether the same request again, after the waits that OpenAI's clients are ready for, would end the same way."""
     return error.code in _HOPELESS or (error.retry_after_s or 0) > _LONGEST_WAIT_S
+
+
+def _number(text: str) -> str | int:
+    return int(text) if text.isdecimal() else text
 
 
 def _spelt(field: str) -> str:

@@ -8,6 +8,8 @@ from uuid import UUID
 import msgspec
 
 from parley.chat.v1 import chat_pb2
+from services.edge.dialects.openai.errors import spelt_code
+from services.edge.runs.sse import when_again
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -116,7 +118,8 @@ class Projection:
             self.response["model"] = event.done.model or self.response["model"]
             self._end(status, details, None)
         elif kind == "error":
-            self._end("failed", None, {"code": event.error.reason.lower(), "message": event.error.message})
+            error = {"code": spelt_code(event.error.reason), "message": event.error.message}
+            self._end("failed", None, error | when_again(event.error))
 
     def _tell(self, kind: str, **members: Any) -> None:
         self.number += 1
@@ -226,7 +229,7 @@ class Projection:
                 self._tell("response.output_item.done", output_index=self._indices[place], item=item)
                 return
 
-    def _end(self, status: str, details: dict[str, str] | None, error: dict[str, str] | None) -> None:
+    def _end(self, status: str, details: dict[str, str] | None, error: dict[str, Any] | None) -> None:
         self._close("completed" if status == "completed" else "incomplete")
         self.response |= {
             "status": status,

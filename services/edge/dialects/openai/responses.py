@@ -12,7 +12,7 @@ from fastapi import APIRouter, Query, Request, Response
 
 from parley.chat.v1 import chat_pb2
 from runtime.channel import stream
-from runtime.errors import NotFound, ParleyError, Unavailable
+from runtime.errors import NotFound, ParleyError, ResourceExhausted, Unavailable
 from runtime.validation import invalid
 from services.edge.calls import SignedInRoute
 from services.edge.clients import Services  # noqa: TC001 - as everywhere in routes
@@ -25,6 +25,7 @@ from services.edge.dialects.openai.response_bodies import ResponseBody, message_
 from services.edge.dialects.openai.response_events import Projection, of_run
 from services.edge.problems import status_of
 from services.edge.runs.reattach import RunFeed
+from services.edge.runs.sse import when_again
 from services.edge.runs.start import watching
 from services.edge.streams import PushedStream, Streams, being_replaced
 
@@ -203,9 +204,18 @@ async def _whole(feed: RunFeed, run: chat_pb2.Run | None) -> bytes:
         async for batch in batches:
             projection = projection or _projection(batch.run_id, run)
             projection.frames(batch.events)
+            last = batch.events[-1]
     if projection is None or not projection.ended:
         raise Unavailable("The response was cut off; get it by its id.", retry_after_s=1)
+    if run is None and last.error.HasField("limit") and not projection.response["output"]:
+        # Whoever waits for it is told as by any other limit; whoever gets it later sees that it has failed.
+        raise _exhausted(last.error)
     return msgspec.json.encode(projection.response)
+
+
+def _exhausted(error: chat_pb2.Error) -> ParleyError:
+    limits = {name: str(value) for name, value in when_again(error).items() if name != "retry_after"}
+    return ResourceExhausted.of(error.reason, error.message, retry_after_s=error.retry_after_s or None, **limits)
 
 
 @contextlib.contextmanager

@@ -323,7 +323,7 @@ async def test_a_limit_is_told_with_its_numbers_and_when_to_come_back(
     with pytest.raises(openai.RateLimitError) as raised:
         await client.with_options(max_retries=2).chat.completions.create(model="fast", messages=HELLO)
     assert isinstance(raised.value.body, dict)
-    assert limits.items() <= raised.value.body.items()
+    assert (limits | {"current": 7, "limit": 5}).items() <= raised.value.body.items()
     assert raised.value.response.headers["retry-after"] == "3600"
     assert len(gateway.asked) == 1, "the client was told that trying again is no use"
     with pytest.raises(openai.RateLimitError) as raised:
