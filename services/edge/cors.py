@@ -9,13 +9,16 @@ from starlette.responses import Response
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-# The last three are what supabase-js sends.
+# The second line is what supabase-js sends, the others what OpenAI's package sends of its own accord.
 _REQUEST_HEADERS = (
-    "accept, authorization, content-type, last-event-id, prefer, traceparent, tracestate, x-request-id, "
-    "apikey, x-client-info, x-supabase-api-version"
+    "accept, authorization, content-type, idempotency-key, last-event-id, prefer, traceparent, tracestate, x-request-id, "
+    "apikey, x-client-info, x-supabase-api-version, "
+    "openai-organization, openai-project, x-stainless-arch, x-stainless-custom-poll-interval, x-stainless-helper-method, "
+    "x-stainless-lang, x-stainless-os, x-stainless-package-version, x-stainless-poll-helper, x-stainless-retry-count, "
+    "x-stainless-runtime, x-stainless-runtime-version, x-stainless-timeout"
 )
 _RESPONSE_HEADERS = "location, preference-applied, retry-after, www-authenticate, x-request-id, x-should-retry"
-_METHODS = "GET, POST, PATCH, DELETE"
+_METHODS = "GET, POST, PUT, PATCH, DELETE"
 _MAX_AGE_S = "600"
 
 

@@ -2,25 +2,35 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
+
 _RANGES = {"*/*": 0, "text/*": 1, "text/event-stream": 2}
 
 
-def accepts(header: str) -> bool:
+def header(request: Request, name: str) -> str:
+    """Returns a header that is a list: several lines of it are one, as RFC 9110 has it."""
+    return ", ".join(request.headers.getlist(name))
+
+
+def accepts(accept: str) -> bool:
     """Says whether an `Accept` header takes `text/event-stream`; the most specific range decides, as RFC 9110 has it."""
     found: tuple[int, bool] = (-1, True)
-    for item in header.split(","):
+    for item in accept.split(","):
         media_range, *parameters = (part.strip().lower() for part in item.split(";"))
         specificity = _RANGES.get(media_range)
         if specificity is None:
             continue
         refused = any(_weight(parameter) == 0 for parameter in parameters)
         found = max(found, (specificity, not refused))
-    return found[1] if found[0] >= 0 else not header.strip()
+    return found[1] if found[0] >= 0 else not accept.strip()
 
 
-def prefers_async(header: str) -> bool:
+def prefers_async(prefer: str) -> bool:
     """Says whether a `Prefer` header wishes an answer before the work is done, as RFC 7240 has it."""
-    return any(wish.partition(";")[0].strip().lower() == "respond-async" for wish in header.split(","))
+    return any(wish.partition(";")[0].strip().lower() == "respond-async" for wish in prefer.split(","))
 
 
 def _weight(parameter: str) -> float | None:

@@ -15,7 +15,7 @@ from services.edge.problems import NotAcceptable
 from services.edge.runs import cursor
 from services.edge.runs.conversation_feed import ConversationFeed
 from services.edge.runs.event_description import CONVERSATION_STREAM, RUN_STREAM
-from services.edge.runs.negotiation import accepts
+from services.edge.runs.negotiation import accepts, header
 from services.edge.runs.reattach import Batches, RunFeed
 from services.edge.runs.shapes import Run
 from services.edge.runs.start import watching
@@ -166,7 +166,7 @@ class RunRoutes:
 
 
 def _require_event_stream(request: Request) -> None:
-    if not accepts(request.headers.get("accept", "")):
+    if not accepts(header(request, "accept")):
         raise NotAcceptable("There is only `text/event-stream` here; accept it.")
 
 

@@ -13,7 +13,7 @@ from services.edge.clients import Services
 from services.edge.description import BEARER, responses
 from services.edge.problems import NotAcceptable
 from services.edge.runs.event_description import RUN_STREAM
-from services.edge.runs.negotiation import accepts, prefers_async
+from services.edge.runs.negotiation import accepts, header, prefers_async
 from services.edge.runs.reattach import LOST, Attempts, Batches, RunFeed
 from services.edge.runs.shapes import NewRun, NewTurn, Submitted, request_of
 from services.edge.runs.stream import EventStream
@@ -91,9 +91,9 @@ class StartRoutes:
         return await self._start(request, request_of(body, str(conversation_id)))
 
     async def _start(self, request: Request, fields: dict[str, Any]) -> Response:
-        if prefers_async(request.headers.get("prefer", "")):
+        if prefers_async(header(request, "prefer")):
             return await self._submit(chat_pb2.SubmitRunRequest(**fields))
-        if not accepts(request.headers.get("accept", "")):
+        if not accepts(header(request, "accept")):
             raise NotAcceptable(
                 "A run is answered as `text/event-stream`: accept it, or ask for `Prefer: respond-async`."
             )

@@ -8,7 +8,7 @@ import pytest
 
 from parley.chat.v1 import chat_pb2, chat_pb2_grpc
 from parley.data.v1 import data_pb2, data_pb2_grpc
-from runtime.errors import Conflict, ParleyError, PermissionDenied, Unavailable
+from runtime.errors import Conflict, ParleyError, PermissionDenied, ResourceExhausted, Unavailable
 from runtime.server import Servicer
 from runtime.testing import Issuer, loopback
 from services.edge.app import build
@@ -183,6 +183,33 @@ async def test_who_does_not_want_to_wait_is_answered_at_once(
     assert answer.headers["preference-applied"] == "respond-async"
     assert answer.headers["location"] == f"/v1/runs/{RUN}"
     assert isinstance(behind.asked[0], chat_pb2.SubmitRunRequest)
+
+
+async def test_several_lines_of_a_header_are_one_list(http: httpx.AsyncClient, behind: Behind) -> None:
+    behind.answers = [chat_pb2.SubmitRunResponse(run=run()), whole_run()]
+    lines = [("prefer", "wait=1"), ("prefer", "respond-async")]
+    assert (await http.post("/v1/chat", json={"message": "Hi"}, headers=lines)).status_code == 202
+    lines = [("accept", "application/json"), ("accept", "text/event-stream")]
+    assert (await http.post("/v1/chat", json={"message": "Hi"}, headers=lines)).status_code == 200
+
+
+async def test_a_limit_that_is_reached_is_told_with_its_numbers(http: httpx.AsyncClient, behind: Behind) -> None:
+    """Whether the caller wants to wait or not."""
+    resets_at = "2026-11-21T12:00:00.000Z"
+    limit = {"limit_type": "requests_minute", "current": "10", "limit": "10", "resets_at": resets_at}
+    reached = ResourceExhausted.of("RATE_LIMIT_EXCEEDED", "Wait.", retry_after_s=6.5, **limit)
+    behind.answers = [reached, reached]
+    for headers in ({}, {"prefer": "respond-async"}):
+        answer = await http.post("/v1/chat", json={"message": "Hi"}, headers=headers)
+        told = answer.json()
+        assert (answer.status_code, told["code"], answer.headers["retry-after"]) == (429, "rate_limit_exceeded", "7")
+        assert {name: told[name] for name in ("limit_type", "current", "limit", "resets_at", "retry_after")} == {
+            "limit_type": "requests_minute",
+            "current": 10,
+            "limit": 10,
+            "resets_at": resets_at,
+            "retry_after": 6.5,
+        }
 
 
 async def test_a_resend_in_the_background_says_that_the_run_has_ended(http: httpx.AsyncClient, behind: Behind) -> None:

@@ -5,6 +5,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+import openai
 import pytest
 import structlog
 from prometheus_client import REGISTRY
@@ -241,6 +242,16 @@ async def test_a_preflight_of_a_listed_origin_is_answered_here() -> None:
     assert "authorization" in answer.headers["access-control-allow-headers"]
     assert "PATCH" in answer.headers["access-control-allow-methods"]
     assert answer.headers["access-control-allow-origin"] == "https://app.example"
+
+
+async def test_official_clients_may_call_from_a_page() -> None:
+    """What they send of their own accord is asked for by the browser first."""
+    headers = {"origin": "https://app.example", "access-control-request-method": "POST"}
+    answer = await ask(front(origins=("https://app.example",)), method="OPTIONS", headers=headers)
+    allowed = set(answer.headers["access-control-allow-headers"].split(", "))
+    sent = {name.lower() for name in openai.OpenAI(api_key="k").default_headers}
+    assert sent - {"user-agent", "x-stainless-async"} <= allowed
+    assert {"idempotency-key", "x-stainless-retry-count", "x-stainless-timeout"} <= allowed
 
 
 async def test_a_preflight_of_another_origin_is_not_answered_here() -> None:
