@@ -28,6 +28,9 @@ SERVICE_AUDIENCES = frozenset({"data"})
 NOBODY = "00000000-0000-0000-0000-000000000000"
 """The nil UUID: the session of a token that belongs to none; the user and organization of a service that speaks for itself."""
 
+_ROLES = ("member", "admin", "owner")
+"""What people are in an organization, from the one that may least."""
+
 
 class ActorRefused(PermissionDenied):
     """The service that wants to act has not proved itself, or must not act with this token."""
@@ -106,13 +109,16 @@ class Delegation:
         _check(wanted, DELEGATED_AUDIENCES)
         return await self._sign(await self._claims_now(caller), wanted)
 
-    async def delegate(self, user_id: str, org_id: str, wanted: Wanted) -> tuple[str, datetime]:
+    async def delegate(
+        self, user_id: str, org_id: str, wanted: Wanted, *, role_at_most: str = ""
+    ) -> tuple[str, datetime]:
         """Returns a token with which a service acts for a user who is not there, and when it ends; each leaves an audit line.
 
         Args:
             user_id: UUID of the user.
             org_id: UUID of the organization to act in.
             wanted: Audiences of `DELEGATED_AUDIENCES`.
+            role_at_most: What the token's role may not exceed; empty: no bound but the user's own.
 
         Raises: ActorRefused; InvalidArgument; UserNotFound: also for a user who has left the organization.
         """
@@ -122,7 +128,10 @@ class Delegation:
         user = await self._users.find_user(user_id, org_id)
         if user is None:
             raise UserNotFound("There is no such user in the organization any more.")
-        token = await self._sign(claims_of(user, NOBODY), wanted)
+        claims = claims_of(user, NOBODY)
+        if role_at_most:
+            claims["role"] = _lesser(user.role, role_at_most)
+        token = await self._sign(claims, wanted)
         audiences = " ".join(wanted.audiences)
         self._audit("token_delegated", actor=wanted.actor, user_id=user_id, org_id=org_id, audiences=audiences)
         return token
@@ -167,6 +176,12 @@ class Delegation:
         if not hmac.compare_digest(_sha256(known or secrets.token_hex(32)), _sha256(wanted.actor_key)):
             self._audit("actor_refused", actor=wanted.actor if known else "unknown")
             raise ActorRefused("The actor has not proved itself.")
+
+
+def _lesser(role: str, other: str) -> str:
+    """Returns the one of two roles that may less; another that is not known stands for the least."""
+    other = other if other in _ROLES else _ROLES[0]
+    return min(role, other, key=_ROLES.index) if role in _ROLES else role
 
 
 def _check(wanted: Wanted, on_offer: frozenset[str]) -> None:

@@ -75,7 +75,9 @@ class AuthServicer(auth_pb2_grpc.AuthServiceServicer):
     async def DelegateToken(
         self, request: auth_pb2.DelegateTokenRequest, _context: Any
     ) -> auth_pb2.DelegateTokenResponse:
-        access_token, expires_at = await self._delegation.delegate(request.user_id, request.org_id, _wanted(request))
+        access_token, expires_at = await self._delegation.delegate(
+            request.user_id, request.org_id, _wanted(request), role_at_most=request.role_at_most
+        )
         return auth_pb2.DelegateTokenResponse(access_token=access_token, expire_time=timestamp(expires_at))
 
     async def IssueServiceToken(

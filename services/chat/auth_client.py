@@ -54,10 +54,15 @@ class AuthClient:
         access_token: str = response.access_token
         return access_token
 
-    async def delegate_for(self, user_id: str, org_id: str) -> str:
-        """Returns a token with which this service acts for a user who is not there, for up to an hour."""
+    async def delegate_for(self, user_id: str, org_id: str, *, role_at_most: str) -> str:
+        """Returns a token with which this service acts for a user who is not there, for up to an hour, with no more than a role."""
         request = auth_pb2.DelegateTokenRequest(
-            actor=_NAME, actor_key=self._actor_key, user_id=user_id, org_id=org_id, audiences=["data", "gateway"]
+            actor=_NAME,
+            actor_key=self._actor_key,
+            user_id=user_id,
+            org_id=org_id,
+            audiences=["data", "gateway"],
+            role_at_most=role_at_most,
         )
         request.ttl.FromSeconds(_LIFE_S)
         response = await unary(self._stub.DelegateToken, request, timeout_s=self._timeout_s, token="")

@@ -199,7 +199,7 @@ class Claims:
             turn = self._host.begin(
                 replace(begun, unseen_events=found.unseen_events),
                 caller=identity_of(token),
-                credential=Standing(self._auth, claim.user_id, claim.org_id, token),
+                credential=Standing(self._auth, claim.user_id, claim.org_id, token, role_at_most=claim.begun_as),
                 model=model,
                 request_id=request_id,
                 span=span,
@@ -214,7 +214,7 @@ class Claims:
         """Returns a claimed run, what is known of its model, and a token for it; tries again while somebody is away."""
         while True:
             try:
-                token = await self._auth.delegate_for(claim.user_id, claim.org_id)
+                token = await self._auth.delegate_for(claim.user_id, claim.org_id, role_at_most=claim.begun_as)
                 try:
                     model = await self._host.models.find(claim.model, token=token)
                 except UnknownModel:  # as the gateway will say, for the run's watchers to see

@@ -118,6 +118,7 @@ class DataClient:
                 user_id=claim.user_id,
                 org_id=claim.org_id,
                 previous_owner=claim.previous_owner,
+                begun_as=claim.begun_as,
             )
             for claim in claimed.claims
         )

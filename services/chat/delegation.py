@@ -73,15 +73,24 @@ class Standing(Credential):
         user_id: UUID of the user.
         org_id: UUID of the organization.
         token: The first one.
+        role_at_most: What no token's role may exceed; empty: no bound but the user's own.
         clock: Seconds since the epoch.
     """
 
     def __init__(
-        self, auth: Auth, user_id: str, org_id: str, token: str, *, clock: Callable[[], float] = time.time
+        self,
+        auth: Auth,
+        user_id: str,
+        org_id: str,
+        token: str,
+        *,
+        role_at_most: str,
+        clock: Callable[[], float] = time.time,
     ) -> None:
         super().__init__(auth, token, expires_at=identity_of(token).expires_at, clock=clock)
         self._user_id = user_id
         self._org_id = org_id
+        self._role_at_most = role_at_most
 
     async def exchange(self) -> None:
         """Keeps the token fresh; returns when no further one is to be had."""
@@ -89,7 +98,7 @@ class Standing(Credential):
         while True:
             await asyncio.sleep(max(self._expires_at - self._clock() - _NEAR_END_S, pause_s))
             try:
-                self.token = await self._auth.delegate_for(self._user_id, self._org_id)
+                self.token = await self._auth.delegate_for(self._user_id, self._org_id, role_at_most=self._role_at_most)
             except (Unauthenticated, PermissionDenied, NotFound) as error:
                 log.warning("delegation_refused", reason=error.code)
                 return

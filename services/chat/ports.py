@@ -130,7 +130,7 @@ class Begun:
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A run that this instance has claimed, of which nothing that was said is known yet."""
+    """A run that this instance has claimed, of which nothing that was said is known yet; `begun_as` is the role it was begun with."""
 
     run_id: str
     conversation_id: str
@@ -140,6 +140,7 @@ class Claim:
     user_id: str
     org_id: str
     previous_owner: str
+    begun_as: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -285,8 +286,8 @@ class Auth(Protocol):
         Raises: Unavailable; Unauthenticated and PermissionDenied: there is none to be had.
         """
 
-    async def delegate_for(self, user_id: str, org_id: str) -> str:
-        """Returns a token with which this service acts for a user who is not there, for up to an hour.
+    async def delegate_for(self, user_id: str, org_id: str, *, role_at_most: str) -> str:
+        """Returns a token with which this service acts for a user who is not there, for up to an hour, with no more than a role.
 
         Raises: Unavailable; PermissionDenied; NotFound: there is no such user any more.
         """

@@ -61,13 +61,14 @@ class ClaimRequest:
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A run that was claimed, whose it is, and who had it before."""
+    """A run that was claimed, whose it is, who had it before, and with what role it was begun; empty where that was not noted."""
 
     run: Run
     kind: ClaimKind
     user_id: str
     org_id: str
     previous_owner: str
+    begun_as: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ SELECT ended FROM chat.end_forsaken_runs($1, $2, $3) AS ended;
 -- name: claim_runs
 -- Takes runs that nobody owns; the last row, without a run, says when the next one becomes due.
 SELECT
-  kind, previous_owner, org_id, user_id, next_due_at,
+  kind, previous_owner, org_id, user_id, begun_as, next_due_at,
   id AS "run.id", conversation_id AS "run.conversation_id", user_message_id AS "run.user_message_id",
   answer_message_id AS "run.answer_message_id", client_message_id AS "run.client_message_id", model AS "run.model",
   response_model AS "run.response_model", status AS "run.status", error_reason AS "run.error_reason",
@@ -15,7 +15,7 @@ SELECT
   created_at AS "run.created_at", ended_at AS "run.ended_at",
   cancel_requested_at IS NOT NULL AS "run.cancel_requested", tries AS "run.tries", max_tries AS "run.max_tries",
   takeovers AS "run.takeovers"
-FROM chat.claim_runs($1, $2, $3, $4, $5, $6, $7);
+FROM chat.claim_runs_and_roles($1, $2, $3, $4, $5, $6, $7);
 
 -- name: list_dead_letters
 -- The newest dead letters that the caller may see after a place in the list; from its top where $2 and $3 are NULL.

@@ -47,6 +47,7 @@ class PostgresQueue:
                 user_id=str(row["user_id"]),
                 org_id=str(row["org_id"]),
                 previous_owner=row["previous_owner"],
+                begun_as=row["begun_as"],
             )
             for row in claimed
         ]

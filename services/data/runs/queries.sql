@@ -138,6 +138,6 @@ ORDER BY run.position, run.id;
 -- Fails until the schema is as this code needs it.
 SELECT
   'chat.start_run_in_pace'::regproc::oid, 'chat.load_run'::regproc::oid, 'chat.store_checkpoint'::regproc::oid, 'chat.release_run'::regproc::oid,
-  'chat.retry_run'::regproc::oid, 'chat.end_run'::regproc::oid, 'chat.cancel_run'::regproc::oid, 'chat.claim_runs'::regproc::oid,
+  'chat.retry_run'::regproc::oid, 'chat.end_run'::regproc::oid, 'chat.cancel_run'::regproc::oid, 'chat.claim_runs_and_roles'::regproc::oid,
   'chat.list_dead_letters'::regproc::oid, 'chat.retry_dead_letter'::regproc::oid, 'chat.drop_dead_letter'::regproc::oid,
   'chat.end_forsaken_runs'::regproc::oid, 'chat.select_branch'::regproc::oid;

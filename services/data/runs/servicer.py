@@ -230,6 +230,7 @@ def _claim_pb(claim: Claim) -> data_pb2.Claim:
         user_id=claim.user_id,
         org_id=claim.org_id,
         previous_owner=claim.previous_owner,
+        begun_as=claim.begun_as,
     )
 
 

@@ -28,9 +28,16 @@ async def delegate(
     actor_key: str = CHAT_KEY,
     audiences: tuple[str, ...] = ("data", "gateway"),
     ttl_s: float = 600,
+    role_at_most: str = "",
 ) -> auth_pb2.DelegateTokenResponse:
     request = auth_pb2.DelegateTokenRequest(
-        actor=actor, actor_key=actor_key, user_id=user_id, org_id=org_id, audiences=audiences, ttl=_duration(ttl_s)
+        actor=actor,
+        actor_key=actor_key,
+        user_id=user_id,
+        org_id=org_id,
+        audiences=audiences,
+        ttl=_duration(ttl_s),
+        role_at_most=role_at_most,
     )
     response: auth_pb2.DelegateTokenResponse = await unary(auth.stub.DelegateToken, request, timeout_s=20)
     return response
@@ -176,6 +183,24 @@ async def test_the_role_is_the_one_of_this_moment(auth: Auth) -> None:
     await auth.owner.execute("UPDATE auth.membership SET role = 'member' WHERE user_id = $1", user.id)
     delegated = await delegate(auth, user.id, user.org_id)
     assert claims_of(delegated.access_token)["role"] == "member"
+
+
+@pytest.mark.parametrize(
+    ("now", "at_most", "given"),
+    [
+        ("owner", "member", "member"),
+        ("owner", "owner", "owner"),
+        ("member", "owner", "member"),
+        ("admin", "owner", "admin"),
+        ("owner", "a role of tomorrow", "member"),
+    ],
+)
+async def test_the_role_is_no_more_than_the_work_was_begun_with(auth: Auth, now: str, at_most: str, given: str) -> None:
+    """Neither more than the user has by now."""
+    user = (await auth.sign_up()).user
+    await auth.owner.execute("UPDATE auth.membership SET role = $2 WHERE user_id = $1", user.id, now)
+    delegated = await delegate(auth, user.id, user.org_id, role_at_most=at_most)
+    assert claims_of(delegated.access_token)["role"] == given
 
 
 async def test_a_user_who_has_signed_out_is_still_acted_for(auth: Auth) -> None:

@@ -61,6 +61,19 @@ async def test_a_lapsed_run_has_a_new_owner_and_a_higher_fence(
     assert await claimer.claim() == []
 
 
+async def test_a_claim_says_with_what_role_its_run_was_begun(
+    service: Service, claimer: Person, owner: asyncpg.Connection
+) -> None:
+    """Of the credential, not of the user: whoever goes on with it must not be able to do more."""
+    program = service.person(role="member")
+    chief = service.person(user_id=program.user_id, org=program.org_id, role="owner")
+    lapsed = (await program.begin()).run
+    queued = (await chief.begin(background=True)).run
+    await lapse(owner, lapsed)
+    claims = {claim.run.id: claim.begun_as for claim in await claimer.claim()}
+    assert claims == {lapsed.id: "member", queued.id: "owner"}
+
+
 async def test_a_lapsed_lease_is_suspected_first_and_claimed_when_that_has_lasted(
     person: Person, claimer: Person, owner: asyncpg.Connection
 ) -> None:

@@ -22,7 +22,7 @@ class Exchange:
             raise answer
         return answer
 
-    async def delegate_for(self, user_id: str, org_id: str) -> str:
+    async def delegate_for(self, user_id: str, org_id: str, *, role_at_most: str) -> str:
         raise NotImplementedError
 
     async def service_token(self) -> str:

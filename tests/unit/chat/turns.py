@@ -92,7 +92,7 @@ class Saying:
     async def delegate(self, *, token: str) -> str:
         raise NotImplementedError
 
-    async def delegate_for(self, user_id: str, org_id: str) -> str:
+    async def delegate_for(self, user_id: str, org_id: str, *, role_at_most: str) -> str:
         raise NotImplementedError
 
     async def service_token(self) -> str:

@@ -456,6 +456,7 @@ class DelegateTokenRequest(_message.Message):
     ORG_ID_FIELD_NUMBER: _builtins.int
     AUDIENCES_FIELD_NUMBER: _builtins.int
     TTL_FIELD_NUMBER: _builtins.int
+    ROLE_AT_MOST_FIELD_NUMBER: _builtins.int
     actor: _builtins.str
     """Name of the service that will act, such as `chat`."""
     actor_key: _builtins.str
@@ -464,6 +465,10 @@ class DelegateTokenRequest(_message.Message):
     """UUID of the user."""
     org_id: _builtins.str
     """UUID of the organization to act in."""
+    role_at_most: _builtins.str
+    """Role that the token's may not exceed: that of the credential with which the work was begun, which may have been a program's and narrower
+    than its user. A role that is not known stands for the least. Empty: no bound but the user's own role.
+    """
     @_builtins.property
     def audiences(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Services that shall accept the token, such as `data`, `gateway`."""
@@ -481,10 +486,11 @@ class DelegateTokenRequest(_message.Message):
         org_id: _builtins.str = ...,
         audiences: _abc.Iterable[_builtins.str] | None = ...,
         ttl: _duration_pb2.Duration | None = ...,
+        role_at_most: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["ttl", b"ttl"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "actor_key", b"actor_key", "audiences", b"audiences", "org_id", b"org_id", "ttl", b"ttl", "user_id", b"user_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "actor_key", b"actor_key", "audiences", b"audiences", "org_id", b"org_id", "role_at_most", b"role_at_most", "ttl", b"ttl", "user_id", b"user_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

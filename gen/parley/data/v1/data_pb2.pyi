@@ -1242,6 +1242,7 @@ class Claim(_message.Message):
     USER_ID_FIELD_NUMBER: _builtins.int
     ORG_ID_FIELD_NUMBER: _builtins.int
     PREVIOUS_OWNER_FIELD_NUMBER: _builtins.int
+    BEGUN_AS_FIELD_NUMBER: _builtins.int
     kind: Global___Claim.Kind.ValueType
     """Why."""
     user_id: _builtins.str
@@ -1250,6 +1251,8 @@ class Claim(_message.Message):
     """UUID of their organization."""
     previous_owner: _builtins.str
     """Name of the owner before; empty where there was none."""
+    begun_as: _builtins.str
+    """Role of the credential that began it, which whoever goes on with it must not exceed; empty where that was not noted."""
     @_builtins.property
     def run(self) -> Global___Run:
         """The run."""
@@ -1262,10 +1265,11 @@ class Claim(_message.Message):
         user_id: _builtins.str = ...,
         org_id: _builtins.str = ...,
         previous_owner: _builtins.str = ...,
+        begun_as: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["run", b"run"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["kind", b"kind", "org_id", b"org_id", "previous_owner", b"previous_owner", "run", b"run", "user_id", b"user_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["begun_as", b"begun_as", "kind", b"kind", "org_id", b"org_id", "previous_owner", b"previous_owner", "run", b"run", "user_id", b"user_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
