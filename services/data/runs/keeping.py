@@ -35,12 +35,18 @@ _DELAY_MAX_S = 86_400.0
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """What an owner stores of a running answer; `parts` hold everything up to the event `last_seq`."""
+    """What an owner stores of a running answer.
+
+    Attributes:
+        parts: Everything up to the event `last_seq`.
+        usage: Of the model calls that have ended; None: what is stored of it stays.
+    """
 
     run_id: str
     fence: int
     parts: tuple[Part, ...]
     last_seq: int
+    usage: Usage | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,4 +246,5 @@ def _checked(progress: Progress) -> Progress:
     identifier = validation.identifier("run_id", progress.run_id)
     check_fence(progress.fence)
     check_last_seq(progress.last_seq)
-    return Progress(identifier, progress.fence, storable(progress.parts), progress.last_seq)
+    check_usage(progress.usage)
+    return replace(progress, run_id=identifier, parts=storable(progress.parts))

@@ -42,11 +42,11 @@ FROM chat.load_run($1, $2, $3, $4, $5);
 
 -- name: checkpoint_run
 -- Stores what is visible of a running answer and renews the lease.
-SELECT outcome, cancel_requested FROM chat.store_checkpoint($1, $2, $3, $4, $5, $6, $7);
+SELECT outcome, cancel_requested FROM chat.keep_run($1, $2, $3, $4, $5, $6, $7, $8);
 
 -- name: release_run
 -- Stores what is visible of a running answer and gives the run back.
-SELECT outcome FROM chat.release_run($1, $2, $3, $4, $5, $6) AS outcome;
+SELECT outcome FROM chat.give_run_back($1, $2, $3, $4, $5, $6, $7) AS outcome;
 
 -- name: retry_run
 -- Puts a failed try back into the queue, or ends the run after its last one.
@@ -137,7 +137,7 @@ ORDER BY run.position, run.id;
 -- name: probe_schema
 -- Fails until the schema is as this code needs it.
 SELECT
-  'chat.start_run_in_pace'::regproc::oid, 'chat.load_run'::regproc::oid, 'chat.store_checkpoint'::regproc::oid, 'chat.release_run'::regproc::oid,
+  'chat.start_run_in_pace'::regproc::oid, 'chat.load_run'::regproc::oid, 'chat.keep_run'::regproc::oid, 'chat.give_run_back'::regproc::oid,
   'chat.retry_run'::regproc::oid, 'chat.end_run'::regproc::oid, 'chat.cancel_run'::regproc::oid, 'chat.claim_runs_and_roles'::regproc::oid,
   'chat.list_dead_letters'::regproc::oid, 'chat.retry_dead_letter'::regproc::oid, 'chat.drop_dead_letter'::regproc::oid,
   'chat.end_forsaken_runs'::regproc::oid, 'chat.select_branch'::regproc::oid;

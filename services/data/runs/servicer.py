@@ -195,7 +195,13 @@ def _limits(limits: data_pb2.ActiveLimits) -> ActiveLimits:
 
 
 def _progress(request: data_pb2.CheckpointRunRequest | data_pb2.ReleaseRunRequest) -> Progress:
-    return Progress(request.run_id, request.fence, tuple(map(part_of, request.parts)), request.last_seq)
+    return Progress(
+        run_id=request.run_id,
+        fence=request.fence,
+        parts=tuple(map(part_of, request.parts)),
+        last_seq=request.last_seq,
+        usage=usage_of(request.usage) if request.HasField("usage") else None,
+    )
 
 
 def _retry_request(request: data_pb2.RetryRunRequest) -> RetryRequest:

@@ -116,6 +116,7 @@ class PostgresRuns:
             progress.fence,
             parts_json(progress.parts),
             text_bytes,
+            _usage(progress.usage),
             progress.last_seq,
             timedelta(seconds=lease_s),
         )
@@ -131,6 +132,7 @@ class PostgresRuns:
             progress.fence,
             parts_json(progress.parts),
             text_bytes,
+            _usage(progress.usage),
             progress.last_seq,
         )
         _allowed(row)
@@ -146,7 +148,7 @@ class PostgresRuns:
             timedelta(seconds=request.delay_s),
             parts_json(request.parts),
             text_bytes,
-            None if request.usage is None else _usage(request.usage),
+            _usage(request.usage),
             request.last_seq,
             now,
         )
@@ -166,7 +168,7 @@ class PostgresRuns:
             request.error_reason,
             parts_json(request.parts),
             text_bytes,
-            None if request.usage is None else _usage(request.usage),
+            _usage(request.usage),
             request.model,
             request.last_seq,
             now,
@@ -248,7 +250,9 @@ def _begun(rows: list[Record]) -> Begun:
     )
 
 
-def _usage(usage: Usage) -> str:
+def _usage(usage: Usage | None) -> str | None:
+    if usage is None:
+        return None
     return json.dumps(
         {
             "input_tokens": usage.input_tokens,

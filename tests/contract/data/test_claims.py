@@ -348,6 +348,7 @@ async def test_a_claims_field_that_breaks_its_rule_is_named(claimer: Person, fie
         (retry_request, "last_seq", -1),
         (retry_request, "last_seq", 2**63 - 1),
         (retry_request, "usage.input_tokens", pb.Usage(input_tokens=-1)),
+        (checkpoint_request, "usage.input_tokens", pb.Usage(input_tokens=-1)),
     ],
     ids=lambda value: getattr(value, "__name__", repr(value)[:32].strip()),
 )

@@ -8,7 +8,7 @@ from google.protobuf.duration_pb2 import Duration
 
 from parley.data.v1 import data_pb2 as pb
 from runtime.errors import FailedPrecondition, InvalidArgument, ParleyError
-from tests.contract.data.person import Person, Service, checkpoint_request, finish_request, text
+from tests.contract.data.person import Person, Service, checkpoint_request, finish_request, release_request, text
 
 USAGE = pb.Usage(
     input_tokens=100, output_tokens=2**40, cached_tokens=60, reasoning_tokens=7, cost_usd=0.00123, estimated=True
@@ -65,6 +65,18 @@ async def test_a_checkpoint_that_was_overtaken_takes_nothing_back(person: Person
     stored = await person.stored(run.id)
     assert (list(stored.answer.parts), stored.run.last_seq) == ([text("Hello")], 6)
     assert stored.run.lease_expire_time.seconds - run.lease_expire_time.seconds >= 84
+
+
+async def test_what_a_checkpoint_says_was_used_stays_until_it_is_said_anew(person: Person) -> None:
+    run = (await person.begin()).run
+    await person.call(checkpoint_request(run.id, text("Hel"), last_seq=4))
+    assert not (await person.stored(run.id)).answer.HasField("usage")
+    await person.call(checkpoint_request(run.id, text("Hell"), last_seq=5, usage=USAGE))
+    await person.call(checkpoint_request(run.id, text("Hello"), last_seq=6))
+    await person.call(checkpoint_request(run.id, text("He"), last_seq=3, usage=pb.Usage(input_tokens=1)))
+    assert (await person.stored(run.id)).answer.usage == USAGE
+    await person.call(release_request(run.id, text("Hello"), last_seq=6, usage=pb.Usage(input_tokens=99)))
+    assert (await person.stored(run.id)).answer.usage == pb.Usage(input_tokens=99)
 
 
 async def test_an_ended_run_takes_no_checkpoint(person: Person) -> None:

@@ -19,7 +19,8 @@ from services.data.runs.store import PostgresRuns
 from tests.contract.data.person import Person, Service, finish_request, text
 
 TABLES = ("conversation", "message", "run")
-CLAIMERS = {"claim_runs", "list_dead_letters", "retry_dead_letter", "drop_dead_letter", "end_forsaken_runs"}
+_LETTERS = ("list_dead_letters", "retry_dead_letter", "drop_dead_letter")
+CLAIMERS = {"claim_runs", "claim_runs_and_roles", "end_forsaken_runs", *_LETTERS}
 """The functions that look across tenants, as a role of their own."""
 
 
@@ -135,13 +136,7 @@ async def test_functions_act_as_their_caller_and_look_names_up_in_one_place(owne
         SELECT proname, prosecdef, proconfig, has_function_privilege('public', oid, 'EXECUTE') AS open, proowner::regrole::text AS owner
         FROM pg_proc WHERE pronamespace = 'chat'::regnamespace
     """)
-    assert {row["proname"] for row in rows} >= {
-        "start_run",
-        "start_run_in_pace",
-        "store_checkpoint",
-        "end_run",
-        *CLAIMERS,
-    }
+    assert {row["proname"] for row in rows} >= {"start_run", "start_run_in_pace", "keep_run", "end_run", *CLAIMERS}
     for row in rows:
         assert (row["prosecdef"], row["open"]) == (row["proname"] in CLAIMERS, False), row["proname"]
         assert (row["owner"] == "parley_claimer") == (row["proname"] in CLAIMERS), row["proname"]
@@ -196,6 +191,7 @@ async def test_the_claimer_can_read_and_write_nothing_that_anybody_said(owner: a
     "statement",
     [
         "SELECT * FROM chat.claim_runs($1, 'me', '6 s', '0 s', 100, 0, 0)",
+        "SELECT * FROM chat.claim_runs_and_roles($1, 'me', '6 s', '0 s', 100, 0, 0)",
         "SELECT * FROM chat.end_forsaken_runs($1, '0 s', 0)",
     ],
 )

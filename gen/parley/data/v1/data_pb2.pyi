@@ -380,7 +380,7 @@ class Message(_message.Message):
 
     @_builtins.property
     def usage(self) -> Global___Usage:
-        """Tokens it took; absent for a user's message and while it is partial."""
+        """Tokens it took, while it is partial those that are counted so far; absent for a user's message and while nothing is counted."""
 
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
@@ -1396,6 +1396,7 @@ class CheckpointRunRequest(_message.Message):
     PARTS_FIELD_NUMBER: _builtins.int
     LAST_SEQ_FIELD_NUMBER: _builtins.int
     LEASE_FIELD_NUMBER: _builtins.int
+    USAGE_FIELD_NUMBER: _builtins.int
     run_id: _builtins.str
     """UUID."""
     fence: _builtins.int
@@ -1410,6 +1411,10 @@ class CheckpointRunRequest(_message.Message):
     def lease(self) -> _duration_pb2.Duration:
         """How long the lease lasts from now."""
 
+    @_builtins.property
+    def usage(self) -> Global___Usage:
+        """Tokens used by the model calls that have ended so far, tries before this one included; absent: what is stored of it stays."""
+
     def __init__(
         self,
         *,
@@ -1418,10 +1423,11 @@ class CheckpointRunRequest(_message.Message):
         parts: _abc.Iterable[Global___Part] | None = ...,
         last_seq: _builtins.int = ...,
         lease: _duration_pb2.Duration | None = ...,
+        usage: Global___Usage | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["lease", b"lease"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["lease", b"lease", "usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["fence", b"fence", "last_seq", b"last_seq", "lease", b"lease", "parts", b"parts", "run_id", b"run_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["fence", b"fence", "last_seq", b"last_seq", "lease", b"lease", "parts", b"parts", "run_id", b"run_id", "usage", b"usage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1459,6 +1465,7 @@ class ReleaseRunRequest(_message.Message):
     FENCE_FIELD_NUMBER: _builtins.int
     PARTS_FIELD_NUMBER: _builtins.int
     LAST_SEQ_FIELD_NUMBER: _builtins.int
+    USAGE_FIELD_NUMBER: _builtins.int
     run_id: _builtins.str
     """UUID."""
     fence: _builtins.int
@@ -1469,6 +1476,10 @@ class ReleaseRunRequest(_message.Message):
     def parts(self) -> _containers.RepeatedCompositeFieldContainer[Global___Part]:
         """Everything visible so far."""
 
+    @_builtins.property
+    def usage(self) -> Global___Usage:
+        """As in CheckpointRunRequest."""
+
     def __init__(
         self,
         *,
@@ -1476,10 +1487,11 @@ class ReleaseRunRequest(_message.Message):
         fence: _builtins.int = ...,
         parts: _abc.Iterable[Global___Part] | None = ...,
         last_seq: _builtins.int = ...,
+        usage: Global___Usage | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["fence", b"fence", "last_seq", b"last_seq", "parts", b"parts", "run_id", b"run_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["fence", b"fence", "last_seq", b"last_seq", "parts", b"parts", "run_id", b"run_id", "usage", b"usage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
