@@ -22,6 +22,7 @@ from services.edge.cors import Cors
 from services.edge.dead_letters.routes import DeadLetterRoutes
 from services.edge.description import describe
 from services.edge.dialects.openai.direct import Direct
+from services.edge.dialects.openai.kept import KeptRoutes
 from services.edge.dialects.openai.responses import ResponseRoutes
 from services.edge.dialects.openai.routes import OpenAIRoutes
 from services.edge.identity.routes import IdentityRoutes
@@ -80,6 +81,7 @@ def build(config: EdgeConfig, services: Services, verifier: Verifier, streams: S
     if openai is not None:
         nouns += openai.routers()
         nouns += ResponseRoutes(services, streams, patience_s=config.reattach_s).routers()
+        nouns += KeptRoutes(services).routers()
     if services.usage is not None:
         nouns += UsageRoutes(services, services.usage).routers()
     if services.providers is not None:

@@ -28,6 +28,7 @@ class Services:
     Attributes:
         auth: Stub of AuthService.
         conversations: Stub of ConversationService.
+        runs: Stub of RunService, of which the edge reads what is stored.
         chat: Stub of ChatService.
         gateway: Stub of GatewayService; None where models are not called directly.
         usage: Stub of UsageService, of the gateway as the two that follow.
@@ -39,6 +40,7 @@ class Services:
 
     auth: auth_pb2_grpc.AuthServiceAsyncStub
     conversations: data_pb2_grpc.ConversationServiceAsyncStub
+    runs: data_pb2_grpc.RunServiceAsyncStub
     chat: chat_pb2_grpc.ChatServiceAsyncStub
     gateway: gateway_pb2_grpc.GatewayServiceAsyncStub | None
     channels: dict[str, grpc.aio.Channel]
@@ -93,6 +95,7 @@ async def connect(config: EdgeConfig) -> AsyncIterator[Services]:
         yield Services(
             auth=auth_pb2_grpc.AuthServiceStub(auth),
             conversations=data_pb2_grpc.ConversationServiceStub(data),
+            runs=data_pb2_grpc.RunServiceStub(data),
             chat=chat_pb2_grpc.ChatServiceStub(chat),
             gateway=gateway,
             channels={"auth": auth, "data": data, "chat": chat},

@@ -193,3 +193,22 @@ test("who stops waiting stops the model", { timeout: 20_000 }, async () => {
   await refused;
   assert.equal((await asked(words, (one) => one.closed_early)).closed_early, true);
 });
+
+test("a response is kept, gone on with and deleted", async () => {
+  const [words] = unique("Remember");
+  await script(words, { kind: "answer", text: "I shall." });
+  const first = await client.responses.create({ model: "fast", input: words });
+  assert.equal(first.output_text, "I shall.");
+  const asked = [];
+  for await (const item of client.responses.inputItems.list(first.id)) asked.push(item.content[0].text);
+  assert.deepEqual(asked, [words]);
+  const stream = client.responses.stream({ model: "fast", input: "And?", previous_response_id: first.id });
+  const second = await stream.finalResponse();
+  assert.equal(second.conversation.id, first.conversation.id);
+  await assert.rejects(client.responses.delete(first.id), OpenAI.ConflictError);
+  await client.conversations.delete(first.conversation.id);
+  await assert.rejects(client.responses.retrieve(second.id), OpenAI.NotFoundError);
+  const alone = await client.responses.create({ model: "fast", input: words });
+  await client.responses.delete(alone.id);
+  await assert.rejects(client.responses.retrieve(alone.id), OpenAI.NotFoundError);
+});

@@ -20,7 +20,7 @@ NODE = shutil.which("node")
 @pytest.mark.skipif(not (CLIENTS / "node_modules/openai").is_dir(), reason="run `npm ci` in tests/clients first")
 @pytest.mark.timeout(120)
 async def test_the_npm_package_works_unchanged(stack: System, person: Person) -> None:
-    made = (await person.http.post("/v1/api-keys", json={"name": "npm"})).json()
+    made = (await person.http.post("/v1/api-keys", json={"name": "npm", "scopes": ["models", "chat"]})).json()
     told = {
         "PATH": os.environ["PATH"],
         "PARLEY_BASE_URL": f"{stack.edge_url}/openai/v1",

@@ -114,7 +114,7 @@ async def test_what_a_conversation_does_not_take_is_named(
 
 @pytest.mark.parametrize("name", ["resp_nonsense", "resp_0193f000000070008000000000000001"])
 async def test_a_response_that_there_is_not_is_told(client: openai.AsyncOpenAI, name: str) -> None:
-    for ask in (client.responses.retrieve, client.responses.cancel):
+    for ask in (client.responses.retrieve, client.responses.cancel, client.responses.delete):
         with pytest.raises(openai.NotFoundError) as raised:
             await ask(name)
         assert raised.value.code == "response_not_found"
@@ -127,3 +127,62 @@ async def test_somebody_elses_response_is_not_there(stack: System, client: opena
     async with stranger:
         with pytest.raises(openai.NotFoundError):
             await stranger.responses.retrieve(mine.id)
+        with pytest.raises(openai.NotFoundError):
+            await stranger.responses.input_items.list(mine.id)
+        with pytest.raises(openai.NotFoundError):
+            await stranger.responses.delete(mine.id)
+        assert mine.conversation is not None
+        with pytest.raises(openai.NotFoundError):
+            await stranger.conversations.delete(mine.conversation.id)
+    assert (await client.responses.retrieve(mine.id)).id == mine.id
+
+
+async def test_what_a_response_answers_is_listed(client: openai.AsyncOpenAI) -> None:
+    words = unique("What?")
+    one = await client.responses.create(model="fast", input=words)
+    items: Any = [item async for item in client.responses.input_items.list(one.id, order="asc")]
+    assert [(item.role, [part.text for part in item.content]) for item in items] == [("user", [words])]
+    assert not (await client.responses.input_items.list(one.id, after=items[-1].id)).data
+
+
+async def test_a_response_is_deleted(client: openai.AsyncOpenAI, person: Person) -> None:
+    one = await client.responses.create(model="fast", input=unique("Forget this"))
+    await client.responses.delete(one.id)
+    with pytest.raises(openai.NotFoundError):
+        await client.responses.retrieve(one.id)
+    assert one.conversation is not None
+    assert (await person.http.get(f"/v1/conversations/{one.conversation.id}")).status_code == 404
+
+
+async def test_a_response_that_is_being_written_is_deleted_and_its_model_stopped(
+    stack: System, client: openai.AsyncOpenAI
+) -> None:
+    words = unique("Never mind")
+    stack.provider.script(Stall(after=1), match=words)
+    queued = await client.responses.create(model="fast", input=words, background=True)
+    events: Any = await client.responses.retrieve(queued.id, stream=True)
+    async for event in events:
+        if event.type == "response.output_text.delta":
+            break
+    await events.close()
+    await client.responses.delete(queued.id)
+    await stack.provider.until(lambda: any(words in str(request.body) for request in stack.provider.closed_early))
+
+
+async def test_a_response_that_others_stand_on_goes_with_its_conversation(client: openai.AsyncOpenAI) -> None:
+    first = await client.responses.create(model="fast", input=unique("First"))
+    second = await client.responses.create(model="fast", input=unique("Second"), previous_response_id=first.id)
+    for one in (first, second):
+        with pytest.raises(openai.ConflictError) as raised:
+            await client.responses.delete(one.id)
+        assert raised.value.code == "response_not_alone"
+    assert first.conversation is not None
+    deleted = await client.conversations.delete(first.conversation.id)
+    assert (deleted.id, deleted.deleted) == (first.conversation.id, True)
+    for one in (first, second):
+        with pytest.raises(openai.NotFoundError):
+            await client.responses.retrieve(one.id)
+    for name in (first.conversation.id, "nonsense"):
+        with pytest.raises(openai.NotFoundError) as missed:
+            await client.conversations.delete(name)
+        assert missed.value.code == "conversation_not_found"

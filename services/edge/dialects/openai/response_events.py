@@ -9,6 +9,7 @@ import msgspec
 
 from parley.chat.v1 import chat_pb2
 from services.edge.dialects.openai.errors import spelt_code
+from services.edge.dialects.openai.response_ids import response_id
 from services.edge.runs.sse import when_again
 
 if TYPE_CHECKING:
@@ -23,11 +24,6 @@ _ENDS = {
 }
 _LAST = {"completed": "response.completed", "failed": "response.failed"}
 _RUNNING = {chat_pb2.RUN_STATUS_QUEUED: "queued", chat_pb2.RUN_STATUS_RUNNING: "in_progress"}
-
-
-def response_id(run_id: str) -> str:
-    """Returns the id of a run's response."""
-    return f"resp_{UUID(run_id).hex}"
 
 
 def bare(run_id: str, conversation_id: str, model: str, status: str) -> dict[str, Any]:

@@ -5,14 +5,13 @@ from __future__ import annotations
 import contextlib
 import functools
 from typing import TYPE_CHECKING, Annotated, Any
-from uuid import UUID
 
 import msgspec
 from fastapi import APIRouter, Query, Request, Response
 
 from parley.chat.v1 import chat_pb2
 from runtime.channel import stream
-from runtime.errors import NotFound, ParleyError, ResourceExhausted, Unavailable
+from runtime.errors import ParleyError, ResourceExhausted, Unavailable
 from runtime.validation import invalid
 from services.edge.calls import SignedInRoute
 from services.edge.clients import Services  # noqa: TC001 - as everywhere in routes
@@ -23,6 +22,7 @@ from services.edge.dialects.openai.description import ANSWERS, RESPONSE, STREAME
 from services.edge.dialects.openai.errors import PREFIX, envelope
 from services.edge.dialects.openai.response_bodies import ResponseBody, message_of
 from services.edge.dialects.openai.response_events import Projection, of_run
+from services.edge.dialects.openai.response_ids import run_id_of, told_as_response
 from services.edge.problems import status_of
 from services.edge.runs.reattach import RunFeed
 from services.edge.runs.sse import when_again
@@ -30,18 +30,12 @@ from services.edge.runs.start import watching
 from services.edge.streams import PushedStream, Streams, being_replaced
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
 _body = Reader(ResponseBody)
 _ACTIVE = frozenset({chat_pb2.RUN_STATUS_QUEUED, chat_pb2.RUN_STATUS_RUNNING})
 _LONGEST_KEY = 128
 StartingAfter = Annotated[int | None, Query(ge=0, description="Number of the last event seen.")]
-
-
-class ResponseNotFound(NotFound):
-    """There is no such response, or it is not the caller's."""
-
-    reason = "RESPONSE_NOT_FOUND"
 
 
 class ResponseStream(PushedStream):
@@ -145,7 +139,7 @@ class ResponseRoutes:
         starting_after: StartingAfter = None,
     ) -> Response:
         """Returns a response: one that has ended with its output. With `stream=true` its events, live ones too."""
-        run_id = _run_id(response_id)
+        run_id = run_id_of(response_id)
         if stream:
             after = -1 if starting_after is None else starting_after
             run = await self._run(run_id)
@@ -154,8 +148,8 @@ class ResponseRoutes:
 
     async def cancel(self, response_id: str) -> Response:
         """Stops a response and keeps what had been written. Again it changes nothing."""
-        request = chat_pb2.CancelRunRequest(run_id=_run_id(response_id))
-        with _told_as_response():
+        request = chat_pb2.CancelRunRequest(run_id=run_id_of(response_id))
+        with told_as_response():
             response = await self._services.call(self._chat.CancelRun, request)
         return await self._told(response.run)
 
@@ -168,12 +162,12 @@ class ResponseRoutes:
         if body.previous_response_id:
             if body.conversation:
                 raise invalid("previous_response_id", "cannot go with conversation; leave one of them out.")
-            return (await self._run(_run_id(body.previous_response_id))).conversation_id
+            return (await self._run(run_id_of(body.previous_response_id))).conversation_id
         given = body.conversation
         return given if isinstance(given, str) else given.id if given is not None else ""
 
     async def _run(self, run_id: str) -> chat_pb2.Run:
-        with _told_as_response():
+        with told_as_response():
             response = await self._services.call(self._chat.GetRun, chat_pb2.GetRunRequest(run_id=run_id))
         run: chat_pb2.Run = response.run
         return run
@@ -216,25 +210,6 @@ async def _whole(feed: RunFeed, run: chat_pb2.Run | None) -> bytes:
 def _exhausted(error: chat_pb2.Error) -> ParleyError:
     limits = {name: str(value) for name, value in when_again(error).items() if name != "retry_after"}
     return ResourceExhausted.of(error.reason, error.message, retry_after_s=error.retry_after_s or None, **limits)
-
-
-@contextlib.contextmanager
-def _told_as_response() -> Iterator[None]:
-    try:
-        yield
-    except NotFound:
-        raise _unknown() from None
-
-
-def _run_id(response_id: str) -> str:
-    try:
-        return str(UUID(response_id.removeprefix("resp_")))
-    except ValueError:
-        raise _unknown() from None
-
-
-def _unknown() -> ResponseNotFound:
-    return ResponseNotFound("There is no such response.")
 
 
 def _json(value: Any) -> Response:

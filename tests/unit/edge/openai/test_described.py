@@ -19,7 +19,10 @@ async def test_the_dialect_is_described(edge: str) -> None:
         ("GET", "/openai/v1/models/{model}"),
         ("POST", "/openai/v1/responses"),
         ("GET", "/openai/v1/responses/{response_id}"),
+        ("DELETE", "/openai/v1/responses/{response_id}"),
         ("POST", "/openai/v1/responses/{response_id}/cancel"),
+        ("GET", "/openai/v1/responses/{response_id}/input_items"),
+        ("DELETE", "/openai/v1/conversations/{conversation_id}"),
     }
     streamed = {path for (_, path), one in told.items() if "text/event-stream" in one["responses"]["200"]["content"]}
     assert streamed == {
