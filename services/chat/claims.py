@@ -237,7 +237,7 @@ class Claims:
         """Gives a run back that was claimed while this instance began to leave."""
         try:
             await self._data.release_run(
-                begun.run.id, fence=begun.fence, parts=begun.answer, last_seq=begun.last_seq, token=token
+                begun.run.id, fence=begun.fence, parts=begun.answer, usage=None, last_seq=begun.last_seq, token=token
             )
         except ParleyError as error:  # its lease will lapse
             log.warning("claimed_run_left", run_id=begun.run.id, reason=error.code)

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     import grpc
 
+    from services.chat.domain import Usage
     from services.chat.ports import Ending, NewRun
 
 _HISTORY_ROLES = {data_pb2.ROLE_USER: Role.USER, data_pb2.ROLE_ASSISTANT: Role.ASSISTANT}
@@ -155,20 +156,40 @@ class DataClient:
         )
 
     async def checkpoint_run(
-        self, run_id: str, *, fence: int, parts: Sequence[Part], last_seq: int, lease_s: float, token: str
+        self,
+        run_id: str,
+        *,
+        fence: int,
+        parts: Sequence[Part],
+        usage: Usage | None,
+        last_seq: int,
+        lease_s: float,
+        token: str,
     ) -> bool:
         """Stores the answer so far and renews the lease; says whether somebody wants the run stopped."""
         request = data_pb2.CheckpointRunRequest(
-            run_id=run_id, fence=fence, parts=map(part_pb, parts), last_seq=last_seq
+            run_id=run_id,
+            fence=fence,
+            parts=map(part_pb, parts),
+            usage=None if usage is None else usage_pb(usage),
+            last_seq=last_seq,
         )
         request.lease.FromMilliseconds(int(lease_s * 1000))
         with _ours():
             kept = await unary(self._stub.CheckpointRun, request, timeout_s=self._timeout_s, token=token)
         return bool(kept.cancel_requested)
 
-    async def release_run(self, run_id: str, *, fence: int, parts: Sequence[Part], last_seq: int, token: str) -> None:
+    async def release_run(
+        self, run_id: str, *, fence: int, parts: Sequence[Part], usage: Usage | None, last_seq: int, token: str
+    ) -> None:
         """Stores the answer so far and gives the run back, to be claimed at once."""
-        request = data_pb2.ReleaseRunRequest(run_id=run_id, fence=fence, parts=map(part_pb, parts), last_seq=last_seq)
+        request = data_pb2.ReleaseRunRequest(
+            run_id=run_id,
+            fence=fence,
+            parts=map(part_pb, parts),
+            usage=None if usage is None else usage_pb(usage),
+            last_seq=last_seq,
+        )
         with _ours():
             await unary(self._stub.ReleaseRun, request, timeout_s=self._timeout_s, token=token)
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from services.chat.delegation import Credential
-    from services.chat.domain import Run
+    from services.chat.domain import Run, Usage
     from services.chat.log import RunLog
     from services.chat.ports import Begun, Data, Ending
 
@@ -68,6 +68,7 @@ class Keeper:
         data: Where it is stored.
         credential: What the run works with.
         pace: How often and how long.
+        usage: Says what the model calls have used that have ended; None: nothing is counted yet.
         lost: Called once the run is not this instance's any more, or not there any more, with what data said.
         unwanted: Called when somebody wants the run stopped.
     """
@@ -80,6 +81,7 @@ class Keeper:
         data: Data,
         credential: Credential,
         pace: Pace,
+        usage: Callable[[], Usage | None],
         lost: Callable[[ParleyError], None],
         unwanted: Callable[[], None],
     ) -> None:
@@ -89,6 +91,7 @@ class Keeper:
         self._data = data
         self._credential = credential
         self._pace = pace
+        self._usage = usage
         self._lost = lost
         self._unwanted = unwanted
         self._stored_seq = run_log.last_seq
@@ -124,6 +127,7 @@ class Keeper:
                     self._run_id,
                     fence=self._fence,
                     parts=self._log.parts(),
+                    usage=self._usage(),
                     last_seq=seq,
                     lease_s=self._pace.lease_s,
                     token=self._credential.token,
@@ -169,6 +173,7 @@ class Keeper:
                     self._run_id,
                     fence=self._fence,
                     parts=self._log.parts(),
+                    usage=self._usage(),
                     last_seq=self._log.last_seq,
                     token=self._credential.token,
                 )

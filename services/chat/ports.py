@@ -199,15 +199,27 @@ class Data(Protocol):
         """
 
     async def checkpoint_run(
-        self, run_id: str, *, fence: int, parts: Sequence[Part], last_seq: int, lease_s: float, token: str
+        self,
+        run_id: str,
+        *,
+        fence: int,
+        parts: Sequence[Part],
+        usage: Usage | None,
+        last_seq: int,
+        lease_s: float,
+        token: str,
     ) -> bool:
         """Stores the answer so far and renews the lease; says whether somebody wants the run stopped.
+
+        `usage` is that of the model calls that have ended by then; None: what is stored of it stays.
 
         Raises: RunNotFound; FailedPrecondition: the run has another owner or has ended.
         """
 
-    async def release_run(self, run_id: str, *, fence: int, parts: Sequence[Part], last_seq: int, token: str) -> None:
-        """Stores the answer so far and gives the run back, to be claimed at once.
+    async def release_run(
+        self, run_id: str, *, fence: int, parts: Sequence[Part], usage: Usage | None, last_seq: int, token: str
+    ) -> None:
+        """Stores the answer so far, as `checkpoint_run` does, and gives the run back, to be claimed at once.
 
         Raises: RunNotFound; FailedPrecondition: the run has another owner or has ended.
         """

@@ -14,8 +14,8 @@ import structlog
 from runtime.errors import Cancelled, ParleyError, Unavailable
 from services.chat import failures, metrics
 from services.chat.asking import FinishReason, ModelCall, ModelStarted, ReasoningDelta, TextDelta
+from services.chat.counting import added, estimated
 from services.chat.domain import PartKind, Progress, Reset, RunStatus, ToolUse, Usage
-from services.chat.prompt import estimate_tokens
 from services.chat.tools import calling
 from services.chat.tools.tool import repeatable
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from services.chat.asking import Gateway, ModelDelta, ModelFinished, ToolCall
     from services.chat.delegation import Credential
-    from services.chat.domain import Part, Run, ToolResult
+    from services.chat.domain import Run, ToolResult
     from services.chat.keeping import Keeper
     from services.chat.log import RunLog
     from services.chat.prompt import Prompt
@@ -322,25 +322,3 @@ class Steps:
 
 
 _WITH_CALLS = (FinishReason.TOOL_CALLS, FinishReason.STOP)
-
-
-def estimated(input_tokens: int, parts: Sequence[Part]) -> Usage:
-    """Returns about what it took to write these parts."""
-    written = sum(estimate_tokens(part.text) for part in parts if part.kind is not PartKind.TOOL_RESULT)
-    thought = sum(estimate_tokens(part.text) for part in parts if part.kind is PartKind.REASONING)
-    return Usage(input_tokens, written, reasoning_tokens=thought, estimated=True)
-
-
-def added(one: Usage | None, other: Usage) -> Usage:
-    """Returns what two calls have used; the price is known where both prices are."""
-    if one is None:
-        return other
-    known = one.cost_usd is not None and other.cost_usd is not None
-    return Usage(
-        one.input_tokens + other.input_tokens,
-        one.output_tokens + other.output_tokens,
-        one.cached_tokens + other.cached_tokens,
-        one.reasoning_tokens + other.reasoning_tokens,
-        (one.cost_usd or 0) + (other.cost_usd or 0) if known else None,
-        one.estimated or other.estimated,
-    )

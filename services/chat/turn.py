@@ -12,13 +12,13 @@ import structlog
 
 from runtime import telemetry
 from runtime.errors import Internal, NotFound, ParleyError
-from services.chat import beginning, failures, metrics
+from services.chat import beginning, counting, failures, metrics
 from services.chat.answer import merged
 from services.chat.domain import Done, Failed, RunStatus, Usage
 from services.chat.keeping import Keeper, Pace
 from services.chat.log import RunLog
 from services.chat.ports import Ending
-from services.chat.steps import Outcome, Steps, estimated
+from services.chat.steps import Outcome, Steps
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -108,6 +108,7 @@ class Turn:
             data=data,
             credential=credential,
             pace=pace,
+            usage=lambda: self._steps.usage,
             lost=self._lose,
             unwanted=lambda: self.stop(RunStatus.CANCELLED),
         )
@@ -127,11 +128,8 @@ class Turn:
         if self.log.ended:
             self._answering = asyncio.create_task(_known(Outcome(self.run.status)))
             return
+        self._steps.usage = counting.inherited(self._begun, self.log.answer, self._prompt)
         status = beginning.resume(self._begun, self.log, self._tools)
-        self._steps.usage = self._begun.usage
-        if self._begun.usage is None and not beginning.is_new(self._begun) and (kept := self.log.answer.parts()):
-            # What the steps of an earlier owner took is not known; it was not nothing.
-            self._steps.usage = estimated(self._prompt.tokens(), kept)
         answer = self._steps.answer() if status is None else _known(Outcome(status))
         self._answering = asyncio.create_task(answer)
 

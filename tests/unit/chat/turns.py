@@ -106,6 +106,7 @@ class Storing:
         refusals: What the next calls are refused with.
         refuse: What every call is refused with; None: nothing.
         stored: What it holds of the answer.
+        usage: What it was said last that has been used.
         endings: What ended the run.
     """
 
@@ -115,6 +116,7 @@ class Storing:
         self.tries = 0
         self.stored: tuple[Part, ...] = ()
         self.stored_seq = 0
+        self.usage: Usage | None = None
         self.endings: list[Ending] = []
         self.retries: list[tuple[Ending, float]] = []
         self.released = False
@@ -132,16 +134,26 @@ class Storing:
             raise self.refusals.pop(0)
 
     async def checkpoint_run(
-        self, run_id: str, *, fence: int, parts: Sequence[Part], last_seq: int, lease_s: float, token: str
+        self,
+        run_id: str,
+        *,
+        fence: int,
+        parts: Sequence[Part],
+        usage: Usage | None,
+        last_seq: int,
+        lease_s: float,
+        token: str,
     ) -> bool:
         self._take("checkpoint")
-        self.stored, self.stored_seq = tuple(parts), last_seq
+        self.stored, self.stored_seq, self.usage = tuple(parts), last_seq, usage
         self.checkpointed.set()
         return self.cancel_requested
 
-    async def release_run(self, run_id: str, *, fence: int, parts: Sequence[Part], last_seq: int, token: str) -> None:
+    async def release_run(
+        self, run_id: str, *, fence: int, parts: Sequence[Part], usage: Usage | None, last_seq: int, token: str
+    ) -> None:
         self._take("release")
-        self.stored, self.stored_seq, self.released = tuple(parts), last_seq, True
+        self.stored, self.stored_seq, self.usage, self.released = tuple(parts), last_seq, usage, True
 
     async def retry_run(self, failed: Ending, *, delay_s: float, token: str) -> Run:
         self._take("retry")
