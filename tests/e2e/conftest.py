@@ -13,6 +13,7 @@ import pytest
 from deploy.local.addresses import SERVICES
 from deploy.local.settings import Settings
 from deploy.local.stack import Stack
+from tests.e2e.operators import operate
 from tests.e2e.person import Person
 from tests.e2e.spans import Spans
 from tests.e2e.system import ALLOWED_ORIGIN, PROVIDER_KEY, System
@@ -86,3 +87,11 @@ async def newcomer(stack: System) -> AsyncIterator[Callable[[], Awaitable[Person
 async def person(newcomer: Callable[[], Awaitable[Person]]) -> Person:
     """Somebody who has just signed up."""
     return await newcomer()
+
+
+@pytest.fixture
+async def operator(stack: System, newcomer: Callable[[], Awaitable[Person]]) -> Person:
+    """Somebody who operates the platform."""
+    person = await newcomer()
+    await operate(stack, person)
+    return person

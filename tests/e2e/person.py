@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import secrets
@@ -213,3 +214,14 @@ class Person:
         assert answer.status_code == 200, answer.text
         found: list[dict[str, Any]] = answer.json()["messages"]
         return found
+
+    async def usage(self, calls: int) -> dict[str, Any]:
+        """Returns today's usage once it holds as many calls."""
+        async with asyncio.timeout(10):
+            while True:
+                answer = await self.http.get("/v1/usage")
+                assert answer.status_code == 200, answer.text
+                told: dict[str, Any] = answer.json()
+                if sum(row["calls"] for row in told["rows"]) >= calls:
+                    return told
+                await asyncio.sleep(0.05)

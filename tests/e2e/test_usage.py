@@ -1,60 +1,20 @@
 """What answers cost is told to whoever asked, and to operators; who may use how much is theirs to say, as is who answers."""
 
 import asyncio
-import sys
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
 
-from tests.conftest import ROOT
-from tests.e2e.person import PASSWORD, Person
+from tests.e2e.person import Person
 from tests.e2e.refusals import refusal
 from tests.e2e.system import System
 from tests.fakes.llm_provider import Answer, UsageReport
 
 
-async def operate(stack: System, person: Person, verb: str = "grant") -> None:
-    """Says on the command line who operates the platform; the person signs in anew."""
-    user = (await person.http.get("/auth/v1/user")).json()
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "services.auth", "operator", verb, user["email"]),
-        cwd=ROOT,
-        env={
-            "PYTHONPATH": f"{ROOT}:{ROOT / 'gen'}",
-            "PARLEY_AUTH_DATABASE_URL_FILE": str(stack.stack.home.secrets / "parley_auth_url"),
-        },
-    )
-    assert await process.wait() == 0
-    signed_in = await person.http.post(
-        "/auth/v1/token?grant_type=password", json={"email": user["email"], "password": PASSWORD}
-    )
-    person.http.headers["authorization"] = f"Bearer {signed_in.json()['access_token']}"
-
-
-@pytest.fixture
-async def operator(stack: System, newcomer: Callable[[], Awaitable[Person]]) -> Person:
-    person = await newcomer()
-    await operate(stack, person)
-    return person
-
-
-async def usage(person: Person, calls: int) -> dict[str, Any]:
-    """Returns a person's usage once it holds as many calls."""
-    async with asyncio.timeout(10):
-        while True:
-            answer = await person.http.get("/v1/usage")
-            assert answer.status_code == 200, answer.text
-            told: dict[str, Any] = answer.json()
-            if sum(row["calls"] for row in told["rows"]) >= calls:
-                return told
-            await asyncio.sleep(0.05)
-
-
 async def test_what_an_answer_cost_is_told(stack: System, person: Person, operator: Person) -> None:
     stack.provider.script(Answer(usage=UsageReport(120, 30, cached_tokens=20)), match="How much?")
-    await person.say("How much?")
-    told = await usage(person, 1)
+    await person.turn(await person.titled(), message="How much?")
+    told = await person.usage(1)
     (row,) = told["rows"]
     assert (row["input_tokens"], row["output_tokens"], row["cached_tokens"], row["calls"]) == (120, 30, 20, 1)
     assert (row["provider"], row["estimated_calls"]) == ("openai", 0)
@@ -63,28 +23,6 @@ async def test_what_an_answer_cost_is_told(stack: System, person: Person, operat
     user_id = (await person.http.get("/auth/v1/user")).json()["id"]
     page = (await operator.http.get("/v1/admin/usage", params={"by": ["user", "model"], "user_id": user_id})).json()
     assert [(one["user_id"], one["model"], one["calls"]) for one in page["rows"]] == [(user_id, row["model"], 1)]
-
-
-async def test_a_budget_that_is_used_up_refuses_the_turn_with_its_reason(
-    stack: System, person: Person, operator: Person
-) -> None:
-    await person.say("Hello")
-    await usage(person, 1)
-    page = (await operator.http.get("/v1/admin/usage", params={"by": ["user", "organization"]})).json()
-    user_id = (await person.http.get("/auth/v1/user")).json()["id"]
-    org_id = next(row["org_id"] for row in page["rows"] if row["user_id"] == user_id)
-    whose = {"scope": "user", "org_id": org_id, "user_id": user_id}
-    answer = await operator.http.put("/v1/admin/budgets", params=whose, json={"limit": 1})
-    assert (answer.status_code, answer.json()["limit"]) == (200, 1), answer.text
-    assert not (await operator.http.get("/v1/admin/budgets", params=whose)).json()["inherited"]
-    asked = len(stack.provider.requests)
-    stream = await person.say("Hello again")
-    assert (stream.last.event, stream.last.data["code"]) == ("error", "token_budget_exceeded")
-    assert len(stack.provider.requests) == asked
-    answer = await operator.http.put("/v1/admin/budgets", params=whose, json={"inherit": True})
-    assert answer.status_code == 200, answer.text
-    stream = await person.say("And now?")
-    assert stream.last.event == "done"
 
 
 @pytest.mark.parametrize(
