@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 _MAX_BYTES = 64 * 1024 * 1024
 _TIMEOUT_S = 30.0
 _OK = 200
+# Whoever tells of more does not tell the truth.
+_MAX_COUNT = 2**40
 # Texts of one call, where less than a hundred are taken or more are good.
 _BATCH_TEXTS = {"openai": 512, "azure": 512, "openrouter": 512, "gemini": 100, "ollama_chat": 64, "bedrock": 32}
 _BATCH_TOKENS = 100_000
@@ -164,7 +166,11 @@ class ProviderEmbedder:
             raise self._unreadable("no_vector") from None
         if len({len(vector) for vector in made}) != 1 or not len(made[0]) or not all(map(_is_finite, made)):
             raise self._unreadable("no_vector")
-        told = counted if isinstance(counted, int) and not isinstance(counted, bool) and counted >= 0 else None
+        told = (
+            counted
+            if isinstance(counted, int) and not isinstance(counted, bool) and 0 <= counted < _MAX_COUNT
+            else None
+        )
         return Made(made, told)
 
     def _unreadable(self, cause: str) -> AttemptFailed:

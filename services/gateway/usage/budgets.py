@@ -12,6 +12,7 @@ from prometheus_client import Counter
 
 from runtime.errors import ParleyError
 from services.gateway.usage.counters import NotReady
+from services.gateway.usage.domain import GLOBAL
 from services.gateway.usage.scripts import AWAY
 from services.gateway.usage.stopping import stop
 from services.gateway.usage.store import today
@@ -33,6 +34,8 @@ FALLBACKS = Counter(
 # By then every instance has written what it knew when Redis was lost.
 _AVOIDED_S = 0.5
 _DRAIN_S = 2.0
+# Whatever was on its way to Redis has arrived by then.
+_SETTLED_S = 1.0
 
 
 class Budgets:
@@ -128,6 +131,22 @@ class Budgets:
         elif not await self._counters.ready(day):
             self._recover(day, "not_ready")
 
+    async def compare(self, day: date) -> None:
+        """Has the counters built anew where Redis knows of less than Postgres: it came back with what it had stored long ago, or lost the last of it.
+
+        Raises: whatever Postgres or Redis raise.
+        """
+        for wait_s in (_SETTLED_S, 0.0):
+            # In this order: what is in Postgres has been counted in Redis, or is about to be.
+            used = await self._store.used(day, GLOBAL)
+            if self._counters is None or self._recovering is not None:
+                return
+            counted = await self._counters.used(day, GLOBAL)
+            if counted is None or counted >= used:
+                return
+            await asyncio.sleep(wait_s)
+        self._recover(day, "behind")
+
     async def changed(self, day: date) -> None:
         """Takes over budgets that were set just now; where Redis is away this is done when it is back."""
         try:
@@ -176,6 +195,10 @@ class Budgets:
             except (ParleyError, *AWAY) as error:
                 log.warning("budgets_not_rebuilt", error=type(error).__name__)
                 await asyncio.sleep(_AVOIDED_S)
+            except Exception:
+                # Whatever it is, nobody else would bring Redis back into use.
+                log.exception("budgets_not_rebuilt")
+                await asyncio.sleep(_AVOIDED_S)
             else:
                 log.info("budgets_by_redis", day=str(day))
                 self._recovering = None
@@ -190,7 +213,8 @@ class Budgets:
         await self._write()
         await self._counters.limit(day, await self._store.budgets())
         if not await self._counters.rebuild(day, await self._store.day(day)):
-            # Another instance was faster, and may not have seen these.
-            for call in self._elsewhere.values():
-                await self._counters.adopt(call)
+            # Another instance was faster, and may not have seen these; those that end meanwhile leave.
+            for call in list(self._elsewhere.values()):
+                if call.id in self._elsewhere:
+                    await self._counters.adopt(call)
         self._elsewhere.clear()

@@ -66,7 +66,7 @@ async def open_money(config: GatewayConfig, client: Redis | None) -> AsyncIterat
         defaults = Limits(config.user_tokens_per_day, config.organization_tokens_per_day, config.global_tokens_per_day)
         ledger = Ledger(store)
         budgets = Budgets(store, counters, defaults, write=ledger.flush)
-        janitor = Janitor(store, counters, budgets)
+        janitor = Janitor(store, counters, budgets, ledger.live)
         add = usage_pb2_grpc.add_UsageServiceServicer_to_server
         servicer = Servicer(add, UsageServicer(Accounts(store, budgets)), SERVICE)
         async with ledger.running(), budgets.running(), janitor.running():

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from services.gateway.usage.domain import KINDS, OpenCall, TokenBudgetExceeded
+from services.gateway.usage.domain import KINDS, TokenBudgetExceeded, read_call
 from services.gateway.usage.scripts import Script, Scripts
 
 if TYPE_CHECKING:
@@ -15,7 +14,7 @@ if TYPE_CHECKING:
 
     from redis.asyncio import Redis
 
-    from services.gateway.usage.domain import Limits
+    from services.gateway.usage.domain import Limits, OpenCall
     from services.gateway.usage.store import DayState
 
 _KEPT_S = 3 * 86_400
@@ -59,7 +58,7 @@ redis.call('EXPIRE', KEYS[2], ARGV[2])
 return 1
 """)
 _ADOPT = Script("""
-if redis.call('HSETNX', KEYS[2], ARGV[1], ARGV[3]) == 0 then return 0 end
+if redis.call('HEXISTS', KEYS[1], 'ready') == 0 or redis.call('HSETNX', KEYS[2], ARGV[1], ARGV[3]) == 0 then return 0 end
 for place = 1, 3 do redis.call('HINCRBY', KEYS[1], ARGV[3 + place], ARGV[2]) end
 return 1
 """)
@@ -140,7 +139,17 @@ class RedisCounters:
     async def open_calls(self, day: date) -> Sequence[OpenCall]:
         """Returns the calls for which something is held back."""
         told: Any = await self._redis.hgetall(self._keys(day)[1])
-        return [_call(json.loads(each)) for each in told.values()]
+        return [read_call(json.loads(each)) for each in told.values()]
+
+    async def used(self, day: date, scope: str) -> int | None:
+        """Returns what a scope has used by what is counted here, without what is held back; None where the day is not known."""
+        counters, opened, _ = self._keys(day)
+        async with self._redis.pipeline(transaction=True) as pipe:
+            pipe.hmget(counters, ["ready", scope])
+            pipe.hgetall(opened)
+            (ready, tokens), told = await pipe.execute()
+        calls = [read_call(json.loads(each)) for each in told.values()]
+        return int(tokens or 0) - sum(call.tokens for call in calls if scope in call.scopes) if ready else None
 
     async def current(self, day: date, scope: str) -> int | None:
         """Returns what a scope has used and holds back; None where that is not known."""
@@ -150,15 +159,3 @@ class RedisCounters:
 
     def _keys(self, day: date) -> tuple[str, str, str]:
         return f"{self._prefix}:tokens:{day}", f"{self._prefix}:open:{day}", f"{self._prefix}:limits"
-
-
-def _call(told: dict[str, Any]) -> OpenCall:
-    moment = datetime.fromisoformat(told.pop("started_at"))
-    return OpenCall(
-        **{
-            **told,
-            "run_id": told["run_id"] or "",
-            "day": datetime.fromisoformat(told["day"]).date(),
-            "started_at": moment,
-        }
-    )

@@ -11,11 +11,14 @@ from runtime import validation
 from runtime.errors import ResourceExhausted
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
 TOKENS_MAX = 2**53 - 1
 """Highest limit: what every counter holds exactly."""
-COMPLETED, CANCELLED, ABANDONED = "completed", "cancelled", "abandoned"
+CALL_TOKENS_MAX = 2**40
+"""Whoever says that one call has used as many does not tell the truth; sums of fewer fit every counter."""
+_COST_MAX_USD = 1e6
+COMPLETED, CANCELLED, ABANDONED, INTERNAL = "completed", "cancelled", "abandoned", "internal"
 """How calls end that do not fail; one that fails ends by the reason of its error."""
 GLOBAL = "g"
 """The scope of all together."""
@@ -177,6 +180,18 @@ class OpenCall:
         }
 
 
+def read_call(stored: Mapping[str, Any]) -> OpenCall:
+    """Returns the call of which this is stored; see `OpenCall.reservation`."""
+    return OpenCall(
+        **{
+            **stored,
+            "run_id": stored["run_id"] or "",
+            "day": date.fromisoformat(stored["day"]),
+            "started_at": datetime.fromisoformat(stored["started_at"]),
+        }
+    )
+
+
 def scopes_of(org_id: str, user_id: str) -> tuple[str, str, str]:
     """Returns the scopes a user's call counts against, narrowest first."""
     return (f"u:{org_id}:{user_id}", f"o:{org_id}", GLOBAL)
@@ -203,6 +218,11 @@ def scope_of(kind: ScopeKind, org_id: str, user_id: str) -> str:
 
 KINDS: Sequence[ScopeKind] = (ScopeKind.USER, ScopeKind.ORGANIZATION, ScopeKind.GLOBAL)
 """In the order of `scopes_of`."""
+
+
+def cost(told: float | None) -> float | None:
+    """Returns the price of a call where it can be one; None: it is not known."""
+    return told if told is not None and 0 <= told < _COST_MAX_USD else None
 
 
 def day_end(now: datetime) -> datetime:

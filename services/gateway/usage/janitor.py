@@ -44,6 +44,7 @@ class Janitor:
         store: The truth.
         counters: The running counters; None: there are none.
         budgets: Makes Redis ready.
+        live: Ids of the calls this instance holds something back for.
         every_s: Between two rounds.
         clock: Seconds since the epoch.
     """
@@ -53,6 +54,7 @@ class Janitor:
         store: PostgresUsage,
         counters: RedisCounters | None,
         budgets: Budgets,
+        live: Callable[[], Sequence[str]],
         *,
         every_s: float = 10.0,
         clock: Callable[[], float] = time.time,
@@ -60,6 +62,7 @@ class Janitor:
         self._store = store
         self._counters = counters
         self._budgets = budgets
+        self._live = live
         self._every_s = every_s
         self._clock = clock
         self._renewals = 0
@@ -90,7 +93,7 @@ class Janitor:
 
         Raises: whatever Postgres or Redis raise.
         """
-        await self._store.renew()
+        await self._store.renew(self._live())
         self._renewals += 1
         if self._renewals > _RENEWALS_FIRST:
             await self.reclaim()
@@ -99,6 +102,7 @@ class Janitor:
         now = self._clock()
         # Before midnight the next day too, so that its first calls find it.
         await self._budgets.prepare(today(now))
+        await self._budgets.compare(today(now))
         if today(now + _EARLY.total_seconds()) != today(now):
             await self._budgets.prepare(today(now + _EARLY.total_seconds()), ahead=True)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 from collections import deque
 from typing import TYPE_CHECKING
 
@@ -12,9 +13,10 @@ from prometheus_client import Counter, Gauge
 
 from runtime.errors import Conflict, DeadlineExceeded, Unavailable
 from services.gateway.usage.stopping import stop
+from services.gateway.usage.store import Unkeepable
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Sequence
 
     from services.gateway.usage.domain import OpenCall
     from services.gateway.usage.store import PostgresUsage
@@ -23,7 +25,8 @@ log = structlog.stdlib.get_logger()
 
 WAITING = Gauge("parley_gateway_ledger_waiting", "Calls that are over and not yet in the ledger.")
 LOST = Counter(
-    "parley_gateway_ledger_lost_total", "Calls that are in the log only, since the ledger was away too long."
+    "parley_gateway_ledger_lost_total",
+    "Calls that are in the log only: the ledger was away too long, or could not hold them.",
 )
 
 _BATCH = 500
@@ -46,11 +49,26 @@ class Ledger:
         # Under way and not stored; a call that ends before its turn comes is never stored as one.
         self._opened: dict[str, OpenCall] = {}
         self._over: deque[OpenCall] = deque()
+        # All of which the database may know as under way.
+        self._live: set[str] = set()
         self._something = asyncio.Event()
         self._writing = asyncio.Lock()
 
+    def live(self) -> Sequence[str]:
+        """Returns the ids of the calls that are under way, or over and not stored yet."""
+        return list(self._live)
+
+    def begins(self, call: OpenCall) -> None:
+        """Notes that a call is about to be let in; it must be told to be over, or to have been refused."""
+        self._live.add(call.id)
+
+    def refused(self, call: OpenCall) -> None:
+        """Notes that a call was not let in."""
+        self._live.discard(call.id)
+
     def opened(self, call: OpenCall) -> None:
         """Notes a call that is under way."""
+        self._live.add(call.id)
         if not call.by_database:
             self._opened[call.id] = call
             self._something.set()
@@ -60,11 +78,7 @@ class Ledger:
         self._opened.pop(call.id, None)
         self._over.append(call)
         if len(self._over) > self._capacity:
-            lost = self._over.popleft()
-            LOST.inc()
-            log.error(
-                "usage_lost", user_id=lost.user_id, org_id=lost.org_id, tokens=lost.used_tokens, rows=len(lost.used)
-            )
+            self._lose(self._over.popleft(), "ledger_away")
         WAITING.set(len(self._over))
         self._something.set()
 
@@ -75,15 +89,45 @@ class Ledger:
         """
         async with self._writing:
             while self._opened or self._over:
-                opened, over = list(self._opened.values())[:_BATCH], [*self._over][:_BATCH]
-                await self._store.keep(opened, over)
+                opened, over = list(self._opened.values())[:_BATCH], list(itertools.islice(self._over, _BATCH))
+                try:
+                    await self._store.keep(opened, over)
+                except Unkeepable:
+                    await self._keep_singly(opened, over)
                 stored = {call.id for call in over}
                 while self._over and self._over[0].id in stored:
-                    self._over.popleft()
+                    self._live.discard(self._over.popleft().id)
                 for call in opened:
                     # One that ended meanwhile is no longer there, and takes its reservation with it when its turn comes.
                     self._opened.pop(call.id, None)
                 WAITING.set(len(self._over))
+
+    async def _keep_singly(self, opened: Sequence[OpenCall], over: Sequence[OpenCall]) -> None:
+        """Stores what can be stored: one call that cannot must not keep all others from it. What was stored before is passed over."""
+        for call in opened:
+            try:
+                await self._store.keep([call], [])
+            except Unkeepable:
+                log.warning("reservation_not_kept", call_id=call.id)
+        for call in over:
+            try:
+                await self._store.keep([], [call])
+            except Unkeepable as error:
+                self._lose(call, str(error))
+
+    def _lose(self, call: OpenCall, cause: str) -> None:
+        self._live.discard(call.id)
+        LOST.inc()
+        log.error(
+            "usage_lost",
+            cause=cause,
+            call_id=call.id,
+            user_id=call.user_id,
+            org_id=call.org_id,
+            day=str(call.day),
+            tokens=call.used_tokens,
+            rows=len(call.used),
+        )
 
     @contextlib.asynccontextmanager
     async def running(self, *, grace_s: float = 5.0) -> AsyncIterator[None]:
@@ -97,7 +141,8 @@ class Ledger:
                 async with asyncio.timeout(grace_s):
                     await self._store_all()
             except TimeoutError:
-                log.error("usage_not_stored", calls=len(self._over))  # noqa: TRY400 - the stack says nothing
+                for call in self._over:
+                    self._lose(call, "stopped")
 
     async def _run(self) -> None:
         while True:

@@ -9,8 +9,8 @@ SELECT gateway.keep_usage($1::jsonb, $2::jsonb, $3::uuid[], $4, $5) AS kept;
 SELECT scope, current, most FROM gateway.reserve_tokens($1::jsonb, $2::text[], $3::bigint[], $4, $5);
 
 -- name: renew_reservations
--- Puts off the end of what an instance holds back.
-UPDATE gateway.reservation SET expires_at = clock_timestamp() + $2::interval WHERE instance = $1;
+-- Puts off the end of what an instance holds back for calls it knows of.
+UPDATE gateway.reservation SET expires_at = clock_timestamp() + $2::interval WHERE instance = $1 AND id = ANY ($3::uuid[]);
 
 -- name: reclaim_tokens
 -- Takes back what instances held that are gone.
@@ -24,13 +24,17 @@ LEFT JOIN gateway.reservation AS held ON held.id = asked.id
 LEFT JOIN gateway.usage_call AS over ON over.id = asked.id
 WHERE held.id IS NOT NULL OR over.id IS NOT NULL;
 
--- name: list_day
--- Lists what budgets have counted of a day.
-SELECT scope, tokens FROM gateway.budget_day WHERE day = $1;
+-- name: read_day
+-- Reads what budgets have counted of a day and what is held back; in one statement, so that a call that ends meanwhile is in one of the two.
+SELECT
+  (SELECT jsonb_object_agg(scope, tokens) FROM gateway.budget_day WHERE day = $1) AS totals,
+  (
+    SELECT jsonb_agg(to_jsonb(held) - ARRAY['instance', 'expires_at']) FROM gateway.reservation AS held WHERE day = $1
+  ) AS open;
 
--- name: list_reservations
--- Lists what is held back of a day.
-SELECT id, org_id, user_id, bot, run_id, provider, model, tokens, input_tokens, started_at FROM gateway.reservation WHERE day = $1;
+-- name: find_used
+-- Finds what a scope is known to have used on a day.
+SELECT tokens FROM gateway.budget_day WHERE day = $1 AND scope = $2;
 
 -- name: list_budgets
 -- Lists the budgets that were set.

@@ -7,6 +7,7 @@ import contextlib
 import hashlib
 from typing import TYPE_CHECKING, Any
 
+import structlog
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import NoScriptError, RedisError
 
@@ -17,10 +18,13 @@ if TYPE_CHECKING:
 
     from redis.asyncio import Redis
 
+log = structlog.stdlib.get_logger()
+
 AWAY = (RedisError, OSError, TimeoutError)
 """What is raised when Redis is away."""
 # A first token waits for this: a Redis that hangs must not be waited for as long as its client would.
 _LONGEST_WAIT_S = 0.5
+_NOBODY = "nobody asks Redis any more"
 
 
 class Script:
@@ -42,12 +46,15 @@ class Scripts:
         self._redis = redis
         self._asked: list[tuple[Script, Sequence[str], Sequence[str | int], asyncio.Future[Any]]] = []
         self._wake = asyncio.Event()
+        self._over = False
 
     async def run(self, script: Script, keys: Sequence[str], args: Sequence[str | int]) -> Any:
         """Runs a script and returns its answer.
 
         Raises: one of `AWAY`.
         """
+        if self._over:
+            raise RedisConnectionError(_NOBODY)
         answer = asyncio.get_running_loop().create_future()
         self._asked.append((script, keys, args, answer))
         self._wake.set()
@@ -60,6 +67,7 @@ class Scripts:
         try:
             yield
         finally:
+            self._over = True
             await stop(task)
             self._fail(self._asked)
 
@@ -75,6 +83,9 @@ class Scripts:
                 for _, _, _, answer in batch:
                     if not answer.done():
                         answer.set_exception(error)
+            except Exception:
+                # Whatever it is, those who ask next are to get an answer.
+                log.exception("scripts_failed")
             finally:
                 self._fail(batch)
 
@@ -99,4 +110,4 @@ class Scripts:
     def _fail(self, batch: Sequence[tuple[Script, Sequence[str], Sequence[str | int], asyncio.Future[Any]]]) -> None:
         for _, _, _, answer in batch:
             if not answer.done():
-                answer.set_exception(RedisConnectionError("nobody asks Redis any more"))
+                answer.set_exception(RedisConnectionError(_NOBODY))

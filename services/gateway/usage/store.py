@@ -10,14 +10,19 @@ from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import asyncpg
+
 from runtime import queries
-from services.gateway.usage.domain import KINDS, OpenCall, TokenBudgetExceeded
+from services.gateway.usage.domain import KINDS, OpenCall, TokenBudgetExceeded, read_call
 
 if TYPE_CHECKING:
     from asyncpg import Record
 
     from runtime.postgres import Database
     from services.gateway.usage.domain import Limits
+
+# What no repetition will store: a number past its type, a text that is none.
+_UNKEEPABLE = (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError)
 
 QUERIES = queries.load(Path(__file__).with_name("queries.sql"))
 LEASE = timedelta(seconds=60)
@@ -65,6 +70,10 @@ class Wanted:
     by: tuple[bool, bool, bool, bool]
 
 
+class Unkeepable(Exception):
+    """Something of what was to be stored never can be."""
+
+
 class PostgresUsage:
     """The truth of usage.
 
@@ -80,17 +89,22 @@ class PostgresUsage:
     async def keep(self, opened: Sequence[OpenCall], over: Sequence[OpenCall]) -> None:
         """Stores calls under way and calls that are over; doing so again changes nothing.
 
-        Raises: Unavailable, DeadlineExceeded, Conflict.
+        A call that was taken for abandoned, and whose instance tells after all, is stored as told.
+
+        Raises: Unavailable, DeadlineExceeded, Conflict; Unkeepable: nothing is stored.
         """
         rows = [row for call in over for row in call.rows()]
-        await self._database.fetch_row(
-            "keep_usage",
-            json.dumps(rows),
-            json.dumps([call.reservation() for call in opened]),
-            [uuid.UUID(call.id) for call in over],
-            self._instance,
-            LEASE,
-        )
+        try:
+            await self._database.fetch_row(
+                "keep_usage",
+                json.dumps(rows),
+                json.dumps([call.reservation() for call in opened]),
+                [uuid.UUID(call.id) for call in over],
+                self._instance,
+                LEASE,
+            )
+        except _UNKEEPABLE as error:
+            raise Unkeepable(type(error).__name__) from None
 
     async def reserve(self, call: OpenCall, defaults: Limits) -> None:
         """Holds a call's tokens back.
@@ -104,9 +118,9 @@ class PostgresUsage:
         if row is not None:
             raise TokenBudgetExceeded(KINDS[scopes.index(row["scope"])], row["current"], row["most"], call.started_at)
 
-    async def renew(self) -> None:
-        """Says that this instance lives."""
-        await self._database.fetch_row("renew_reservations", self._instance, LEASE)
+    async def renew(self, ids: Sequence[str]) -> None:
+        """Says that this instance lives and knows of some calls; what it holds back for others lapses."""
+        await self._database.fetch_row("renew_reservations", self._instance, LEASE, [uuid.UUID(one) for one in ids])
 
     async def reclaim(self, most: int = 1000) -> Sequence[Reclaimed]:
         """Takes back what instances held that are gone, and stores their calls as estimated."""
@@ -120,9 +134,14 @@ class PostgresUsage:
 
     async def day(self, day: date) -> DayState:
         """Returns all that counts against a day's budgets."""
-        totals = await self._database.fetch("list_day", day)
-        held = await self._database.fetch("list_reservations", day)
-        return DayState({row["scope"]: row["tokens"] for row in totals}, [_open(row, day) for row in held])
+        row = await self._database.fetch_row("read_day", day)
+        assert row is not None  # noqa: S101 - it answers one row always
+        return DayState(json.loads(row["totals"] or "{}"), [read_call(one) for one in json.loads(row["open"] or "[]")])
+
+    async def used(self, day: date, scope: str) -> int:
+        """Returns what a scope is known to have used on a day."""
+        row = await self._database.fetch_row("find_used", day, scope)
+        return row["tokens"] if row is not None else 0
 
     async def budgets(self) -> Mapping[str, int | None]:
         """Returns the budgets that were set, by scope; None: no limit."""
@@ -151,22 +170,6 @@ class PostgresUsage:
         return await self._database.fetch(
             "list_usage", wanted.first, wanted.last, wanted.org_id, wanted.user_id, *wanted.by, most, skip
         )
-
-
-def _open(row: Record, day: date) -> OpenCall:
-    return OpenCall(
-        id=str(row["id"]),
-        day=day,
-        org_id=str(row["org_id"]),
-        user_id=str(row["user_id"]),
-        bot=row["bot"],
-        run_id=str(row["run_id"] or ""),
-        model=row["model"],
-        tokens=row["tokens"],
-        input_tokens=row["input_tokens"],
-        started_at=row["started_at"],
-        provider=row["provider"],
-    )
 
 
 def today(now: float) -> date:

@@ -9,7 +9,7 @@ from services.gateway import tally
 from services.gateway.domain import Counts
 from services.gateway.failures import AttemptFailed
 from services.gateway.providers.hashing import HASH_PROVIDER
-from services.gateway.usage.domain import CANCELLED, COMPLETED, Used
+from services.gateway.usage.domain import CALL_TOKENS_MAX, CANCELLED, COMPLETED, INTERNAL, Used, cost
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -42,13 +42,13 @@ class MeteredMaking:
             outcome, used = COMPLETED, sent
             try:
                 made = await embedder.make(texts, dimensions)
-                told = made.input_tokens
+                told = made.input_tokens if (made.input_tokens or 0) < CALL_TOKENS_MAX else None
                 used = sent if told is None else told
             except AttemptFailed as failed:
                 outcome, used, told = failed.error.code.lower(), 0, 0
                 raise
-            except asyncio.CancelledError:
-                outcome = CANCELLED
+            except BaseException as error:
+                outcome = CANCELLED if isinstance(error, asyncio.CancelledError) else INTERNAL
                 raise
             finally:
                 opened.used.append(
@@ -60,7 +60,7 @@ class MeteredMaking:
                         output_tokens=0,
                         cached_tokens=0,
                         reasoning_tokens=0,
-                        cost_usd=embedder.price(Counts(used, 0)) if used else 0.0,
+                        cost_usd=cost(embedder.price(Counts(used, 0))) if used else 0.0,
                         estimated=told is None,
                         outcome=outcome,
                         started_at=opened.started_at,

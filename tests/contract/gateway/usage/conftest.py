@@ -6,6 +6,7 @@ import asyncio
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import asyncpg
@@ -17,7 +18,11 @@ from parley.gateway.v1 import usage_pb2_grpc
 from runtime.channel import open_channel, stream, unary
 from runtime.config import Secret
 from runtime.errors import ParleyError
-from tests.conftest import MakeDatabase
+from services.gateway.config import GatewayConfig
+from services.gateway.usage.composition import Money, open_money
+from services.gateway.usage.counters import RedisCounters
+from services.gateway.usage.domain import Limits, OpenCall
+from tests.conftest import MakeDatabase, StoredDatabase
 from tests.contract.gateway.conftest import Gateway, MakeGateway, Reply
 
 
@@ -142,3 +147,58 @@ async def make_books(
 @pytest.fixture
 async def books(make_books: MakeBooks) -> Books:
     return await make_books()
+
+
+LIMITS = Limits(1000, 1000, 1000)
+
+
+@pytest.fixture
+async def stored(database: MakeDatabase) -> StoredDatabase:
+    return await database("gateway")
+
+
+@pytest.fixture
+async def owner(stored: StoredDatabase) -> AsyncIterator[asyncpg.Connection]:
+    connection = await asyncpg.connect(stored.owner_url)
+    yield connection
+    await connection.close()
+
+
+@pytest.fixture
+async def client(redis_url: str) -> AsyncIterator[redis.asyncio.Redis]:
+    async with redis.asyncio.Redis.from_url(redis_url) as client:
+        yield client
+
+
+@pytest.fixture
+async def money(stored: StoredDatabase, client: redis.asyncio.Redis) -> AsyncIterator[Money]:
+    config = GatewayConfig(listen="", auth_address="", database_url=Secret(stored.url))
+    async with open_money(config, client) as money:
+        assert money is not None
+        yield money
+
+
+def a_call(age: timedelta = timedelta()) -> OpenCall:
+    started_at = datetime.now(UTC) - age
+    ids = [str(uuid.uuid4()) for _ in range(3)]
+    return OpenCall(
+        id=ids[0],
+        day=datetime.now(UTC).date(),
+        org_id=ids[1],
+        user_id=ids[2],
+        bot="b",
+        run_id="",
+        model="m",
+        tokens=100,
+        input_tokens=12,
+        started_at=started_at,
+    )
+
+
+async def ready(client: redis.asyncio.Redis) -> RedisCounters:
+    """Returns the counters once an instance has made them ready."""
+    counters = RedisCounters(client)
+    async with asyncio.timeout(5):
+        while not await counters.ready(datetime.now(UTC).date()):  # noqa: ASYNC110 - another's state
+            await asyncio.sleep(0.02)
+    return counters

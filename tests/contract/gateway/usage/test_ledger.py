@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import uuid
 from typing import Any
 
@@ -13,7 +14,7 @@ from parley.gateway.v1 import usage_pb2 as usage
 from runtime.channel import unary
 from runtime.errors import ParleyError
 from tests.contract.gateway.usage.conftest import Books, MakeBooks
-from tests.fakes.llm_provider import Answer, Cut, Fault, Hangup, Stall, UsageReport
+from tests.fakes.llm_provider import Answer, Cut, Fault, Garbage, Hangup, Stall, UsageReport
 
 
 async def test_a_call_is_written_with_all_that_is_known_of_it(books: Books) -> None:
@@ -193,3 +194,15 @@ async def test_vectors_are_counted_too_and_those_made_before_are_not(make_books:
     with pytest.raises(ParleyError) as raised:
         await embed("x" * 4000)
     assert raised.value.code == "TOKEN_BUDGET_EXCEEDED"
+
+
+async def test_a_number_of_tokens_that_cannot_be_is_estimated_instead(books: Books) -> None:
+    answer = {"data": [{"index": 0, "embedding": [1.0, 2.0]}], "usage": {"prompt_tokens": 2**62}}
+    books.gateway.provider.script(Garbage(json.dumps(answer).encode(), content_type="application/json"))
+    person = books.person()
+    request = gateway_pb2.EmbedRequest(model="openai/text-embedding-3-small", texts=["x" * 40])
+    response = await unary(books.gateway.stub.Embed, request, timeout_s=10, token=person.token)
+    (row,) = await books.rows(1)
+    assert (row["input_tokens"], row["estimated"], row["outcome"]) == (10, True, "completed")
+    assert (response.usage.input_tokens, response.usage.estimated) == (10, True)
+    await books.settled(person, 10)

@@ -4,76 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import json
-import uuid
-from collections.abc import AsyncIterator
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 import asyncpg
 import pytest
 import redis.asyncio
 
 from runtime.config import Secret
-from services.gateway.config import GatewayConfig
-from services.gateway.usage.composition import Money, open_money
-from services.gateway.usage.counters import RedisCounters
-from services.gateway.usage.domain import Limits, OpenCall
-from tests.conftest import MakeDatabase, StoredDatabase
-from tests.contract.gateway.usage.conftest import Books, MakeBooks
+from services.gateway.usage.composition import Money
+from services.gateway.usage.domain import OpenCall
+from tests.contract.gateway.usage.conftest import LIMITS, Books, MakeBooks, a_call, ready
 from tests.fakes.llm_provider import Answer, UsageReport
-
-LIMITS = Limits(1000, 1000, 1000)
-
-
-@pytest.fixture
-async def stored(database: MakeDatabase) -> StoredDatabase:
-    return await database("gateway")
-
-
-@pytest.fixture
-async def owner(stored: StoredDatabase) -> AsyncIterator[asyncpg.Connection]:
-    connection = await asyncpg.connect(stored.owner_url)
-    yield connection
-    await connection.close()
-
-
-@pytest.fixture
-async def client(redis_url: str) -> AsyncIterator[redis.asyncio.Redis]:
-    async with redis.asyncio.Redis.from_url(redis_url) as client:
-        yield client
-
-
-@pytest.fixture
-async def money(stored: StoredDatabase, client: redis.asyncio.Redis) -> AsyncIterator[Money]:
-    config = GatewayConfig(listen="", auth_address="", database_url=Secret(stored.url))
-    async with open_money(config, client) as money:
-        assert money is not None
-        yield money
-
-
-def a_call(age: timedelta = timedelta()) -> OpenCall:
-    started_at = datetime.now(UTC) - age
-    ids = [str(uuid.uuid4()) for _ in range(3)]
-    return OpenCall(
-        id=ids[0],
-        day=datetime.now(UTC).date(),
-        org_id=ids[1],
-        user_id=ids[2],
-        bot="b",
-        run_id="",
-        model="m",
-        tokens=100,
-        input_tokens=12,
-        started_at=started_at,
-    )
-
-
-async def ready(client: redis.asyncio.Redis) -> RedisCounters:
-    """Returns the counters once an instance has made them ready."""
-    counters = RedisCounters(client)
-    async with asyncio.timeout(5):
-        while not await counters.ready(datetime.now(UTC).date()):  # noqa: ASYNC110 - another's state
-            await asyncio.sleep(0.02)
-    return counters
 
 
 async def test_a_dead_instances_call_is_stored_as_estimated_and_its_tokens_returned(
