@@ -8,7 +8,9 @@ identity      verifies access tokens against cached keys
 interceptors  the server's chain of links, in a tested order, and the client's interceptor
 server        builds a gRPC server, serves until a signal, drains
 channel       client channels: deadline, keepalive, retry policy
-telemetry     OpenTelemetry, structlog and Prometheus set-up
+telemetry     set-up of logs, traces and metrics, and the spans everybody opens
+logs          lines with service, request and trace
+spans         spans that cost little until they are exported
 postgres      pool, transactions with claims, driver errors to vocabulary
 queries       loader of named SQL statements
 migrate       applies plain SQL files in order, with a ledger and a lock

@@ -1,29 +1,23 @@
-"""OpenTelemetry, structlog and Prometheus, set up once per process."""
+"""Logs, traces and metrics, set up once per process; and the spans that everybody opens."""
 
 from __future__ import annotations
 
-import logging
 import os
 import sys
 from typing import TYPE_CHECKING, Any
 
-import structlog
-from opentelemetry import context, propagate, trace
+from opentelemetry import context, trace
 from opentelemetry.sdk.resources import SERVICE_NAME, Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from prometheus_client import start_http_server
 
-from runtime.context import request_id
+from runtime import logs, spans
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, MutableMapping
+    from collections.abc import Mapping
 
     from opentelemetry.trace import Span, SpanKind
-
-log = structlog.stdlib.get_logger()
-
-_tracer = trace.get_tracer("parley")
 
 
 def configure(service: str, *, log_level: str, log_format: str, metrics_listen: str) -> None:
@@ -38,7 +32,7 @@ def configure(service: str, *, log_level: str, log_format: str, metrics_listen: 
         log_format: `json`, `pretty`, or `auto`: pretty on a terminal.
         metrics_listen: `host:port` of the Prometheus endpoint; empty: none.
     """
-    _configure_logs(service, log_level, pretty=log_format == "pretty" or (log_format == "auto" and sys.stdout.isatty()))
+    logs.configure(service, log_level, pretty=log_format == "pretty" or (log_format == "auto" and sys.stdout.isatty()))
     provider = TracerProvider(resource=Resource.create({SERVICE_NAME: service, "service.namespace": "parley"}))
     endpoint = os.environ.get("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT") or os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT")
     if endpoint and os.environ.get("OTEL_TRACES_EXPORTER") != "none":
@@ -81,12 +75,18 @@ class span:  # noqa: N801 - used like a function
         attributes: Mapping[str, Any] | None = None,
         remote: Mapping[str, str] | None = None,
     ) -> None:
-        parent = propagate.extract(remote) if remote is not None else None
-        self._arguments = (name, parent, kind, attributes)
+        self._arguments = (name, remote, kind, attributes)
 
     def __enter__(self) -> Span:
-        self._span = _tracer.start_span(*self._arguments)
-        self._token = context.attach(trace.set_span_in_context(self._span))
+        name, remote, kind, attributes = self._arguments
+        current = context.get_current()
+        if remote is not None:
+            parent = spans.parent_in(remote)
+        else:
+            above = trace.get_current_span(current).get_span_context()
+            parent = above if above.is_valid else None
+        self._span = spans.recorder().start(name, parent, kind, attributes)
+        self._token = context.attach(trace.set_span_in_context(self._span, current))
         return self._span
 
     def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
@@ -107,58 +107,4 @@ def fail(current: Span, error_type: str) -> None:
 
 def outgoing_headers() -> dict[str, str]:
     """Returns the W3C trace headers that a call to another process carries."""
-    headers: dict[str, str] = {}
-    propagate.inject(headers)
-    return headers
-
-
-def _configure_logs(service: str, level: str, *, pretty: bool) -> None:
-    def add_context(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-        event["service"] = service
-        if (rid := request_id.get()) and "request_id" not in event:
-            event["request_id"] = rid
-        context = trace.get_current_span().get_span_context()
-        if context.is_valid:
-            event["trace_id"] = format(context.trace_id, "032x")
-            event["span_id"] = format(context.span_id, "016x")
-        return event
-
-    shared: list[Any] = [
-        structlog.contextvars.merge_contextvars,
-        structlog.stdlib.add_log_level,
-        structlog.processors.TimeStamper(fmt="iso", utc=True),
-        add_context,
-    ]
-    if pretty:
-        # Plain tracebacks: the default ones show every frame's variables, and with them passwords and prompts.
-        render: list[Any] = [structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)]
-    else:
-        render = [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
-    structlog.configure(
-        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
-        wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, level.upper())),
-        logger_factory=structlog.stdlib.LoggerFactory(),
-        cache_logger_on_first_use=True,
-    )
-    handler = logging.StreamHandler(sys.stdout)
-    handler.setFormatter(
-        structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=shared, processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *render]
-        )
-    )
-    root = logging.getLogger()
-    root.handlers[:] = [handler]
-    root.setLevel(level.upper())
-    # Libraries speak when something is wrong; their chatter is not ours, and some of it holds URLs and bodies.
-    for noisy in (
-        "grpc",
-        "uvicorn",
-        "uvicorn.access",
-        "asyncio",
-        "LiteLLM",
-        "httpx",
-        "httpcore",
-        "aiohttp",
-        "opentelemetry",
-    ):
-        logging.getLogger(noisy).setLevel(logging.WARNING)
+    return spans.outgoing_headers()
