@@ -177,7 +177,7 @@ def retold(parts: Sequence[Part]) -> list[Kind]:
         elif part.kind is PartKind.REASONING:
             kinds.append(Reasoning(part.text))
         elif part.kind is PartKind.TOOL_USE:
-            use = ToolUse(part.tool_call_id, part.name, part.text)
+            use = ToolUse(part.tool_call_id, part.name, part.text, answer.step)
             answer.use(use)
             kinds.append(use)
         else:

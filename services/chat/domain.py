@@ -132,11 +132,12 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class ToolUse:
-    """The model calls a tool; `input_json` is a JSON object as text."""
+    """The model calls a tool; `input_json` is a JSON object as text, `step` the number of the model call that has called it."""
 
     tool_call_id: str
     name: str
     input_json: str
+    step: int = 1
 
 
 @dataclass(frozen=True, slots=True)

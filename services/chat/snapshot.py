@@ -64,7 +64,7 @@ def events_after(stored: Stored, seq: int, *, request_id: str) -> list[Event]:
     if stored.run.status is RunStatus.QUEUED and body <= OPENING:
         events.pop()
     if body > OPENING and seq < body:
-        kinds = retold(merged(stored.parts))
+        kinds = retold(merged(stored.parts) if ended else stored.parts)
         if ended:
             events += _up_to(body, kinds, with_reasoning=seq <= OPENING)
         elif seq <= OPENING:

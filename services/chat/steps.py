@@ -111,7 +111,7 @@ class Steps:
         answer = self._log.answer
         # An answer that is gone on with brings its own steps; those it has by now may be an earlier owner's. One more is always possible.
         last = max(MOST_STEPS, answer.step) if not self._ends_in_text() else answer.step + MOST_STEPS - 1
-        uses = [ToolUse(part.tool_call_id, part.name, part.text) for part in answer.open_calls()]
+        uses = [ToolUse(part.tool_call_id, part.name, part.text, answer.step) for part in answer.open_calls()]
         while True:
             if uses:
                 await self._call_all(uses)
@@ -249,6 +249,7 @@ class Steps:
                 call_id,
                 _NOT_IN_A_NAME.sub("_", call.name)[:64] or "unnamed",
                 (call.arguments_json or "{}").replace("\x00", "") if readable else "{}",
+                self._log.answer.step,
             )
             self._log.append(use)
             if len(uses) >= _MOST_CALLS:

@@ -119,7 +119,9 @@ def _message_of(message: chat_pb2.UserMessage) -> UserMessage:
 
 
 def _tool_use_pb(kind: ToolUse) -> chat_pb2.ToolUse:
-    return chat_pb2.ToolUse(tool_call_id=kind.tool_call_id, name=kind.name, input_json=kind.input_json)
+    return chat_pb2.ToolUse(
+        tool_call_id=kind.tool_call_id, name=kind.name, input_json=kind.input_json, step=kind.step
+    )
 
 
 def _tool_result_pb(kind: ToolResult) -> chat_pb2.ToolResult:
@@ -182,7 +184,7 @@ _FROM_PB: dict[str, Callable[[Any], Kind]] = {
     "text": lambda text: Text(text.delta, text.offset),
     "progress": lambda progress: Progress(progress.step, progress.message),
     "reasoning": lambda reasoning: Reasoning(reasoning.delta),
-    "tool_use": lambda use: ToolUse(use.tool_call_id, use.name, use.input_json),
+    "tool_use": lambda use: ToolUse(use.tool_call_id, use.name, use.input_json, use.step),
     "tool_result": _tool_result_of,
     "reset": lambda reset: Reset(reset.step, reset.offset),
     "usage": _usage_of,

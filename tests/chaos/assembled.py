@@ -73,7 +73,7 @@ class Screen:
         if data["tool_call_id"] in self.tools:
             return  # told again by a snapshot: it stands where it stood
         self.tools[data["tool_call_id"]] = {"name": data["name"], "input": data["input"]}
-        self._steps[data["tool_call_id"]] = self.step
+        self._steps[data["tool_call_id"]] = data.get("step") or self.step
         self._places.setdefault(data["tool_call_id"], len(self.text))
 
     def _tool_result(self, data: dict[str, Any]) -> None:

@@ -39,7 +39,7 @@ The run's events: `run`, `user_message`, `thinking`, `progress`, `text`, `reason
 `done` or `error`. Ignore names you do not know.
 
 A `text` takes the place of everything from its `offset` on, counted in Unicode code points. A `reset` says that a step is done again: drop the \
-text from its `offset` on, and the reasoning and the tool calls of that step.
+text from its `offset` on, and the reasoning and the tool calls of that step: a `tool_use` names the `step` it belongs to.
 
 A stream that ends without `done` or `error` was cut off: go on from `GET /v1/runs/{run_id}/events` with the last id you saw.\
 """

@@ -80,7 +80,12 @@ def _reasoning(reasoning: chat_pb2.Reasoning) -> dict[str, Any]:
 
 
 def _tool_use(use: chat_pb2.ToolUse) -> dict[str, Any]:
-    return {"tool_call_id": use.tool_call_id, "name": use.name, "input": tool_input.parsed(use.input_json)}
+    return {
+        "tool_call_id": use.tool_call_id,
+        "name": use.name,
+        "input": tool_input.parsed(use.input_json),
+        "step": use.step,
+    }
 
 
 def _tool_result(result: chat_pb2.ToolResult) -> dict[str, Any]:

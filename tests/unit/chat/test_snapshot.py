@@ -79,6 +79,13 @@ def test_tools_come_between_the_texts_around_them() -> None:
     ]
 
 
+def test_a_call_names_its_step_also_where_it_is_told_from_what_is_stored() -> None:
+    """As the log numbers them: text that an answer is gone on with is a step of its own."""
+    again = USE._replace(tool_call_id="2"), RESULT._replace(tool_call_id="2")
+    growing = stored(RunStatus.RUNNING, 40, TEXT, TEXT, USE, RESULT, *again)
+    assert [event.kind.step for event in after(growing, 3) if isinstance(event.kind, ToolUse)] == [2, 3]
+
+
 def test_a_growing_answer_claims_no_more_than_it_tells() -> None:
     """Whoever leaves in the middle of it goes on in the log itself, and must miss nothing there."""
     growing = stored(RunStatus.RUNNING, 40, TEXT, USE, RESULT, TEXT)

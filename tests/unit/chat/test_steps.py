@@ -87,6 +87,13 @@ async def test_the_tools_of_one_call_run_beside_one_another() -> None:
     assert [kind.content for kind in kinds(run.log) if isinstance(kind, ToolResult)] == ["met", "met"]
 
 
+async def test_a_call_names_the_step_that_has_made_it() -> None:
+    """A reset names a step as well: whoever watches must know what it takes back."""
+    gateway = Saying((calls(("act", "{}"), ("act", "{}")),), (calls(("act", "{}")),), ("Yes.", STOP))
+    run = await lived(turn(gateway, Storing(), tools=box(Doing())))
+    assert [kind.step for kind in kinds(run.log) if isinstance(kind, ToolUse)] == [1, 1, 2]
+
+
 async def test_usage_is_that_of_all_steps() -> None:
     run = await lived(turn(Saying((calls(("act", "{}")),), ("Yes.", STOP)), Storing(), tools=box(Doing())))
     assert Usage(30, 12, cost_usd=0.75) in kinds(run.log)

@@ -34,7 +34,7 @@ KINDS: list[Kind] = [
     Text("é", 7),
     Reasoning("hm"),
     Progress(2, "Looking up the time"),
-    ToolUse("t1", "current_time", '{"timezone":"Europe/Berlin"}'),
+    ToolUse("t1", "current_time", '{"timezone":"Europe/Berlin"}', 2),
     ToolResult("t1", "current_time", "12:00"),
     ToolResult("t1", "current_time", "There is no such time zone.", is_error=True),
     Reset(2, 7),

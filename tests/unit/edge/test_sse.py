@@ -139,10 +139,10 @@ def test_every_kind_of_the_contract_has_a_projection() -> None:
 
 
 def test_the_input_of_a_tool_is_the_object_the_model_wrote_on_one_line() -> None:
-    use = chat_pb2.ToolUse(tool_call_id="t", name="look", input_json='{\n "a": [1,\r\n 2]}')
+    use = chat_pb2.ToolUse(tool_call_id="t", name="look", input_json='{\n "a": [1,\r\n 2]}', step=3)
     stream = frames(RUN, [chat_pb2.RunEvent(seq=5, tool_use=use)])
     assert stream.count(b"\n") == 4
-    assert parse(stream)[0][2]["input"] == {"a": [1, 2]}
+    assert (parse(stream)[0][2]["input"], parse(stream)[0][2]["step"]) == ({"a": [1, 2]}, 3)
 
 
 @pytest.mark.parametrize("written", ["", "{", "null", "[1]", '"x"', "NaN", '{"a": 1e999}', '"\\ud800"', "[" * 100_000])

@@ -336,22 +336,26 @@ class ToolUse(_message.Message):
     TOOL_CALL_ID_FIELD_NUMBER: _builtins.int
     NAME_FIELD_NUMBER: _builtins.int
     INPUT_JSON_FIELD_NUMBER: _builtins.int
+    STEP_FIELD_NUMBER: _builtins.int
     tool_call_id: _builtins.str
     """Id of the call, unique within the run."""
     name: _builtins.str
     """Name of the tool."""
     input_json: _builtins.str
     """Its arguments, a JSON object as text."""
+    step: _builtins.int
+    """The model call that has called it, from 1: a `reset` of that step, or of an earlier one, drops it. 0: not known."""
     def __init__(
         self,
         *,
         tool_call_id: _builtins.str = ...,
         name: _builtins.str = ...,
         input_json: _builtins.str = ...,
+        step: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["input_json", b"input_json", "name", b"name", "tool_call_id", b"tool_call_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["input_json", b"input_json", "name", b"name", "step", b"step", "tool_call_id", b"tool_call_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
