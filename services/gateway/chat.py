@@ -17,9 +17,9 @@ from services.gateway.tool_calls import ToolCalls
 from services.gateway.waits import Waits
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Sequence
+    from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 
-    from services.gateway.domain import Call, Delta, Deployment, ListedModel, Registry
+    from services.gateway.domain import Call, Delta, Deployment, ListedModel, Registry, Request
     from services.gateway.routing.router import Router
 
 _COOLING = "cooling_down"
@@ -72,6 +72,27 @@ class Observer(Protocol):
         ...
 
 
+class Admission(Protocol):
+    """Decides who may call."""
+
+    def __call__(self, call: Call, /) -> contextlib.AbstractAsyncContextManager[Callable[[], Awaitable[None]]]:
+        """Surrounds one call, and begins to find out on entry; what it gives returns once the call is let in.
+
+        Raises: what it refuses a call with, when that is awaited.
+        """
+        ...
+
+
+@contextlib.asynccontextmanager
+async def everybody(_call: Call) -> AsyncGenerator[Callable[[], Awaitable[None]], None]:
+    """Lets every call in."""
+
+    async def at_once() -> None:
+        pass
+
+    yield at_once
+
+
 class Chat:
     """Calls models.
 
@@ -80,6 +101,7 @@ class Chat:
         router: Orders a route's targets.
         observer: Sees what happens.
         policy: How patient to be.
+        admission: Who may call.
         jitter: Random number in 0-1.
     """
 
@@ -90,12 +112,14 @@ class Chat:
         observer: Observer,
         policy: Policy,
         *,
+        admission: Admission = everybody,
         jitter: Callable[[], float] = random.random,
     ) -> None:
         self._registry = registry
         self._router = router
         self._observer = observer
         self._policy = policy
+        self._admission = admission
         self._jitter = jitter
 
     def models(self) -> Sequence[ListedModel]:
@@ -113,47 +137,47 @@ class Chat:
         """
         rules.check(call)
         left = list(self._router.order(self._registry.resolve(call.model)))
-        waits, failures = Waits(), _Failures()
-        given = False
-        number = 0
-        while True:
-            deployment = left.pop(0)
-            waits.attempt(deployment.timeouts.before(self._policy.timeouts).shortened(call.timeouts), len(left))
-            first = True
-            try:
-                async with contextlib.aclosing(self._attempt(deployment, call, waits, number)) as batches:
-                    async for deltas in batches:
-                        yield [Reset(), *deltas] if given and first else deltas
-                        given, first = True, False
-            except AttemptFailed as failed:
-                if failed.cause != _COOLING:
-                    self._router.failed(deployment, failed)
-                failures.add(deployment, failed)
-                if given and not call.allow_reset:
-                    raise failed.error from None
-                wait_s: float | None = 0.0 if left and may_succeed_elsewhere(failed) else None
-                if wait_s is None and not given:
-                    left, wait_s = self._again(failures, waits)
-                if wait_s is None:
-                    raise failed.error from None
-                if given:
-                    waits.anew()
-                self._observer.pause(deployment, failed, wait_s)
-                await asyncio.sleep(wait_s)
-                number += 1
-            else:
-                self._router.succeeded(deployment)
-                return
+        async with self._admission(call) as admitted:
+            # Spelt while the call is being let in; not a byte of it leaves before.
+            request: Request | None = self._prepare(left[0], call)
+            await admitted()
+            with contextlib.closing(Waits()) as waits:
+                failures = _Failures()
+                given = False
+                while True:
+                    deployment = left.pop(0)
+                    waits.attempt(self._timeouts(deployment, call), len(left))
+                    first = True
+                    attempt = self._attempt(
+                        deployment, call, request or self._prepare(deployment, call), waits, failures
+                    )
+                    request = None
+                    try:
+                        async with contextlib.aclosing(attempt) as batches:
+                            async for deltas in batches:
+                                yield [Reset(), *deltas] if given and first else deltas
+                                given, first = True, False
+                    except AttemptFailed as failed:
+                        if failed.cause != _COOLING:
+                            self._router.failed(deployment, failed)
+                        failures.add(deployment, failed)
+                        if given and not call.allow_reset:
+                            raise failed.error from None
+                        left, wait_s = self._next(failed, left, failures, waits, given=given)
+                        self._observer.pause(deployment, failed, wait_s)
+                        await asyncio.sleep(wait_s)
+                    else:
+                        self._router.succeeded(deployment)
+                        return
 
     async def _attempt(
-        self, deployment: Deployment, call: Call, waits: Waits, number: int
+        self, deployment: Deployment, call: Call, request: Request, waits: Waits, failures: _Failures
     ) -> AsyncGenerator[Sequence[Delta], None]:
-        tally, calls = Tally(call), ToolCalls(call)
-        limit = self._output_limit(call, deployment)
         self._heed(deployment)
-        with self._observer.attempt(deployment, call, number) as seen:
+        tally, calls = Tally(call), ToolCalls(call)
+        with self._observer.attempt(deployment, call, failures.count) as seen:
             try:
-                async with contextlib.aclosing(deployment.stream(call, max_output_tokens=limit)) as batches:
+                async with contextlib.aclosing(request()) as batches:
                     while (deltas := await waits.next(batches)) is not None:
                         out: list[Delta] = []
                         if not waits.begun:
@@ -181,6 +205,26 @@ class Chat:
             if not tally.settled:
                 raise AttemptFailed(_broken_off(), retryable=not waits.begun, cause="cut_off")
 
+    def _prepare(self, deployment: Deployment, call: Call) -> Request:
+        wanted = call.max_output_tokens or self._policy.max_output_tokens
+        return deployment.prepare(call, max_output_tokens=min(wanted, deployment.limits.max_output_tokens or wanted))
+
+    def _timeouts(self, deployment: Deployment, call: Call) -> Timeouts:
+        return deployment.timeouts.before(self._policy.timeouts).shortened(call.timeouts)
+
+    def _next(
+        self, failed: AttemptFailed, left: list[Deployment], failures: _Failures, waits: Waits, *, given: bool
+    ) -> tuple[list[Deployment], float]:
+        """Returns whom to ask next, after how many seconds. Raises: ParleyError: nobody."""
+        wait_s: float | None = 0.0 if left and may_succeed_elsewhere(failed) else None
+        if wait_s is None and not given:
+            left, wait_s = self._again(failures, waits)
+        if wait_s is None:
+            raise failed.error from None
+        if given:
+            waits.anew()
+        return left, wait_s
+
     def _heed(self, deployment: Deployment) -> None:
         """Asks nobody who wants to be left alone. Raises: AttemptFailed."""
         if wait_s := self._router.asked_to_wait_s(deployment):
@@ -196,24 +240,23 @@ class Chat:
         wait_s = max(wait_s, asked_s)
         return again, wait_s if waits.allows(wait_s) else None
 
-    def _output_limit(self, call: Call, deployment: Deployment) -> int:
-        wanted = call.max_output_tokens or self._policy.max_output_tokens
-        return min(wanted, deployment.limits.max_output_tokens or wanted)
-
 
 class _Failures:
     """How the targets of a call have failed, round by round.
 
     Attributes:
+        count: Of failures.
         rounds: That are over.
     """
 
     def __init__(self) -> None:
+        self.count = 0
         self.rounds = 0
         self._failed: list[tuple[Deployment, AttemptFailed]] = []
 
     def add(self, deployment: Deployment, failure: AttemptFailed) -> None:
         """Notes a failure."""
+        self.count += 1
         self._failed.append((deployment, failure))
 
     def worth_another(self, longest_s: float) -> tuple[list[Deployment], float]:

@@ -8,7 +8,7 @@ from parley.gateway.v1 import gateway_pb2_grpc
 from runtime import redis
 from runtime.server import Servicer
 from services.gateway.admin.composition import open_admin
-from services.gateway.chat import Chat, Policy
+from services.gateway.chat import Admission, Chat, Policy, everybody
 from services.gateway.domain import Timeouts
 from services.gateway.embeddings.cache import VectorCache
 from services.gateway.embeddings.domain import Embeddings, Patience
@@ -20,7 +20,7 @@ from services.gateway.routing.router import Router
 from services.gateway.routing.sharing import SharedCooldowns
 from services.gateway.servicer import SERVICE, GatewayServicer
 from services.gateway.usage.composition import open_money
-from services.gateway.usage.meter import Attempts, MeteredChat
+from services.gateway.usage.meter import Attempts, MeteredAdmission
 from services.gateway.usage.vectors import MeteredMaking
 
 if TYPE_CHECKING:
@@ -54,10 +54,10 @@ async def assemble(
         await stack.enter_async_context(SharedCooldowns(cooldowns, client).running())
     money = await stack.enter_async_context(open_money(config, client))
     observer = Attempts(TelemetryObserver())
-    plain = Chat(registry, Router(cooldowns), observer, policy)
-    chat: Chat | MeteredChat = plain
+    admission: Admission = everybody
     if money is not None:
-        chat = MeteredChat(plain, money.meter, observer, max_output_tokens=config.max_output_tokens)
+        admission = MeteredAdmission(money.meter, observer, max_output_tokens=config.max_output_tokens)
+    chat = Chat(registry, Router(cooldowns), observer, policy, admission=admission)
     cache = VectorCache(max_bytes=config.vector_cache_bytes, client=client)
     patience = Patience(config.retries, config.retry_backoff_s, config.retry_after_max_s)
     embeddings = Embeddings(

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Sequence
+    from collections.abc import AsyncGenerator, Callable, Sequence
 
 
 class Role(enum.StrEnum):
@@ -302,6 +302,16 @@ class ListedModel:
     embeddings: bool = False
 
 
+Request: TypeAlias = "Callable[[], AsyncGenerator[Sequence[ProviderDelta], None]]"
+"""Sends what was prepared, once, and gives the answer.
+
+Closing the iterator, or cancelling the task that waits for it, closes the upstream connection at once.
+
+Yields: what has arrived since the last time, never empty; the last item of the last one is Ended.
+Raises: AttemptFailed.
+"""
+
+
 class Deployment(Protocol):
     """A model at a provider: what a name stands for once it is resolved.
 
@@ -331,14 +341,8 @@ class Deployment(Protocol):
         """Returns the same with other timeouts."""
         ...
 
-    def stream(self, call: Call, *, max_output_tokens: int) -> AsyncGenerator[Sequence[ProviderDelta], None]:
-        """Calls the provider once.
-
-        Closing the iterator, or cancelling the task that waits for it, closes the upstream connection at once.
-
-        Yields: what has arrived since the last time, never empty; the last item of the last one is Ended.
-        Raises: AttemptFailed.
-        """
+    def prepare(self, call: Call, *, max_output_tokens: int) -> Request:
+        """Spells a call for the provider; nothing is sent, and what cannot be spelt fails when it should be."""
         ...
 
     def price(self, counts: Counts) -> float | None:

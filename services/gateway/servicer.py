@@ -36,7 +36,6 @@ if TYPE_CHECKING:
     from services.gateway.chat import Chat
     from services.gateway.domain import Delta, ListedModel, Usage
     from services.gateway.embeddings.domain import Embeddings
-    from services.gateway.usage.meter import MeteredChat
 
 SERVICE = pb.DESCRIPTOR.services_by_name["GatewayService"].full_name
 
@@ -63,7 +62,7 @@ _REASONS = {
 class GatewayServicer(gateway_pb2_grpc.GatewayServiceServicer):
     """Serves `GatewayService`."""
 
-    def __init__(self, chat: Chat | MeteredChat, embeddings: Embeddings) -> None:
+    def __init__(self, chat: Chat, embeddings: Embeddings) -> None:
         self._chat = chat
         self._embeddings = embeddings
 

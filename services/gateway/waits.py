@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from typing import TYPE_CHECKING
 
 from services.gateway.failures import AttemptFailed, FirstTokenTimeout, RunTimeout, StreamStalled
@@ -12,18 +13,34 @@ if TYPE_CHECKING:
 
     from services.gateway.domain import ProviderDelta, Timeouts
 
+# Before a provider is called late its connection is looked at again: so many turns of the loop read what waits there and hand it on.
+_LOOKS = 3
+_LOOK_S = 0.001
+# Timers may come a little early.
+_LATE_S = 0.001
+
 
 class Waits:
-    """How long is waited, and for what.
+    """How long is waited, and for what; to be closed at the end.
+
+    One timer serves a whole call. It is not moved with every delta: when it goes off it looks whether the deadline has moved on meanwhile.
 
     Attributes:
         begun: The first delta of the attempt at hand is here.
     """
 
     def __init__(self) -> None:
-        self._clock = asyncio.get_running_loop().time
+        self._loop = asyncio.get_running_loop()
+        self._clock = self._loop.time
+        self._task = asyncio.current_task()
         self._called = self._asked = self._clock()
         self._gap_s = self._share = self._first = self._total = 0.0
+        # When what is awaited now is late; infinity while nothing is.
+        self._due = math.inf
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = math.inf
+        self._looked_for, self._looks = math.inf, 0
+        self._expired = False
         self.begun = False
 
     def attempt(self, timeouts: Timeouts, others: int) -> None:
@@ -52,19 +69,59 @@ class Waits:
         """Tells whether a pause leaves time for another attempt."""
         return self._clock() + wait_s < self._first
 
+    def close(self) -> None:
+        """Waits for nothing any more."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
     async def next(self, batches: AsyncIterator[Sequence[ProviderDelta]]) -> Sequence[ProviderDelta] | None:
         """Returns the next batch, or None at the end.
 
-        Only the wait for the provider counts: a caller that reads slowly does not make the provider late.
+        Only the wait for the provider counts: a caller that reads slowly does not make the provider late, and neither does a process or a
+        machine that had no time to read what had come.
 
         Raises: AttemptFailed: FirstTokenTimeout, StreamStalled, RunTimeout.
         """
         due = self._clock() + self._gap_s if self.begun else self._share
+        self._due = due = min(due, self._total)
+        if self._timer is None or due < self._timer_at - _LATE_S:
+            self._set(due + _LATE_S)
         try:
-            async with asyncio.timeout_at(min(due, self._total)):
-                return await anext(batches, None)
-        except TimeoutError:
+            return await anext(batches, None)
+        except asyncio.CancelledError:
+            if not self._expired or self._task is None:
+                raise
+            self._expired = False
+            if self._task.uncancel() > 0:
+                # Somebody else has cancelled it too.
+                raise
             raise AttemptFailed(self._late(), retryable=False, cause="late") from None
+        finally:
+            self._due = math.inf
+
+    def _set(self, at: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer_at = at
+        self._timer = self._loop.call_at(at, self._look)
+
+    def _look(self) -> None:
+        """Ends the wait, unless what it is for has come or may still be on its way through this process."""
+        self._timer = None
+        if self._due == math.inf:
+            return
+        if self._clock() < self._due:
+            self._set(self._due + _LATE_S)
+        elif self._looked_for != self._due:
+            self._looked_for, self._looks = self._due, 1
+            self._set(self._clock() + _LOOK_S)
+        elif self._looks < _LOOKS:
+            self._looks += 1
+            self._set(self._clock() + _LOOK_S)
+        elif self._task is not None:
+            self._expired = True
+            self._task.cancel()
 
     def _late(self) -> FirstTokenTimeout | StreamStalled | RunTimeout:
         if self._clock() >= self._total:

@@ -174,7 +174,7 @@ class Providers:
         try:
             async with (
                 asyncio.timeout(_TEST_S),
-                contextlib.aclosing(deployment.stream(call, max_output_tokens=_TEST_TOKENS)) as batches,
+                contextlib.aclosing(deployment.prepare(call, max_output_tokens=_TEST_TOKENS)()) as batches,
             ):
                 async for _ in batches:
                     return Verdict(first_token_s=time.monotonic() - begun)

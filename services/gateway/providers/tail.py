@@ -7,6 +7,7 @@ import contextlib
 import dataclasses
 import json
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -22,7 +23,7 @@ from services.gateway.wires.parser import MAX_TOOL_CALLS, counted, say, think
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Sequence
 
-    from services.gateway.domain import Call, ProviderDelta
+    from services.gateway.domain import Call, ProviderDelta, Request
 
 log = structlog.stdlib.get_logger()
 
@@ -63,8 +64,12 @@ class TailDeployment:
         """See `domain.Deployment.price`."""
         return self.bridge.price(self.source, self.model, counts)
 
-    async def stream(self, call: Call, *, max_output_tokens: int) -> AsyncGenerator[Sequence[ProviderDelta], None]:
-        """See `domain.Deployment.stream`.
+    def prepare(self, call: Call, *, max_output_tokens: int) -> Request:
+        """See `domain.Deployment.prepare`; litellm spells and sends in one go."""
+        return partial(self._stream, call, max_output_tokens)
+
+    async def _stream(self, call: Call, max_output_tokens: int) -> AsyncGenerator[Sequence[ProviderDelta], None]:
+        """See `domain.Request`.
 
         The stream runs in a task of its own: cancelling the task that reads it is the one way to make litellm close a connection at once.
         """

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import aiohttp
@@ -24,7 +25,7 @@ from services.gateway.wires.parser import CutOff, ErrorInStream, Parser, Unreada
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Sequence
 
-    from services.gateway.domain import Call, Counts, ProviderDelta
+    from services.gateway.domain import Call, Counts, ProviderDelta, Request
     from services.gateway.failures import AttemptFailed
 
 _STREAM_TYPES = {
@@ -72,13 +73,21 @@ class UpstreamDeployment:
         """See `domain.Deployment.price`."""
         return self.bridge.price(self.source, self.model, counts)
 
-    async def stream(self, call: Call, *, max_output_tokens: int) -> AsyncGenerator[Sequence[ProviderDelta], None]:
-        """See `domain.Deployment.stream`.
+    def prepare(self, call: Call, *, max_output_tokens: int) -> Request:
+        """See `domain.Deployment.prepare`."""
+        try:
+            request = self.bridge.request(self.source, self.model, call, max_output_tokens=max_output_tokens)
+            body = msgspec.json.encode(request.body)
+        except Unspellable as error:
+            return partial(_fail, faults.rejected(self.source, self.model, error.cause))
+        return partial(self._stream, request, body)
+
+    async def _stream(self, request: HttpRequest, body: bytes) -> AsyncGenerator[Sequence[ProviderDelta], None]:
+        """See `domain.Request`.
 
         What arrives while the caller is busy waits in the connection's buffer and comes as one batch; a full buffer slows the provider down.
         """
-        request = self._spell(call, max_output_tokens)
-        response = await self._open(request)
+        response = await self._open(request, body)
         try:
             if response.status != 200:  # noqa: PLR2004
                 raise await self._refusal(response)
@@ -93,17 +102,11 @@ class UpstreamDeployment:
             # Closes the connection unless the body was read to its end.
             response.close()
 
-    def _spell(self, call: Call, max_output_tokens: int) -> HttpRequest:
-        try:
-            return self.bridge.request(self.source, self.model, call, max_output_tokens=max_output_tokens)
-        except Unspellable as error:
-            raise faults.rejected(self.source, self.model, error.cause) from None
-
-    async def _open(self, request: HttpRequest) -> aiohttp.ClientResponse:
+    async def _open(self, request: HttpRequest, body: bytes) -> aiohttp.ClientResponse:
         try:
             return await self.session.post(
                 request.url,
-                data=msgspec.json.encode(request.body),
+                data=body,
                 headers={**request.headers, **telemetry.outgoing_headers()},
                 proxy=proxy_for(self.source.base_url),
                 # A redirect would carry prompt and key to wherever it points.
@@ -153,6 +156,13 @@ class UpstreamDeployment:
         return faults.refused(
             self.source, self.model, status=response.status, code=code, text=text, retry_after_s=wait_s
         )
+
+
+async def _fail(failure: AttemptFailed) -> AsyncGenerator[Sequence[ProviderDelta], None]:
+    nothing: tuple[Sequence[ProviderDelta], ...] = ()
+    for deltas in nothing:
+        yield deltas
+    raise failure
 
 
 def _parser(wire: Wire, request: HttpRequest) -> Parser:

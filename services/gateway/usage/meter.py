@@ -10,16 +10,15 @@ from typing import TYPE_CHECKING
 
 from runtime.context import current_identity
 from runtime.ids import uuid7
-from services.gateway import rules
 from services.gateway.failures import AttemptFailed, FirstTokenTimeout, RunTimeout
 from services.gateway.tally import input_tokens
 from services.gateway.usage.domain import CANCELLED, COMPLETED, OpenCall, Used
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+    from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
 
-    from services.gateway.chat import Chat, Observation, Observer
-    from services.gateway.domain import Call, Delta, Deployment, ListedModel, Usage
+    from services.gateway.chat import Observation, Observer
+    from services.gateway.domain import Call, Deployment, Usage
     from services.gateway.usage.budgets import Budgets
     from services.gateway.usage.ledger import Ledger
 
@@ -59,6 +58,18 @@ class Meter:
 
         Raises: TokenBudgetExceeded; Unavailable, DeadlineExceeded, Conflict: no store of budgets can be asked.
         """
+        begun = self.begin(
+            model=model, prompt_tokens=prompt_tokens, output_tokens=output_tokens, run_id=run_id, bot=bot
+        )
+        async with begun as (call, admitted):
+            await admitted()
+            yield call
+
+    @contextlib.asynccontextmanager
+    async def begin(
+        self, *, model: str, prompt_tokens: int, output_tokens: int, run_id: str = "", bot: str = ""
+    ) -> AsyncGenerator[tuple[OpenCall, Callable[[], Awaitable[None]]], None]:
+        """As `call`, but the block begins while the tokens are still being held back: nothing may be used before what it gives has been awaited."""
         caller, now = current_identity(), self.now()
         call = OpenCall(
             id=uuid7(),
@@ -72,61 +83,59 @@ class Meter:
             input_tokens=prompt_tokens,
             started_at=now,
         )
+        reserving = asyncio.create_task(self._budgets.reserve(call))
+
+        async def admitted() -> None:
+            await reserving
+            self._ledger.opened(call)
+
         try:
-            await self._budgets.reserve(call)
-        except asyncio.CancelledError:
-            # It may have been let in at that very moment.
-            self._end(call)
-            raise
-        self._ledger.opened(call)
-        try:
-            yield call
+            # The question sets out now, and is answered while the block goes on.
+            await asyncio.sleep(0)
+            yield call, admitted
         finally:
-            self._end(call)
+            if not reserving.done():
+                reserving.cancel()
+                await asyncio.wait({reserving})
+            # Left early it may have been let in at that very moment.
+            if reserving.cancelled() or reserving.exception() is None:
+                self._end(call)
 
     def _end(self, call: OpenCall) -> None:
         self._budgets.settle(call)
         self._ledger.over(call)
 
 
-class MeteredChat:
-    """`Chat`, with every call let in by budget and noted.
+class MeteredAdmission:
+    """Lets calls in by budget, and has every one noted; see `chat.Admission`.
 
     Args:
-        chat: Answers calls; its observer is `observer(...)` of this object's `Attempts`.
         meter: Begins and ends calls.
-        attempts: What that observer reports to.
+        attempts: What the chat's observer reports to.
         max_output_tokens: Of a call that says nothing.
     """
 
-    def __init__(self, chat: Chat, meter: Meter, attempts: Attempts, *, max_output_tokens: int) -> None:
-        self._chat = chat
+    def __init__(self, meter: Meter, attempts: Attempts, *, max_output_tokens: int) -> None:
         self._meter = meter
         self._attempts = attempts
         self._max_output_tokens = max_output_tokens
 
-    def models(self) -> Sequence[ListedModel]:
-        """See `Chat.models`."""
-        return self._chat.models()
+    @contextlib.asynccontextmanager
+    async def __call__(self, call: Call) -> AsyncGenerator[Callable[[], Awaitable[None]], None]:
+        """See `chat.Admission`.
 
-    async def stream(self, call: Call) -> AsyncGenerator[Sequence[Delta], None]:
-        """See `Chat.stream`.
-
-        Raises: also TokenBudgetExceeded; Unavailable, DeadlineExceeded, Conflict: no store of budgets can be asked.
+        Raises: TokenBudgetExceeded; Unavailable, DeadlineExceeded, Conflict: no store of budgets can be asked.
         """
-        rules.check(call)
-        sent = input_tokens(call) + _TOKENS_A_MESSAGE * len(call.messages)
-        async with self._meter.call(
+        begun = self._meter.begin(
             model=call.model,
-            prompt_tokens=sent,
+            prompt_tokens=input_tokens(call) + _TOKENS_A_MESSAGE * len(call.messages),
             output_tokens=call.max_output_tokens or self._max_output_tokens,
             run_id=call.run_id,
             bot=call.bot,
-        ) as opened:
+        )
+        async with begun as (opened, admitted):
             with self._attempts.of(call, opened):
-                async with contextlib.aclosing(self._chat.stream(call)) as batches:
-                    async for deltas in batches:
-                        yield deltas
+                yield admitted
 
 
 class Attempts:

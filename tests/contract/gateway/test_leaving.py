@@ -71,7 +71,7 @@ async def test_a_library_that_swallows_the_goodbye_keeps_nobody_either() -> None
     call = Call("m", (Message(Role.USER, "?"),))
 
     with structlog.testing.capture_logs() as lines:
-        async with contextlib.aclosing(deployment.stream(call, max_output_tokens=1)) as batches:
+        async with contextlib.aclosing(deployment.prepare(call, max_output_tokens=1)()) as batches:
             with pytest.raises(TimeoutError):
                 async with asyncio.timeout(0.05):
                     await anext(batches)
