@@ -70,9 +70,18 @@ class Server:
         listen: `host:port`.
         servicers: What it serves.
         verifier: Proves callers; None refuses every method that is not open.
+        direct_port: Where shared connections come to, on the interface of `listen`; 0: a free port.
     """
 
-    def __init__(self, service: str, listen: str, servicers: Sequence[Servicer], *, verifier: Verifier | None) -> None:
+    def __init__(
+        self,
+        service: str,
+        listen: str,
+        servicers: Sequence[Servicer],
+        *,
+        verifier: Verifier | None,
+        direct_port: int = 0,
+    ) -> None:
         open_methods = frozenset(f"/{item.name}/{method}" for item in servicers for method in item.open_methods)
         chain = interceptors.Chain(
             [
@@ -108,11 +117,12 @@ class Server:
         )
         self.port = self._server.add_insecure_port(listen)
         self._host = listen.rpartition(":")[0]
+        self._direct_port = direct_port
 
     async def start(self) -> None:
         """Listens; health says NOT_SERVING until `set_ready`."""
         await self.set_ready(ready=False)
-        await self._mux.listen(self._host)
+        await self._mux.listen(self._host, self._direct_port)
         await self._server.start()
 
     async def set_ready(self, *, ready: bool) -> None:

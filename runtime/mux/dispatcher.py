@@ -9,6 +9,7 @@ import secrets
 from typing import TYPE_CHECKING, Any
 
 import grpc
+import structlog
 
 from runtime.errors import InvalidArgument
 from runtime.mux.outbox import Outbox
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Mapping
 
     from runtime.interceptors import Chain
+
+log = structlog.stdlib.get_logger()
 
 _LAST_WORDS_S = 5.0
 _LAST_CALLS_S = 1.0
@@ -82,12 +85,14 @@ class Dispatcher:
         )
         server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, {"Connect": connect}),))
 
-    async def listen(self, host: str) -> None:
-        """Offers direct connections too, on a free port of the given interface; where there is none to be had, it does without."""
-        with contextlib.suppress(OSError):
+    async def listen(self, host: str, port: int = 0) -> None:
+        """Offers direct connections too, on a port of the given interface, 0: a free one; where it cannot be had, it does without."""
+        try:
             self._listener = await asyncio.get_running_loop().create_server(
-                lambda: Entrance(pb.ConnectRequest.FromString, self._admit), host.strip("[]") or None, 0
+                lambda: Entrance(pb.ConnectRequest.FromString, self._admit), host.strip("[]") or None, port
             )
+        except OSError as error:
+            log.warning("no_direct_port", port=port, error=type(error).__name__)
 
     def open(self) -> None:
         """Takes calls from now on. Callers who have come before wait, and send their calls elsewhere: whoever only starts would refuse them."""

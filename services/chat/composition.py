@@ -141,7 +141,8 @@ async def assemble(config: ChatConfig) -> AsyncIterator[Chat]:
             ChatServicer(runs, conversations, dead_letters),
             "parley.chat.v1.ChatService",
         )
-        server = Server("chat", config.listen, [servicer], verifier=Verifier(auth.jwks, audience="chat"))
+        verifier = Verifier(auth.jwks, audience="chat")
+        server = Server("chat", config.listen, [servicer], verifier=verifier, direct_port=config.direct_port)
         listen = partial(signals.listen, runs.cancel_own, claims.poke)
         async with tail.running(), background.running(listen, claims.run):
             yield Chat(

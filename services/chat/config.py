@@ -31,6 +31,8 @@ class ChatConfig(ServerConfig):
     """URL of Redis, which holds the tails of live runs. It may be away."""
     actor_key: Secret
     """The key by which this service proves itself to auth when it exchanges a user's token."""
+    direct_port: int = at_least(0, default=0)
+    """Port of the same interface that shared connections of callers come to; 0: a free one. Where it cannot be reached, calls go the plain way."""
     system_prompt: str = _SYSTEM_PROMPT
     """Instructions before every conversation; empty: none."""
     title_model: str = "fast"

@@ -17,6 +17,8 @@ class GatewayConfig(ServerConfig):
 
     auth_address: str
     """`host:port` of auth, whose keys prove access tokens."""
+    direct_port: int = at_least(0, default=0)
+    """Port of the same interface that shared connections of callers come to; 0: a free one. Where it cannot be reached, calls go the plain way."""
     database_url: Secret | None = None
     """URL of Postgres, as the role `parley_gateway`; none: nothing is kept, neither providers nor usage, and budgets hold nobody back."""
     redis_url: Secret | None = None

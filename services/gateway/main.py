@@ -32,5 +32,5 @@ async def main() -> None:
         )
         verifier = Verifier(partial(remote_keys, auth.GetJwks, auth_pb2.GetJwksRequest()), audience="gateway")
         servicers, registry = await assemble(config, os.environ, Bridge(), stack)
-        server = Server("gateway", config.listen, servicers, verifier=verifier)
+        server = Server("gateway", config.listen, servicers, verifier=verifier, direct_port=config.direct_port)
         await serve(server, config, prepare=registry.load)

@@ -85,24 +85,24 @@ class Callee(chat_pb2_grpc.ChatServiceServicer):
             raise
 
 
-def server(callee: Callee, listen: str = "127.0.0.1:0") -> Server:
+def server(callee: Callee, listen: str = "127.0.0.1:0", **fields: Any) -> Server:
     """Returns a server of the callee, yet to be started."""
     item = Servicer(chat_pb2_grpc.add_ChatServiceServicer_to_server, callee, "parley.chat.v1.ChatService")
-    return Server("chat", listen, [item], verifier=ISSUER.verifier("chat"))
+    return Server("chat", listen, [item], verifier=ISSUER.verifier("chat"), **fields)
 
 
 def without_direct_connections(monkeypatch: pytest.MonkeyPatch) -> None:
     """Lets services offer none, as where only one port of an instance can be reached."""
 
-    async def listen(self: Dispatcher, host: str) -> None: ...
+    async def listen(self: Dispatcher, host: str, port: int = 0) -> None: ...
 
     monkeypatch.setattr(Dispatcher, "listen", listen)
 
 
 @contextlib.asynccontextmanager
-async def serving(callee: Callee, listen: str = "127.0.0.1:0") -> AsyncIterator[Server]:
+async def serving(callee: Callee, listen: str = "127.0.0.1:0", **fields: Any) -> AsyncIterator[Server]:
     """Serves for the length of the block."""
-    made = server(callee, listen)
+    made = server(callee, listen, **fields)
     await made.start()
     await made.set_ready(ready=True)
     try:

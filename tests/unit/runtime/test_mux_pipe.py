@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from deploy.local.ports import free_port
 from parley.chat.v1 import chat_pb2 as pb
 from parley.mux.v1 import mux_pb2
 from runtime import channel, errors
@@ -199,6 +200,22 @@ async def test_the_kernel_watches_over_both_ends(served: Server) -> None:
         assert connection._pipe._transport is not None
         end = connection._pipe._transport.get_extra_info("socket")
         assert end.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+
+
+async def test_it_comes_to_the_port_that_was_set_and_where_that_is_taken_calls_go_without() -> None:
+    """So that a firewall can let it through."""
+    port = free_port()
+    async with (
+        serving(Callee("served"), direct_port=port) as first,
+        serving(Callee("served"), direct_port=port) as second,
+    ):
+        for one, direct in ((first, True), (second, False)):
+            stranger = Stranger(one)
+            await stranger.begin()
+            assert stranger.hello.direct_port == (port if direct else 0)
+            await stranger.close()
+            async with connected(one) as opened:
+                assert (await get(stub(opened))).model == "served"
 
 
 @pytest.mark.parametrize("silent", [False, True])
