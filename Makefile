@@ -10,7 +10,7 @@ LOCK := $(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 -
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run operator trace test check fix lint type arch unit contract e2e proto proto-check buf lock lock-check web web-check bench chaos clean
+.PHONY: help setup run operator trace test check fix lint type arch unit contract e2e proto proto-check buf lock lock-check web web-check bench bench-peers bench-peers-lock chaos clean
 
 help: ## lists the verbs
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
@@ -112,8 +112,26 @@ tests/clients/node_modules/ready: tests/clients/package-lock.json
 bench: setup ## measures Parley against the bare provider; ARGS=--quick for a short run
 	$(PY) -m tests.bench $(ARGS)
 
+bench-peers: setup .parley/bench-peers/ready ## measures LiteLLM's proxy and Portkey beside Parley; ARGS=--quick for a short run
+	$(PY) -m tests.bench --peers $(ARGS)
+
+# Each has an environment of its own, so that nothing of theirs is in Parley's. Node is needed.
+.parley/bench-peers/ready: tests/bench/peers/litellm.txt tests/bench/peers/portkey/package-lock.json
+	@echo "Installing LiteLLM's proxy and Portkey below .parley/bench-peers (once) …"
+	@rm -rf $(@D) && mkdir -p $(@D)/portkey
+	@$(PYTHON) -m venv --without-pip $(@D)/litellm
+	@$(BIN)/uv pip sync --quiet --python $(@D)/litellm/bin/python --require-hashes --compile-bytecode $<
+	@cd tests/bench/peers/portkey && cp package.json package-lock.json .npmrc $(CURDIR)/$(@D)/portkey/
+	@cd $(@D)/portkey && npm ci --silent
+	@touch $@
+
+bench-peers-lock: setup # resolves what bench-peers installs anew
+	@cd tests/bench/peers && $(CURDIR)/$(BIN)/uv pip compile litellm.in --universal --python-version 3.11 --generate-hashes --no-header \
+	  --no-annotate --no-emit-index-url --no-emit-find-links --quiet $(ARGS) -o litellm.txt
+	@cd tests/bench/peers/portkey && rm -f package-lock.json && npm install --package-lock-only --silent
+
 chaos: setup ## hurts the running system for half an hour and checks that everything held; ARGS="--minutes 5 --fault kill-chat"
 	$(PY) -m tests.chaos --minutes 30 $(ARGS)
 
 clean: ## removes the environment and what tools left behind, not the data in .parley
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache web/node_modules protos/node_modules tests/clients/node_modules
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache web/node_modules protos/node_modules tests/clients/node_modules .parley/bench-peers

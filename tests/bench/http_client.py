@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -119,7 +120,7 @@ class HttpClient(asyncio.Protocol):
         return body
 
 
-def request(method: str, path: str, body: bytes = b"", *, bearer: str = "", headers: tuple[str, ...] = ()) -> bytes:
+def request(method: str, path: str, body: bytes = b"", *, bearer: str = "", headers: Sequence[str] = ()) -> bytes:
     """Spells an HTTP request with a JSON body, ready to be written."""
     lines = [f"{method} {path} HTTP/1.1", "host: 127.0.0.1", f"content-length: {len(body)}", *headers]
     if body:

@@ -13,13 +13,14 @@ from typing import Any
 
 from tests.bench import machine, procfs
 from tests.bench.http_client import HttpClient, request
-from tests.bench.plan import PROBE_SEATS, Cell, Plan
+from tests.bench.peers.peer import Peer
+from tests.bench.plan import PEERS, PROBE_SEATS, Cell, Plan
 from tests.bench.procfs import Sample
 from tests.bench.system import System
 from tests.bench.targets import Seat
 from tests.bench.worker import Worker
 
-_KINDS = {"bare": "provider", "floor": "gateway", "gateway": "gateway", "whole": "edge"}
+_KINDS = {"bare": "provider", "floor": "gateway", "gateway": "gateway", "whole": "edge"} | dict.fromkeys(PEERS, "peer")
 _WARM_UP = (
     Cell(
         name="warm-up",
@@ -46,9 +47,12 @@ class _Bench:
     load: Worker
     floor: Worker | None
     system: System | None
+    peers: dict[str, Peer]
 
-    @property
-    def groups(self) -> dict[str, int]:
+    def groups(self, target: str) -> dict[str, int]:
+        """Returns whose CPU and memory count while a target is measured, by name: a peer's alone, or all of Parley's."""
+        if target in self.peers:
+            return {"provider": self.provider.pid, "load": self.load.pid, target: self.peers[target].pid}
         found = {"provider": self.provider.pid, "load": self.load.pid}
         if self.floor is not None:
             found["floor"] = self.floor.pid
@@ -57,6 +61,8 @@ class _Bench:
     async def place(self, target: str, cell: Cell) -> tuple[str, list[Seat]]:
         """Returns where the target is, and fresh seats for the streams and the probes of a cell."""
         count = cell.streams + PROBE_SEATS
+        if target in self.peers:
+            return self.peers[target].address, [self.peers[target].seat] * count
         if target == "bare" or self.system is None:
             worker = self.provider if target == "bare" else self.floor
             assert worker is not None
@@ -93,26 +99,48 @@ async def run(
         if {"gateway", "whole"} & set(plan.targets):
             say("starting Parley …")
             system = await stack.enter_async_context(System(provider.address, profile=profile))
-        bench = _Bench(provider, load, floor, system)
+        peers = {}
+        for name in plan.targets:
+            if name in PEERS:
+                say(f"starting {name} …")
+                peers[name] = await stack.enter_async_context(Peer(name, provider.address))
+        bench = _Bench(provider, load, floor, system, peers)
         for target in plan.targets:
-            for cell in _WARM_UP:
-                await _measure(bench, target, cell)
+            await _warm_up(bench, target)
         for number in range(1, plan.rounds + 1):
             for cell in plan.cells:
                 for target in plan.targets:
                     if cell.do == "stop" and target == "floor":
                         continue  # there is nothing upstream of it
-                    record = {"round": number, **await _measure(bench, target, cell)}
+                    record = {"round": number, **await _measure_one(bench, target, cell)}
                     records.append(record)
                     say(_line(plan, record))
     return records, system.profiles if system is not None else {}
+
+
+async def _warm_up(bench: _Bench, target: str) -> None:
+    for cell in _WARM_UP:
+        await _measure(bench, target, cell)
+
+
+async def _measure_one(bench: _Bench, target: str, cell: Cell) -> dict[str, Any]:
+    """Measures a cell; what a peer leaves behind is not the next one's to bear."""
+    record = await _measure(bench, target, cell)
+    peer = bench.peers.get(target)
+    if peer is not None and (trouble := await peer.rest()):
+        record["result"]["failures"][trouble] = 1
+        if not peer.running:
+            record |= {"cpu_us": {}, "probe_cpu_us": {}, "memory_kb": {}}
+        await peer.restart()
+        await _warm_up(bench, target)
+    return record
 
 
 async def _measure(bench: _Bench, target: str, cell: Cell) -> dict[str, Any]:
     address, seats = await bench.place(target, cell)
     await _provider_stats(bench.provider)
     moments: dict[str, _Moment] = {}
-    groups = bench.groups
+    groups = bench.groups(target)
 
     def at_mark(name: str) -> None:
         memory = name in {"before", "window_end"} and cell.do == "paced" and cell.streams > 0

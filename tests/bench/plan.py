@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 TARGETS = ("bare", "floor", "gateway", "whole")
 """The provider alone; the least gRPC can do; the gateway over gRPC; the whole path over HTTP."""
+PEERS = ("litellm", "portkey")
+"""Gateways of others over HTTP, measured where they are asked for."""
+CELLS = {"idle": "idle", "n10": "10 streams", "n50": "50 streams", "n200": "200 streams"}
+"""Those whose answers are paced, and what a page calls them."""
 
 RATE = 50
 PROBE_SEATS = 20
@@ -49,15 +53,19 @@ class Plan:
 
         Raises: UnknownName.
         """
-        unknown = (cells - {cell.name for cell in self.cells}) | (targets - set(TARGETS))
+        unknown = (cells - {cell.name for cell in self.cells}) | (targets - {*TARGETS, *PEERS})
         if unknown:
             raise UnknownName(f"neither a target nor a cell of this plan: {', '.join(sorted(unknown))}")
         return Plan(
             name=self.name,
             rounds=self.rounds,
             cells=tuple(cell for cell in self.cells if not cells or cell.name in cells),
-            targets=tuple(name for name in TARGETS if name in (targets or self.targets)),
+            targets=tuple(name for name in (*TARGETS, *PEERS) if name in (targets or self.targets)),
         )
+
+    def beside_peers(self) -> Plan:
+        """Returns the plan with the gateways of others as further targets."""
+        return replace(self, targets=(*(name for name in self.targets if name not in PEERS), *PEERS))
 
 
 def full() -> Plan:

@@ -9,12 +9,25 @@ from typing import Any
 
 from tests.bench import goals
 from tests.bench.figures import TOTAL, Figures
-from tests.bench.plan import TARGETS
+from tests.bench.peers import ratios
+from tests.bench.plan import CELLS, PEERS, TARGETS
 
 RESULTS = Path(__file__).with_name("results")
 
-_CELLS = {"idle": "idle", "n10": "10 streams", "n50": "50 streams", "n200": "200 streams"}
-_PROCESSES = ("edge", "chat", "gateway", "data", "auth", "postgres", "redis", "floor", TOTAL, "provider", "load")
+_PROCESSES = (
+    "edge",
+    "chat",
+    "gateway",
+    "data",
+    "auth",
+    "postgres",
+    "redis",
+    "floor",
+    *PEERS,
+    TOTAL,
+    "provider",
+    "load",
+)
 _QUIET_PERCENT = 5
 _Row = tuple[str, str]
 
@@ -22,7 +35,7 @@ _Row = tuple[str, str]
 def page(result: dict[str, Any]) -> str:
     """Returns the result as Markdown that also reads well as plain text."""
     figures: Figures = result["figures"]
-    targets = [name for name in TARGETS if name in result["answers"]]
+    targets = [name for name in (*TARGETS, *PEERS) if name in result["answers"]]
     return "\n\n".join(
         [
             _heading(result),
@@ -32,6 +45,7 @@ def page(result: dict[str, Any]) -> str:
             "## CPU, µs a turn of three tokens, idle\n\n" + _by_process(figures, targets, ["cpu_us_turn"]),
             "## Memory a live stream at 200 streams, kB\n\n" + _by_process(figures, targets, ["memory_kb_stream.n200"]),
             "## Goals\n\n" + _goals(figures),
+            *_peers(result, targets),
         ]
     )
 
@@ -101,23 +115,23 @@ def _times(figures: Figures, targets: Sequence[str]) -> str:
     for what, text in (("first", "first token"), ("together_first", "first token, all asked at once")):
         rows += [
             (f"{text}, {label}, {name}, ms", f"{what}_{name}_ms.{cell}")
-            for cell, label in _CELLS.items()
+            for cell, label in CELLS.items()
             for name in ("p50", "p99")
         ]
     for what, text in (("gap", "gap between tokens (sent every 20 ms)"), ("transit", "a token's way")):
         rows += [
             (f"{text}, {label}, {name}, ms", f"{what}_{name}_ms.{cell}")
-            for cell, label in list(_CELLS.items())[1:]
+            for cell, label in list(CELLS.items())[1:]
             for name in ("p50", "p99")
         ]
     rows += [
-        (f"tokens delivered of those due, {label}, %", f"delivered_percent.{cell}") for cell, label in _CELLS.items()
+        (f"tokens delivered of those due, {label}, %", f"delivered_percent.{cell}") for cell, label in CELLS.items()
     ]
     rows += [
         (f"the provider's own lateness, {label}, p99, ms", f"provider_late_p99_ms.{cell}")
-        for cell, label in _CELLS.items()
+        for cell, label in CELLS.items()
     ]
-    rows += [(f"probes, {label}", f"probes.{cell}") for cell, label in _CELLS.items()]
+    rows += [(f"probes, {label}", f"probes.{cell}") for cell, label in CELLS.items()]
     rows += [
         ("tokens/s, unpaced", "burst_tokens_s"),
         ("stop to upstream closed, p50, ms", "stop_p50_ms"),
@@ -169,7 +183,7 @@ def _by_process(figures: Figures, targets: Sequence[str], names: Sequence[str]) 
 def _process_rows(figures: Figures, targets: Sequence[str], names: Sequence[str]) -> list[list[str]]:
     rows = []
     for name in names:
-        prefix = f"{_CELLS[name.partition('.')[2]]}: " if len(names) > 1 else ""
+        prefix = f"{CELLS[name.partition('.')[2]]}: " if len(names) > 1 else ""
         for process in _PROCESSES:
             values = [_median(figures, f"{name}/{process}", target) for target in targets]
             if any(value is not None for value in values):
@@ -186,6 +200,21 @@ def _goals(figures: Figures) -> str:
             yes = "yes" if goals.met(goal, value) else "no"
             rows.append([goal.text, goal.target, goal.release, f"{sign} {number(goal.limit)}", number(value), yes])
     return table(rows) if len(rows) > 1 else "None of them was measured."
+
+
+def _peers(result: dict[str, Any], targets: Sequence[str]) -> list[str]:
+    columns = ratios.columns(targets)
+    if not columns:
+        return []
+    head = ["", *ratios.compared(targets), *(f"{peer} ÷ {own}" for peer, own in columns)]
+    rows = ratios.rows(result["figures"], result["failures"], targets)
+    notes = "".join(f"\n- {line}" for line in ratios.overloaded(result["figures"], targets))
+    versions = ", ".join(f"{name} {version}" for name, version in result["peers"].items())
+    return [
+        f"## Gateways of others\n\n{versions}; one process each, over HTTP; `gateway` and `whole` with all that Parley does for a turn.\n\n"
+        + table([head, *([text, *(number(value) for value in values)] for text, values in rows)])
+        + (f"\n\nWhat did not keep up shows the gaps and the CPU of an overload:\n{notes}" if notes else "")
+    ]
 
 
 def _median(figures: Figures, figure: str, target: str) -> float | None:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Protocol, Self
+
+import msgspec
 
 from parley.gateway.v1 import gateway_pb2
 from tests.bench import wire
 from tests.bench.grpc_client import GrpcClient, GrpcConnection
 from tests.bench.http_client import Exchange, HttpClient, request
-from tests.bench.wire import Arrival, Piece
+from tests.bench.wire import Arrival, BadStream, Piece
 
 _PROMPT = "Tell me, in a few sentences, what a token costs on its way from the model to the page, and why."
 _UPSTREAM = "openai/"
@@ -25,10 +27,12 @@ class Seat:
     Attributes:
         bearer: Access token; empty at the provider.
         conversation: UUID; empty where there are no conversations.
+        headers: Lines that each request bears besides, where it is asked in OpenAI's words.
     """
 
     bearer: str = ""
     conversation: str = ""
+    headers: Sequence[str] = ()
 
 
 class Client(Protocol):
@@ -65,8 +69,8 @@ class Target:
 
 
 def target(kind: str, address: str) -> Target:
-    """Returns the target of a kind (`provider`, `gateway` or `edge`) at `host:port`."""
-    return {"provider": _provider, "gateway": _gateway, "edge": _edge}[kind](address)
+    """Returns the target of a kind (`provider`, `peer`, `gateway` or `edge`) at `host:port`."""
+    return {"provider": _provider, "peer": _peer, "gateway": _gateway, "edge": _edge}[kind](address)
 
 
 def stop_request(run_id: str, seat: Seat) -> bytes:
@@ -81,16 +85,38 @@ async def _nothing() -> None:
 def _provider(address: str) -> Target:
     host, _, port = address.rpartition(":")
 
-    def ask(client: HttpClient, model: str, _: Seat) -> Exchange:
+    def ask(client: HttpClient, model: str, seat: Seat) -> Exchange:
         order = {
             "model": model,
             "stream": True,
             "stream_options": {"include_usage": True},
             "messages": [{"role": "user", "content": _PROMPT}],
         }
-        return client.ask(request("POST", "/v1/chat/completions", json.dumps(order).encode(), bearer="bench"))
+        body = json.dumps(order).encode()
+        bearer = seat.bearer or "bench"
+        return client.ask(request("POST", "/v1/chat/completions", body, bearer=bearer, headers=seat.headers))
 
     return Target(lambda: HttpClient.connect(host, int(port)), ask, wire.provider_arrivals, _nothing)
+
+
+def _peer(address: str) -> Target:
+    """Speaks as to the provider, and expects less: a gateway of others that is gone or answers oddly is a failure, not the end."""
+    provider = _provider(address)
+
+    async def connect() -> HttpClient:
+        try:
+            client: HttpClient = await provider.connect()
+        except OSError:
+            return HttpClient()
+        return client
+
+    def read(pieces: list[Piece]) -> list[Arrival]:
+        try:
+            return provider.read(pieces)
+        except (ValueError, msgspec.DecodeError):
+            raise BadStream("not a stream of OpenAI's chunks") from None
+
+    return replace(provider, connect=connect, read=read)
 
 
 def _edge(address: str) -> Target:

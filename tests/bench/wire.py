@@ -25,7 +25,7 @@ class BadStream(Exception):
 
 
 class _Delta(msgspec.Struct):
-    content: str = ""
+    content: str | None = None
 
 
 class _Choice(msgspec.Struct):
