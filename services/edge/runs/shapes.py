@@ -56,7 +56,8 @@ class _Turn(BaseModel):
         Field(
             description=(
                 "While as many of your runs are active as may be: `reject` it with 409 `concurrent_request`, the default; `enqueue` it until "
-                "they have ended; or `interrupt` them, as if they were stopped, and begin then."
+                "they have ended; or `interrupt` the one that is being answered in this conversation (where there is none, your newest one), as "
+                "if it were stopped, and begin then. What waits in the queue and what is answered in the background is never stopped by this."
             )
         ),
     ] = None

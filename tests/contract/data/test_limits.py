@@ -202,12 +202,38 @@ async def test_those_in_the_way_are_asked_to_stop_and_the_new_one_waits(person: 
     assert (await person.call(checkpoint_request(first.id))).cancel_requested
 
 
-async def test_what_waited_ends_and_where_nothing_else_runs_the_new_one_begins(person: Person) -> None:
+async def test_what_waits_in_the_queue_is_not_stopped_and_waited_for(person: Person) -> None:
+    """Somebody has asked for it, and nobody sees that it is gone."""
     waited = (await person.begin(background=True)).run
     begun = await person.begin(active_limits=ONE, on_conflict=INTERRUPT)
-    assert [(run.id, run.status) for run in begun.interrupted] == [(waited.id, pb.RUN_STATUS_CANCELLED)]
-    assert (begun.run.status, begun.run.owner, begun.run.fence) == (pb.RUN_STATUS_RUNNING, "chat-1", 1)
-    assert (await person.stored(waited.id)).answer.state == pb.MESSAGE_STATE_CANCELLED
+    assert (list(begun.interrupted), begun.run.status) == ([], pb.RUN_STATUS_QUEUED)
+    assert (await person.stored(waited.id)).run.status == pb.RUN_STATUS_QUEUED
+
+
+async def test_what_is_answered_in_the_background_is_not_stopped(person: Person, claimer: Person) -> None:
+    background = (await person.begin(background=True)).run
+    await claimer.claim()
+    begun = await person.begin(background.conversation_id, active_limits=ONE, on_conflict=INTERRUPT)
+    assert (list(begun.interrupted), begun.run.status) == ([], pb.RUN_STATUS_QUEUED)
+    stored = (await person.stored(background.id)).run
+    assert (stored.status, stored.cancel_requested) == (pb.RUN_STATUS_RUNNING, False)
+
+
+async def test_the_conversations_own_answer_gives_way_before_any_other(person: Person) -> None:
+    three = pb.ActiveLimits(per_user=3)
+    here = (await person.begin(active_limits=three)).run
+    others = [(await person.begin(active_limits=three)).run for _ in range(2)]
+    begun = await person.begin(here.conversation_id, active_limits=three, on_conflict=INTERRUPT)
+    assert [run.id for run in begun.interrupted] == [here.id]
+    assert not any([(await person.stored(run.id)).run.cancel_requested for run in others])
+
+
+async def test_at_a_users_limit_the_newest_answer_gives_way_and_then_the_next(person: Person) -> None:
+    two = pb.ActiveLimits(per_user=2)
+    older, newer = [(await person.begin(active_limits=two)).run for _ in range(2)]
+    for asked in (newer, older):
+        begun = await person.begin(active_limits=two, on_conflict=INTERRUPT)
+        assert [run.id for run in begun.interrupted] == [asked.id]
 
 
 async def test_only_those_in_the_way_are_asked(person: Person) -> None:
@@ -218,26 +244,28 @@ async def test_only_those_in_the_way_are_asked(person: Person) -> None:
     assert not (await person.stored(elsewhere.id)).run.cancel_requested
 
 
-async def test_an_interruption_fits_into_a_full_queue_that_it_empties(person: Person) -> None:
-    await person.begin(active_limits=ONE)
+async def test_an_interruption_stops_nothing_where_the_queue_is_full(person: Person) -> None:
+    first = (await person.begin(active_limits=ONE)).run
     for _ in range(3):
         await person.begin(active_limits=ONE, background=True)
-    begun = await person.begin(active_limits=ONE, on_conflict=INTERRUPT)
-    assert (begun.run.status, len(begun.interrupted)) == (pb.RUN_STATUS_QUEUED, 4)
+    refusal = await person.refusal(begin_request(active_limits=ONE, on_conflict=INTERRUPT))
+    assert refusal.code == "QUEUE_FULL"
+    assert not (await person.stored(first.id)).run.cancel_requested
 
 
-async def test_interruptions_at_the_same_instant_leave_one_that_waits_or_runs(person: Person) -> None:
-    first = (await person.begin(active_limits=ONE)).run
+async def test_interruptions_at_the_same_instant_wait_for_one_another(person: Person) -> None:
+    """Each is somebody's message, and is answered."""
+    limits = pb.ActiveLimits(per_user=1, per_conversation=1)
+    first = (await person.begin(active_limits=limits)).run
     begun = await asyncio.gather(
         *(
-            person.begin(first.conversation_id, str(number), active_limits=ONE, on_conflict=INTERRUPT)
+            person.begin(first.conversation_id, str(number), active_limits=limits, on_conflict=INTERRUPT)
             for number in range(8)
         )
     )
-    left = await active(person, first.conversation_id)
-    assert len(left) == 2
-    assert left[0] == first.id
-    assert left[1] in {each.run.id for each in begun}
+    assert {each.run.status for each in begun} == {pb.RUN_STATUS_QUEUED}
+    assert {run.id for each in begun for run in each.interrupted} == {first.id}
+    assert len(await active(person, first.conversation_id)) == 9
 
 
 # --- what is refused

@@ -77,7 +77,10 @@ class _OnConflictEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_OnConflict
     ON_CONFLICT_ENQUEUE: _OnConflict.ValueType  # 2
     """It waits in the queue until the others have ended."""
     ON_CONFLICT_INTERRUPT: _OnConflict.ValueType  # 3
-    """The others are stopped, as by CancelRun, and it begins when they have ended."""
+    """It takes the place of the answer that somebody watches: what is being answered in the same conversation is stopped, as by CancelRun; where
+    nothing is, and the user has as many active runs as may be, the newest of the user's. Runs that wait in the queue and background runs are
+    never stopped by this, only by their names; where they are in the way too, it begins when they have ended.
+    """
 
 class OnConflict(_OnConflict, metaclass=_OnConflictEnumTypeWrapper):
     """What happens to a new run while the user, or the conversation, has as many active ones as it may."""
@@ -89,7 +92,10 @@ ON_CONFLICT_REJECT: OnConflict.ValueType  # 1
 ON_CONFLICT_ENQUEUE: OnConflict.ValueType  # 2
 """It waits in the queue until the others have ended."""
 ON_CONFLICT_INTERRUPT: OnConflict.ValueType  # 3
-"""The others are stopped, as by CancelRun, and it begins when they have ended."""
+"""It takes the place of the answer that somebody watches: what is being answered in the same conversation is stopped, as by CancelRun; where
+nothing is, and the user has as many active runs as may be, the newest of the user's. Runs that wait in the queue and background runs are
+never stopped by this, only by their names; where they are in the way too, it begins when they have ended.
+"""
 Global___OnConflict: _TypeAlias = OnConflict  # noqa: Y015
 
 @_typing.final

@@ -138,7 +138,9 @@ class _OnConflictEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_OnConflict
     ON_CONFLICT_ENQUEUE: _OnConflict.ValueType  # 2
     """It is queued until the others have ended."""
     ON_CONFLICT_INTERRUPT: _OnConflict.ValueType  # 3
-    """The wish to stop the others is stored, and it is queued until they have ended."""
+    """The wish to stop what is being answered in the same conversation is stored; where nothing is, and the user has as many active runs as may
+    be, that to stop the newest of the user's. Neither runs in the queue nor background ones are stopped: it waits for them too.
+    """
 
 class OnConflict(_OnConflict, metaclass=_OnConflictEnumTypeWrapper):
     """What happens to a new run while as many are active as may be."""
@@ -150,7 +152,9 @@ ON_CONFLICT_REJECT: OnConflict.ValueType  # 1
 ON_CONFLICT_ENQUEUE: OnConflict.ValueType  # 2
 """It is queued until the others have ended."""
 ON_CONFLICT_INTERRUPT: OnConflict.ValueType  # 3
-"""The wish to stop the others is stored, and it is queued until they have ended."""
+"""The wish to stop what is being answered in the same conversation is stored; where nothing is, and the user has as many active runs as may
+be, that to stop the newest of the user's. Neither runs in the queue nor background ones are stopped: it waits for them too.
+"""
 Global___OnConflict: _TypeAlias = OnConflict  # noqa: Y015
 
 @_typing.final
