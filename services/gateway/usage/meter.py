@@ -12,7 +12,7 @@ from runtime.context import current_identity
 from runtime.ids import uuid7
 from services.gateway.failures import AttemptFailed, FirstTokenTimeout, RunTimeout
 from services.gateway.tally import input_tokens
-from services.gateway.usage.domain import CANCELLED, COMPLETED, OpenCall, Used
+from services.gateway.usage.domain import CANCELLED, COMPLETED, OpenCall, TokenBudgetExceeded, Used, cost
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
@@ -83,6 +83,7 @@ class Meter:
             input_tokens=prompt_tokens,
             started_at=now,
         )
+        self._ledger.begins(call)
         reserving = asyncio.create_task(self._budgets.reserve(call))
 
         async def admitted() -> None:
@@ -95,10 +96,16 @@ class Meter:
             yield call, admitted
         finally:
             if not reserving.done():
+                # What is asked of Redis next comes after it, and what Postgres lets in all the same lapses.
                 reserving.cancel()
-                await asyncio.wait({reserving})
-            # Left early it may have been let in at that very moment.
-            if reserving.cancelled() or reserving.exception() is None:
+            if (
+                reserving.done()
+                and not reserving.cancelled()
+                and isinstance(reserving.exception(), TokenBudgetExceeded)
+            ):
+                self._ledger.refused(call)
+            else:
+                # Left early it may have been let in at that very moment, as by a store that could not say so any more.
                 self._end(call)
 
     def _end(self, call: OpenCall) -> None:
@@ -198,7 +205,7 @@ class Attempts:
             output_tokens=counts.output_tokens if counts is not None else 0,
             cached_tokens=counts.cached_tokens if counts is not None else 0,
             reasoning_tokens=counts.reasoning_tokens if counts is not None else 0,
-            cost_usd=usage.cost_usd if usage is not None else None if heard else 0.0,
+            cost_usd=cost(usage.cost_usd) if usage is not None else None if heard else 0.0,
             estimated=usage.estimated if usage is not None else heard,
             outcome=outcome,
             started_at=started_at,
