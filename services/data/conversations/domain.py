@@ -134,6 +134,14 @@ class Message:
     sibling_ids: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class Earlier:
+    """What was said before, without what was thought."""
+
+    role: Role
+    parts: tuple[Part, ...]
+
+
 class Store(Protocol):
     """Keeps conversations; every method sees the caller's own rows alone and raises ConversationNotFound for any other."""
 

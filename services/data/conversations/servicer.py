@@ -10,7 +10,7 @@ from runtime.wellknown import timestamp
 from services.data.conversations.domain import Conversation, Message, MessageState, Part, PartKind, Role, Usage
 
 if TYPE_CHECKING:
-    from services.data.conversations.domain import Conversations
+    from services.data.conversations.domain import Conversations, Earlier
     from services.data.search.domain import Search
 
 _ROLES = {Role.USER: data_pb2.ROLE_USER, Role.ASSISTANT: data_pb2.ROLE_ASSISTANT}
@@ -108,6 +108,11 @@ def message_pb(message: Message) -> data_pb2.Message:
         create_time=timestamp(message.created_at),
         sibling_ids=message.sibling_ids,
     )
+
+
+def earlier_pb(earlier: Earlier) -> data_pb2.Message:
+    """Returns what was said before as the contract spells it: who, and what."""
+    return data_pb2.Message(role=_ROLES[earlier.role], parts=map(_part_pb, earlier.parts))
 
 
 def part_of(part: data_pb2.Part) -> Part:

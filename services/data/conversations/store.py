@@ -121,13 +121,14 @@ def message_of(row: Record) -> Message:
         role=Role(row["role"]),
         state=MessageState(row["state"]),
         model=row["model"],
-        parts=_parts(row["parts"]),
+        parts=parts_of(row["parts"]),
         usage=None if row["usage"] is None else _usage(row["usage"]),
         created_at=row["created_at"],
     )
 
 
-def _parts(stored: str) -> tuple[Part, ...]:
+def parts_of(stored: str) -> tuple[Part, ...]:
+    """Returns parts as they were stored."""
     # A newer release, rolling out beside this one, may store kinds that this one does not know.
     return tuple(_part(part) for part in json.loads(stored) if part["type"] in _KINDS)
 

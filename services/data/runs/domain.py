@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from runtime import validation
 from runtime.errors import AlreadyExists, Conflict, FailedPrecondition, NotFound, ResourceExhausted
-from services.data.conversations.domain import Message, MessageState, Part, PartKind
+from services.data.conversations.domain import Earlier, Message, MessageState, Part, PartKind
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -225,7 +225,7 @@ class Begun:
     run: Run
     user_message: Message
     answer: Message
-    history: list[Message]
+    history: list[Earlier]
     existing: bool
     conversation_created: bool
     interrupted: list[Run]

@@ -1,5 +1,12 @@
 -- Runs with their messages. What begins, stores and ends them is a function each, defined in the migrations.
 
+-- name: begin_run_at_head
+-- Starts a run whose message follows the newest one, while nothing is in its way: one row, of NULLs where `start_run` has to look closer.
+SELECT lease_expires_at, untitled, parent_id, last_position, history_roles, history_parts
+FROM chat.begin_run_at_head(
+  $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22
+);
+
 -- name: start_run
 -- Starts a run, or finds the one a resend belongs to: a row for the run, its two messages, runs asked to stop, then history, newest first.
 SELECT
@@ -137,7 +144,8 @@ ORDER BY run.position, run.id;
 -- name: probe_schema
 -- Fails until the schema is as this code needs it.
 SELECT
-  'chat.start_run_in_pace'::regproc::oid, 'chat.load_run'::regproc::oid, 'chat.keep_run'::regproc::oid, 'chat.give_run_back'::regproc::oid,
+  'chat.begin_run_at_head'::regproc::oid, 'chat.start_run_in_pace'::regproc::oid, 'chat.load_run'::regproc::oid,
+  'chat.keep_run'::regproc::oid, 'chat.give_run_back'::regproc::oid,
   'chat.retry_run'::regproc::oid, 'chat.end_run'::regproc::oid, 'chat.cancel_run'::regproc::oid, 'chat.claim_runs_and_roles'::regproc::oid,
   'chat.list_dead_letters'::regproc::oid, 'chat.retry_dead_letter'::regproc::oid, 'chat.drop_dead_letter'::regproc::oid,
   'chat.end_forsaken_runs'::regproc::oid, 'chat.select_branch'::regproc::oid;

@@ -8,7 +8,7 @@ from parley.data.v1 import data_pb2, data_pb2_grpc
 from runtime.context import current_identity
 from runtime.permissions import require
 from runtime.wellknown import seconds, timestamp
-from services.data.conversations.servicer import message_pb, part_of, usage_of
+from services.data.conversations.servicer import earlier_pb, message_pb, part_of, usage_of
 from services.data.queue.domain import ClaimKind, ClaimRequest
 from services.data.runs.domain import ActiveLimits, RequestLimits, RunStatus
 from services.data.runs.keeping import FinishRequest, Progress, RetryRequest
@@ -58,7 +58,7 @@ class RunServicer(data_pb2_grpc.RunServiceServicer):
         return data_pb2.BeginRunResponse(
             run=_run_pb(begun.run),
             user_message=message_pb(begun.user_message),
-            history=map(message_pb, begun.history),
+            history=map(earlier_pb, begun.history),
             existing=begun.existing,
             conversation_created=begun.conversation_created,
             answer=message_pb(begun.answer),
@@ -85,7 +85,7 @@ class RunServicer(data_pb2_grpc.RunServiceServicer):
             run=_run_pb(loaded.run),
             user_message=message_pb(loaded.user_message),
             answer=message_pb(loaded.answer),
-            history=map(message_pb, loaded.history),
+            history=map(earlier_pb, loaded.history),
             untitled=loaded.untitled,
         )
 

@@ -6,8 +6,9 @@ import json
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from services.data.conversations.domain import ConversationNotFound, MessageNotFound
-from services.data.conversations.store import message_of, parts_json
+from services.data.conversations.domain import ConversationNotFound, Earlier, MessageNotFound, Role
+from services.data.conversations.store import message_of, parts_json, parts_of
+from services.data.runs import at_head
 from services.data.runs.domain import (
     Begun,
     ClientMessageIdReused,
@@ -60,6 +61,10 @@ class PostgresRuns:
 
     async def begin(self, caller: Identity, new: NewRun) -> Begun:
         """Stores a run with its messages, or finds the one this is a resend of."""
+        if new.branch is None and not new.background:
+            row = await self._database.fetch_row("begin_run_at_head", *at_head.arguments(caller, new))
+            if row is not None and row["lease_expires_at"] is not None:
+                return at_head.begun(row, new)
         kind, message_id = new.branch or (None, None)
         rows = await self._database.fetch(
             "start_run",
@@ -242,12 +247,16 @@ def _begun(rows: list[Record]) -> Begun:
         run=run_of(run),
         user_message=user_message,
         answer=answer,
-        history=[message_of(row) for row in reversed(rows) if row["item"] == "history"],
+        history=[_earlier(row) for row in reversed(rows) if row["item"] == "history"],
         existing=run["existing"],
         conversation_created=run["conversation_created"],
         interrupted=[run_of(row) for row in rows if row["item"] == "interrupted"],
         untitled=run["untitled"],
     )
+
+
+def _earlier(row: Record) -> Earlier:
+    return Earlier(Role(row["role"]), parts_of(row["parts"]))
 
 
 def _usage(usage: Usage | None) -> str | None:

@@ -3,6 +3,7 @@
 import asyncio
 from typing import Any
 
+import asyncpg
 import pytest
 from google.protobuf.duration_pb2 import Duration
 
@@ -60,6 +61,24 @@ async def test_each_message_follows_the_newest(person: Person) -> None:
     assert second.user_message.parent_id == first.run.answer_message_id
 
 
+@pytest.mark.parametrize("named", [True, False], ids=["named", "new"])
+async def test_an_ordinary_message_needs_no_closer_look(owner: asyncpg.Connection, person: Person, named: bool) -> None:
+    """It is begun by the short way alone, limits, an id of its own and history or not; the long one is closed here."""
+    opened = (await person.create()).id if named else ""
+    bounds: dict[str, Any] = {
+        "active_limits": pb.ActiveLimits(per_user=1, per_conversation=1, queued_per_user=1),
+        "request_limits": pb.RequestLimits(per_minute=2, per_hour=3),
+    }
+    await owner.execute("REVOKE EXECUTE ON FUNCTION chat.start_run_in_pace FROM parley_data")
+    try:
+        first = await person.begin(opened, "1", client_message_id="m-1", **bounds)
+        await person.finish(first.run, text("2"))
+        second = await person.begin(first.run.conversation_id, client_message_id="m-2", **bounds)
+    finally:
+        await owner.execute("GRANT EXECUTE ON FUNCTION chat.start_run_in_pace TO parley_data")
+    assert (first.conversation_created, second.conversation_created, texts(second)) == (not named, False, ["1", "2"])
+
+
 # --- history
 
 
@@ -71,7 +90,9 @@ async def test_history_is_what_was_said_before_oldest_first(person: Person) -> N
     await person.turn(opened, "3", "4")
     begun = await person.begin(opened, "5")
     assert texts(begun) == ["1", "2", "3", "4"]
-    assert list(begun.history) == (await person.messages(opened))[:4]
+    said = (await person.messages(opened))[:4]
+    # Who, and what: whatever else is stored of them no prompt needs.
+    assert list(begun.history) == [pb.Message(role=message.role, parts=message.parts) for message in said]
 
 
 @pytest.mark.parametrize(

@@ -1134,7 +1134,7 @@ class BeginRunResponse(_message.Message):
 
     @_builtins.property
     def history(self) -> _containers.RepeatedCompositeFieldContainer[Global___Message]:
-        """Earlier messages of the conversation that have text, oldest first, without the new one."""
+        """Earlier messages of the branch that have text, oldest first, without the new one: `role` and `parts` alone, and no reasoning."""
 
     @_builtins.property
     def answer(self) -> Global___Message:
