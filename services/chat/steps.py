@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from runtime.errors import Cancelled, ParleyError, Unavailable
-from services.chat import failures, metrics
+from services.chat import bounds, failures, metrics
 from services.chat.asking import FinishReason, ModelCall, ModelStarted, ReasoningDelta, TextDelta
 from services.chat.counting import added, estimated
 from services.chat.domain import PartKind, Progress, Reset, RunStatus, ToolUse, Usage
@@ -117,6 +117,8 @@ class Steps:
                 await self._call_all(uses)
                 self._log.append(Progress(answer.step, _READING))
                 self._log.announce()
+            if bounds.is_full(self._log.parts()):
+                return self._ended(FinishReason.LENGTH)
             step = answer.step
             finished = await self._step(withheld=step >= last)
             calls = finished.calls if finished.reason in _WITH_CALLS and step < last and self._offers() else ()
@@ -300,7 +302,7 @@ class Steps:
             self._log.append(Progress(step, message))
             self._log.announce()
 
-        result = await calling.call(box, use, run_id=self._run.id, progress=progress)
+        result = await calling.call(box, use, run_id=self._run.id, progress=progress, room_bytes=self._room_bytes)
         if effectful:
             # Whoever takes the run over from here on and finds no result takes the outcome for unknown: until it is in the tail, or stored, it
             # is not shown.
@@ -311,6 +313,9 @@ class Steps:
             with contextlib.suppress(ParleyError, TimeoutError):
                 async with asyncio.timeout(_STORED_PATIENCE_S):
                     await self._keeper.secure()
+
+    def _room_bytes(self) -> int:
+        return bounds.room_for_result(self._log.parts())
 
     def _tell(self, result: ToolResult) -> None:
         self._log.append(result)

@@ -54,7 +54,9 @@ def fault(box: Toolbox, use: ToolUse) -> str:
     return f"The arguments do not fit the tool: {wrong}" if wrong else ""
 
 
-async def call(box: Toolbox, use: ToolUse, *, run_id: str, progress: Callable[[str], None]) -> ToolResult:
+async def call(
+    box: Toolbox, use: ToolUse, *, run_id: str, progress: Callable[[str], None], room_bytes: Callable[[], int]
+) -> ToolResult:
     """Calls a tool whose call has no fault.
 
     Args:
@@ -62,6 +64,7 @@ async def call(box: Toolbox, use: ToolUse, *, run_id: str, progress: Callable[[s
         use: The call.
         run_id: UUID of the run.
         progress: Tells the user what the tool is doing.
+        room_bytes: Says, once the tool has answered, how much of it there is room for.
     """
     item = box.find(use.name)
     arguments = arguments_of(use.input_json)
@@ -92,7 +95,9 @@ async def call(box: Toolbox, use: ToolUse, *, run_id: str, progress: Callable[[s
         if outcome:
             telemetry.fail(span, outcome)
         metrics.TOOL_SECONDS.labels(tool.name, outcome or "ok").observe(time.perf_counter() - began)
-    return ToolResult(use.tool_call_id, tool.name, _cut(content, tool.result_max_bytes), is_error=bool(outcome))
+    return ToolResult(
+        use.tool_call_id, tool.name, _cut(content, min(tool.result_max_bytes, room_bytes())), is_error=bool(outcome)
+    )
 
 
 def failed(use: ToolUse, why: str) -> ToolResult:

@@ -55,7 +55,25 @@ class Trace:
         return f"trace {len(traces())}"
 
 
+@dataclass
+class Bulk:
+    """Says a mebibyte, and would say more."""
+
+    name: str = "bulk"
+    read_only: bool = True
+    idempotent: bool = True
+    permission: str = ""
+    description: str = "Says much."
+    timeout_s: float = 30.0
+    result_max_bytes: int = 2**20
+    parameters: Mapping[str, Any] = field(default_factory=lambda: {"type": "object"})
+
+    async def call(self, arguments: Mapping[str, Any], context: ToolContext) -> str:
+        return "é" * 2**20
+
+
 PAY = Trace("pay")
 LOOK = Trace("look", read_only=True)
 RULE = Trace("rule", permission="run:admin")
+BULK = Bulk()
 PLACES = tuple(f"tests.contract.chat.effects:{name}" for name in ("PAY", "LOOK", "RULE"))

@@ -11,6 +11,7 @@ import pytest
 
 from runtime.errors import InvalidArgument, Unavailable
 from services.chat.asking import FinishReason, ModelFinished, Role
+from services.chat.bounds import ANSWER_MAX_BYTES
 from services.chat.domain import Done, Failed, Progress, RunStatus, ToolResult, ToolUse, Usage
 from services.chat.steps import MOST_STEPS
 from services.chat.tools.tool import ToolContext, ToolError
@@ -92,6 +93,12 @@ async def test_a_call_names_the_step_that_has_made_it() -> None:
     gateway = Saying((calls(("act", "{}"), ("act", "{}")),), (calls(("act", "{}")),), ("Yes.", STOP))
     run = await lived(turn(gateway, Storing(), tools=box(Doing())))
     assert [kind.step for kind in kinds(run.log) if isinstance(kind, ToolUse)] == [1, 1, 2]
+
+
+async def test_an_answer_that_cannot_be_sent_to_a_model_any_more_ends_as_it_is() -> None:
+    gateway = Saying(("x" * ANSWER_MAX_BYTES, calls(("act", "{}"))))
+    run = await lived(turn(gateway, Storing(), tools=box(Doing())))
+    assert (len(gateway.calls), run.run.status) == (1, RunStatus.LIMITED)
 
 
 async def test_usage_is_that_of_all_steps() -> None:
