@@ -84,9 +84,8 @@ class Trace(Link):
     name = "trace"
 
     async def around(self, call: Call, proceed: Proceed) -> Any:
-        service, _, method = call.method[1:].partition("/")
-        attributes = {"rpc.system": "grpc", "rpc.service": service, "rpc.method": method}
-        with telemetry.span(call.method[1:], kind=SpanKind.SERVER, attributes=attributes, remote=call.metadata) as span:
+        name, attributes = telemetry.rpc(call.method)
+        with telemetry.span(name, kind=SpanKind.SERVER, attributes=attributes, remote=call.metadata) as span:
             try:
                 return await proceed()
             finally:
@@ -107,15 +106,37 @@ class RequestContext(Link):
         return await proceed()
 
 
+class _Meters:
+    """The measures of one method, looked up once: that costs more than to write them."""
+
+    def __init__(self, method: str) -> None:
+        self.active = _ACTIVE.labels(method)
+        self.seconds = _SECONDS.labels(method)
+        self._handled: dict[grpc.StatusCode, Counter] = {}
+        self._method = method
+
+    def ended(self, code: grpc.StatusCode, seconds: float) -> None:
+        """Counts a call."""
+        self.active.dec()
+        self.seconds.observe(seconds)
+        if (handled := self._handled.get(code)) is None:
+            handled = self._handled[code] = _HANDLED.labels(self._method, code.name)
+        handled.inc()
+
+
 class AccessLog(Link):
     """Writes one line and one measurement a call."""
 
     name = "access_log"
 
+    def __init__(self) -> None:
+        self._meters: dict[str, _Meters] = {}
+
     async def around(self, call: Call, proceed: Proceed) -> Any:
         started = time.perf_counter()
-        active = _ACTIVE.labels(call.method)
-        active.inc()
+        if (meters := self._meters.get(call.method)) is None:
+            meters = self._meters[call.method] = _Meters(call.method)
+        meters.active.inc()
         try:
             return await proceed()
         except asyncio.CancelledError:
@@ -123,9 +144,7 @@ class AccessLog(Link):
             raise
         finally:
             seconds = time.perf_counter() - started
-            active.dec()
-            _HANDLED.labels(call.method, call.code.name).inc()
-            _SECONDS.labels(call.method).observe(seconds)
+            meters.ended(call.code, seconds)
             log.info(
                 "rpc",
                 **{"rpc.method": call.method[1:], "rpc.code": call.code.name, "duration_ms": round(seconds * 1000, 2)},

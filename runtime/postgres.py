@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import functools
 import json
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +23,8 @@ log = structlog.stdlib.get_logger()
 UniqueViolation = asyncpg.UniqueViolationError
 """What a store catches to turn a constraint, by its name, into an error of its service."""
 
+_PATIENCE_S = 5.0
+"""How long a connection is waited for."""
 _AWAY = (
     OSError,
     TimeoutError,
@@ -63,7 +67,11 @@ async def connect(url: str, queries: Mapping[str, str], *, max_connections: int)
         reset=_end_transaction,
     )
     async with pool:
-        yield Database(pool, queries)
+        database = Database(pool, queries)
+        try:
+            yield database
+        finally:
+            await database.settle()
 
 
 class Database:
@@ -77,6 +85,11 @@ class Database:
     def __init__(self, pool: asyncpg.Pool[Any], queries: Mapping[str, str]) -> None:
         self._pool = pool
         self._queries = queries
+        self._returning: set[asyncio.Task[None]] = set()
+
+    async def settle(self) -> None:
+        """Returns once every connection that is no longer used is back in the pool."""
+        await asyncio.gather(*self._returning, return_exceptions=True)
 
     @contextlib.asynccontextmanager
     async def transaction(
@@ -97,7 +110,7 @@ class Database:
         if claims is not None:
             begin += f"SELECT set_config('request.jwt.claims', {_literal(json.dumps(claims))}, true);"
         with _translated():
-            async with self._pool.acquire(timeout=5) as connection:
+            async with _Loan(self._pool, self._returning) as connection:
                 await connection.execute(begin)
                 try:
                     yield Transaction(connection, self._queries)
@@ -112,14 +125,49 @@ class Database:
     async def fetch_row(self, name: str, *args: Any) -> asyncpg.Record | None:
         """Runs one statement on its own and returns its first row."""
         with _translated(), _span(name):
-            async with self._pool.acquire(timeout=5) as connection:
-                return await connection.fetchrow(self._queries[name], *args)
+            async with _Loan(self._pool, self._returning) as connection:
+                row: asyncpg.Record | None = await connection.fetchrow(self._queries[name], *args)
+                return row
 
     async def fetch(self, name: str, *args: Any) -> list[asyncpg.Record]:
         """Runs one statement on its own and returns its rows."""
         with _translated(), _span(name):
-            async with self._pool.acquire(timeout=5) as connection:
-                return await connection.fetch(self._queries[name], *args)
+            async with _Loan(self._pool, self._returning) as connection:
+                rows: list[asyncpg.Record] = await connection.fetch(self._queries[name], *args)
+                return rows
+
+
+class _Loan:
+    """A connection for the length of a block.
+
+    Where the block ended well nobody waits for the connection's way back to the pool, which takes a turn or two of the loop.
+    """
+
+    __slots__ = ("_connection", "_pool", "_returning")
+
+    def __init__(self, pool: asyncpg.Pool[Any], returning: set[asyncio.Task[None]]) -> None:
+        self._pool = pool
+        self._returning = returning
+        self._connection: Any = None
+
+    async def __aenter__(self) -> Any:
+        # What is idle is had at once, and without a clock; connecting anew has a bound of its own.
+        timeout_s = None if self._pool.get_idle_size() else _PATIENCE_S
+        self._connection = await self._pool.acquire(timeout=timeout_s)
+        return self._connection
+
+    async def __aexit__(self, _: object, error: BaseException | None, __: object) -> None:
+        if error is not None:
+            await self._pool.release(self._connection, timeout=_PATIENCE_S)
+            return
+        task = asyncio.create_task(self._give_back())
+        self._returning.add(task)
+        task.add_done_callback(self._returning.discard)
+
+    async def _give_back(self) -> None:
+        # What cannot be given back has lost its server: the pool ends it, and whoever comes next is told.
+        with contextlib.suppress(*_AWAY):
+            await self._pool.release(self._connection, timeout=_PATIENCE_S)
 
 
 class Transaction:
@@ -142,9 +190,14 @@ class Transaction:
             return rows
 
 
+@functools.cache
+def _described(name: str) -> tuple[str, dict[str, str]]:
+    return f"postgres {name}", {"db.system.name": "postgresql", "db.operation.name": name, "db.query.summary": name}
+
+
 def _span(name: str) -> contextlib.AbstractContextManager[Any]:
-    attributes = {"db.system.name": "postgresql", "db.operation.name": name, "db.query.summary": name}
-    return telemetry.span(f"postgres {name}", kind=SpanKind.CLIENT, attributes=attributes)
+    title, attributes = _described(name)
+    return telemetry.span(title, kind=SpanKind.CLIENT, attributes=attributes)
 
 
 @contextlib.contextmanager

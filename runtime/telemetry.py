@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import sys
 from typing import TYPE_CHECKING, Any
@@ -97,6 +98,17 @@ class span:  # noqa: N801 - used like a function
                 fail(self._span, type(error).__qualname__)
         context.detach(self._token)
         self._span.end()
+
+
+@functools.cache
+def rpc(path: str) -> tuple[str, Mapping[str, str]]:
+    """Returns the name and the first attributes of the spans of an RPC.
+
+    Args:
+        path: `/package.Service/Method`, of a method that is known to be one: whatever is asked for is remembered.
+    """
+    service, _, method = path[1:].partition("/")
+    return path[1:], {"rpc.system": "grpc", "rpc.service": service, "rpc.method": method}
 
 
 def fail(current: Span, error_type: str) -> None:
