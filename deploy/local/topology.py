@@ -93,6 +93,8 @@ def _service(name: str, home: Home, addresses: Addresses, environ: Mapping[str, 
         own["DATABASE_URL_FILE"] = f"parley_{service}_url"
     if service == "gateway":
         own["DEMO_BASE_URL"] = f"http://{addresses.demo_provider}/v1"
+        # On a machine of one's own whoever runs it is its operator. What the services are told stays out of reach.
+        own["SECRET_DIRECTORIES"] = environ.get("PARLEY_GATEWAY_SECRET_DIRECTORIES", "/")
     env = {
         f"{prefix}DRAIN_GRACE_S": str(_DRAIN_S),
         "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://{addresses.trace_receiver}",

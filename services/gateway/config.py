@@ -76,6 +76,10 @@ class GatewayConfig(ServerConfig):
     encryption_keys: Secret | None = None
     """Keys under which providers' keys are encrypted: 32 bytes in base64 each, apart by commas or lines. The first encrypts, all decrypt. None, or
     no database: providers and aliases are the environment's alone."""
+    secret_variables: tuple[str, ...] = ("*_KEY",)
+    """Patterns of the variables that `env:` may name; never one of `PARLEY_…`, `VAULT_…` or `PG…`."""
+    secret_directories: tuple[str, ...] = ("/run/secrets",)
+    """Directories beneath which the files are that `file:` may name; never one that tells the server something itself."""
     secrets_every_s: float = at_least(0.1, default=60.0)
     """Seconds between two readings of the keys that are kept elsewhere (`env:`, `file:`, `vault:`)."""
 

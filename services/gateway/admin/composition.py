@@ -11,7 +11,8 @@ from runtime.server import Servicer
 from services.gateway.admin.aliases import Aliases
 from services.gateway.admin.keeper import Keeper
 from services.gateway.admin.providers import Providers
-from services.gateway.admin.references import Secrets
+from services.gateway.admin.records import ProviderLocked
+from services.gateway.admin.references import Secrets, places_of
 from services.gateway.admin.sealing import Seal
 from services.gateway.admin.servicer import ALIASES, PROVIDERS, AliasServicer, ProviderServicer
 from services.gateway.admin.store import QUERIES, PostgresRegistry
@@ -49,7 +50,8 @@ async def open_admin(
     url = config.database_url.reveal()
     async with postgres.connect(url, QUERIES, max_connections=_CONNECTIONS) as database:
         store = PostgresRegistry(database, seal)
-        secrets = Secrets(environ, Vault(environ, session))
+        places = places_of(config.secret_variables, config.secret_directories, environ)
+        secrets = Secrets(environ, Vault(environ, session), places)
         keeper = Keeper(store, secrets, registry, secrets_every_s=config.secrets_every_s)
         registry.on_loaded = keeper.begin
         providers = Providers(store, keeper, secrets, registry, bridge.knows)
@@ -69,10 +71,19 @@ async def open_admin(
 
 
 async def reencrypt(database_url: str, encryption_keys: str) -> int:
-    """Puts the secrets of all providers under the first of the encryption keys and returns how many were not; the others may then go."""
+    """Puts the secrets of all providers under the first of the encryption keys and returns how many were not; the others may then go.
+
+    Raises: ProviderLocked: none of the keys opens one of them; nothing is changed.
+    """
     async with postgres.connect(database_url, QUERIES, max_connections=1) as database:
         store = PostgresRegistry(database, Seal(encryption_keys))
         async with store.changing() as change:
+            locked = [name for name, record in change.kept.providers.items() if record.lost]
+            if locked:
+                names = ", ".join(sorted(locked))
+                raise ProviderLocked(
+                    f"No encryption key that was given opens the keys of {names}: add the missing one, or delete them."
+                )
             for name in change.kept.stale:
                 await change.put_provider(change.kept.providers[name])
             return len(change.kept.stale)

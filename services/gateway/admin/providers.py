@@ -16,6 +16,7 @@ from services.gateway.admin.records import (
     NoDefaultModel,
     ProviderExists,
     ProviderInUse,
+    ProviderLocked,
     ProviderNotFound,
     ProviderOfEnvironment,
     ProviderRecord,
@@ -90,7 +91,7 @@ class Providers:
 
     async def create(self, record: ProviderRecord) -> ProviderRecord:
         """Adds a provider. Raises: InvalidArgument, ProviderExists."""
-        records.check(record, self._knows)
+        records.check(record, self._knows, self._secrets.places)
         now = datetime.now(UTC)
         record = replace(record, created_at=now, updated_at=now)
         async with self._store.changing() as change:
@@ -115,11 +116,17 @@ class Providers:
         return (await self._store.read()).defaults
 
     async def update(self, name: str, changes: Changes) -> ProviderRecord:
-        """Changes a provider. Raises: InvalidArgument, ProviderNotFound, ProviderOfEnvironment."""
+        """Changes a provider. Raises: InvalidArgument, ProviderNotFound, ProviderOfEnvironment, ProviderLocked."""
         async with self._store.changing() as change:
             old = self._stored(change.kept, name)
-            record = _changed(old, changes)
-            records.check(record, self._knows)
+            if old.lost and changes.api_key is None:
+                # What is written now would take the place of what a key may still be found for.
+                raise ProviderLocked(
+                    "The encryption key of this provider's keys is not here: bring it back, or give api_key anew.",
+                    name=name,
+                )
+            record = replace(_changed(old, changes), lost=False)
+            records.check(record, self._knows, self._secrets.places)
             await change.put_provider(record)
         await self._keeper.refresh()
         return record
@@ -164,7 +171,7 @@ class Providers:
                 now = await callable_provider(record, self._secrets)
                 provider = now if now.models else replace(now, models=provider.models, fast=provider.fast)
         except SecretUnavailable as error:
-            return Verdict("PROVIDER_AUTH_FAILED", f"The reference to the key leads to nothing: {error}.")
+            return Verdict("PROVIDER_AUTH_FAILED", f"The provider's key cannot be read: {error}.")
         model = model or provider.default_model or provider.fast or next(iter(provider.models), "")
         if not model:
             return Verdict("MODEL_NOT_FOUND", "The provider told of no model, and none was named.")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import ipaddress
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -15,10 +15,13 @@ from runtime.validation import invalid, number
 from services.gateway import rules
 from services.gateway.admin import references
 from services.gateway.domain import Timeouts
+from services.gateway.providers.addresses import is_special
 from services.gateway.providers.hashing import HASH_PROVIDER
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from services.gateway.admin.references import Places
 
 TYPES = ("openai", "azure", "ollama", "openrouter", "bedrock", "anthropic", "openai-compatible")
 """Those with a setting of their own; any other is litellm's name of a provider."""
@@ -42,6 +45,7 @@ MASK = "…"
 
 _NAME = re.compile(r"[a-z0-9-]{1,64}")
 _MODEL = re.compile(r"[A-Za-z0-9._:/@+-]{1,200}")
+_SETTING = re.compile(r"[A-Za-z0-9._:-]{0,200}")
 _METADATA_HOSTS = ("metadata.google.internal", "metadata")
 
 
@@ -51,6 +55,7 @@ class ProviderRecord:
 
     Attributes:
         stored: It is in our own tables, not in the environment.
+        lost: Its keys and secret settings cannot be decrypted, and stand empty here.
         created_at: None for the environment's.
         updated_at: None for the environment's.
     """
@@ -66,6 +71,7 @@ class ProviderRecord:
     timeouts: Timeouts = field(default_factory=Timeouts)
     enabled: bool = True
     stored: bool = True
+    lost: bool = False
     created_at: datetime | None = None
     updated_at: datetime | None = None
 
@@ -94,18 +100,25 @@ class ProviderInUse(errors.FailedPrecondition):
     reason = "PROVIDER_IN_USE"
 
 
+class ProviderLocked(errors.FailedPrecondition):
+    """Its keys cannot be decrypted."""
+
+    reason = "PROVIDER_LOCKED"
+
+
 class NoDefaultModel(errors.FailedPrecondition):
     """It names no model that could be the default."""
 
     reason = "NO_DEFAULT_MODEL"
 
 
-def check(record: ProviderRecord, knows: Callable[[str], bool]) -> None:
+def check(record: ProviderRecord, knows: Callable[[str], bool], places: Places) -> None:
     """Checks a provider before it is kept.
 
     Args:
         record: As it shall be.
         knows: Tells whether litellm has a provider of a name.
+        places: Where references may lead.
 
     Raises: InvalidArgument: metadata `field` names the first field that breaks a rule.
     """
@@ -114,8 +127,8 @@ def check(record: ProviderRecord, knows: Callable[[str], bool]) -> None:
     if record.type not in TYPES and not knows(record.type):
         raise invalid("type", f"must be one of {', '.join(TYPES)}, or litellm's name of another provider.")
     check_base_url(record.base_url, needed=record.type in NEEDS_BASE_URL)
-    _check_secret("api_key", record.api_key, MAX_KEY_CHARS)
-    _check_settings(record.settings)
+    _check_secret("api_key", record.api_key, MAX_KEY_CHARS, places)
+    _check_settings(record.settings, places)
     if len(record.models) > MAX_MODELS:
         raise invalid("models", f"must hold at most {MAX_MODELS} models, this one has {len(record.models)}.")
     for place, model in enumerate(record.models):
@@ -132,7 +145,7 @@ def check_timeouts(timeouts: Timeouts) -> None:
         number(f"timeouts.{name}", getattr(timeouts, f"{name}_s"), minimum=0, maximum=rules.MAX_TIMEOUT_S)
 
 
-def check_base_url(url: str, *, needed: bool) -> None:
+def check_base_url(url: str, *, needed: bool, field: str = "base_url") -> None:
     """Checks where a provider shall be: over HTTP, and not at the address where clouds tell machines their credentials.
 
     Private networks are allowed, since that is where people run models of their own.
@@ -141,52 +154,60 @@ def check_base_url(url: str, *, needed: bool) -> None:
     """
     if not url:
         if needed:
-            raise invalid("base_url", "must be given for this type.")
+            raise invalid(field, "must be given for this type.")
         return
     try:
         parts = urlsplit(url)
         host = (parts.hostname or "").rstrip(".")
         bad = parts.scheme not in {"http", "https"} or not host or parts.port == 0
     except ValueError:
-        raise invalid("base_url", "must be an http(s) URL.") from None
+        raise invalid(field, "must be an http(s) URL.") from None
     if bad or len(url) > MAX_URL_CHARS or not url.isprintable() or any(c in url for c in " \\"):
-        raise invalid("base_url", "must be an http(s) URL.")
+        raise invalid(field, "must be an http(s) URL.")
     if parts.username is not None or parts.password is not None or parts.query or parts.fragment:
-        raise invalid("base_url", "must hold neither user, query nor fragment.")
-    if host.lower() in _METADATA_HOSTS or _is_special(host):
-        raise invalid("base_url", "must not lead to a link-local, multicast or unspecified address.")
+        raise invalid(field, "must hold neither user, query nor fragment.")
+    if host.lower() in _METADATA_HOSTS or is_special(host):
+        raise invalid(field, "must not lead to a link-local, multicast or unspecified address.")
 
 
-def _is_special(host: str) -> bool:
-    try:
-        address = ipaddress.ip_address(host.partition("%")[0])
-    except ValueError:
-        return False
-    mapped = getattr(address, "ipv4_mapped", None) or address
-    return bool(
-        mapped.is_link_local
-        or mapped.is_multicast
-        or mapped.is_unspecified
-        or str(mapped) in {"fd00:ec2::254", "100.100.100.200"}
-    )
-
-
-def _check_settings(settings: Mapping[str, str]) -> None:
+def _check_settings(settings: Mapping[str, str], places: Places) -> None:
     for name, value in settings.items():
         if name not in PUBLIC_SETTINGS and name not in SECRET_SETTINGS:
             known = ", ".join(sorted((*PUBLIC_SETTINGS, *SECRET_SETTINGS)))
             raise invalid("settings", f"may hold {known}.")
-        _check_secret(f"settings.{name}", value, MAX_SETTING_CHARS)
+        field = f"settings.{name}"
+        _check_secret(field, value, MAX_SETTING_CHARS, places)
+        if references.is_reference(value):
+            continue
+        if name == "endpoint":
+            check_base_url(value, needed=False, field=field)
+        elif name == "vertex_credentials":
+            _check_google(field, value)
+        elif name in PUBLIC_SETTINGS and not _SETTING.fullmatch(value):
+            # Some become a part of an address.
+            raise invalid(field, "must be at most 200 characters of A-Z a-z 0-9 . _ : -.")
 
 
-def _check_secret(name: str, value: str, most: int) -> None:
+def _check_google(field: str, value: str) -> None:
+    """Refuses what is no service account's key: other kinds make whoever reads them open files or run programs."""
+    try:
+        told = json.loads(value) if value else {"type": "service_account"}
+    except (ValueError, RecursionError):
+        told = None
+    if not isinstance(told, dict) or told.get("type") != "service_account":
+        raise invalid(field, "must be the key of a service account, as JSON.")
+    check_base_url(str(told.get("token_uri", "")), needed=False, field=field)
+
+
+def _check_secret(name: str, value: str, most: int, places: Places) -> None:
     if len(value) > most:
         raise invalid(name, f"must have at most {most} characters.")
     if MASK in value:
         raise invalid(name, "is masked: give the whole of it.")
-    if any(not (c.isprintable() or c in "\n\r\t") for c in value):
-        raise invalid(name, "must not hold control characters.")
-    if references.is_reference(value) and (wrong := references.fault(value)):
+    lines = "\n\r\t" if name == "settings.vertex_credentials" else ""
+    if any(not (c.isprintable() or c in lines) for c in value):
+        raise invalid(name, "must not hold line breaks or other control characters.")
+    if references.is_reference(value) and (wrong := places.fault(value)):
         raise invalid(name, wrong)
 
 

@@ -145,7 +145,7 @@ def _provider(row: Any, seal: Seal) -> ProviderRecord:
         plain = json.loads(seal.open(row["name"], Sealed(row["secrets_key_id"], row["secrets"])))
     except Unsealable:
         # One record that cannot be read keeps nobody from the others.
-        log.exception("provider_not_decrypted", provider=row["name"])
+        log.error("provider_not_decrypted", provider=row["name"])  # noqa: TRY400 - the stack says nothing
         plain = {"api_key": "", "settings": {}, "lost": True}
     return ProviderRecord(
         name=row["name"],
@@ -157,7 +157,8 @@ def _provider(row: Any, seal: Seal) -> ProviderRecord:
         default_model=row["default_model"],
         embedding_model=row["embedding_model"],
         timeouts=_timeouts(row),
-        enabled=row["enabled"] and not plain.get("lost"),
+        enabled=row["enabled"],
+        lost="lost" in plain,
         created_at=row["created_at"],
         updated_at=row["updated_at"],
     )

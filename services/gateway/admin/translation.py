@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from runtime.config import Secret
 from services.gateway.admin.records import ProviderRecord
+from services.gateway.admin.references import SecretUnavailable
 from services.gateway.providers import environment
 from services.gateway.providers.provider import Provider, Wire
 from services.gateway.providers.vendors import AZURE_API_VERSION, KNOWN
@@ -48,13 +49,18 @@ _HEADERS = {"organization": "openai-organization", "project": "openai-project"}
 async def callable_provider(record: ProviderRecord, secrets: Secrets) -> Provider:
     """Returns a provider as calls use it.
 
-    Raises: SecretUnavailable: a reference leads to nothing.
+    Raises: SecretUnavailable: a reference leads to nothing, or to what no header can hold; or the record could not be decrypted.
     """
+    if record.lost:
+        raise SecretUnavailable("the encryption key it was encrypted under is not here")
     kind = record.type
     known = KNOWN.get(kind) if not (kind == "openai" and record.base_url) else None
     settings = {name: await secrets.read(value) for name, value in record.settings.items()}
     fast = record.default_model or (known.fast if known else "") or (record.models[0] if record.models else "")
     power = (known.power if known and not record.default_model else "") or fast
+    key = await secrets.read(record.api_key)
+    if not key.isprintable():
+        raise SecretUnavailable("it holds line breaks or other control characters")
     base = record.base_url.rstrip("/") or (known.base_url if known else "")
     return Provider(
         name=record.name,
@@ -62,7 +68,7 @@ async def callable_provider(record: ProviderRecord, secrets: Secrets) -> Provide
         dialect=_DIALECTS.get(kind, kind),
         wire=_WIRES.get(kind, Wire.LITELLM),
         base_url=base.removesuffix("/v1") if kind == "anthropic" else base,
-        api_key=Secret(await secrets.read(record.api_key)),
+        api_key=Secret(key),
         options=_options(kind, settings),
         headers={_HEADERS[name]: value for name, value in settings.items() if name in _HEADERS and kind == "openai"},
         models=record.models or (tuple(dict.fromkeys((fast, power))) if fast else ()),

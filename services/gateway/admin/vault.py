@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import ssl
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
@@ -9,6 +12,7 @@ import aiohttp
 import msgspec
 import structlog
 
+from runtime.config import ConfigError
 from services.gateway.providers.connections import proxy_for
 
 if TYPE_CHECKING:
@@ -30,13 +34,19 @@ class Vault:
     """One server.
 
     Args:
-        environ: `VAULT_ADDR`, `VAULT_TOKEN` and, where it is used, `VAULT_NAMESPACE`.
+        environ: `VAULT_ADDR`; `VAULT_TOKEN`, or `VAULT_TOKEN_FILE`, which is read anew each time, since an agent may replace it; where they are
+            used, `VAULT_NAMESPACE` and `VAULT_CACERT`.
         session: Connections.
+
+    Raises: ConfigError: the certificates cannot be read.
     """
 
     def __init__(self, environ: Mapping[str, str], session: aiohttp.ClientSession) -> None:
         self._address = environ.get("VAULT_ADDR", "").rstrip("/")
-        self._headers = {"X-Vault-Token": environ.get("VAULT_TOKEN", ""), "X-Vault-Request": "true"}
+        self._token = environ.get("VAULT_TOKEN", "")
+        self._token_file = environ.get("VAULT_TOKEN_FILE", "")
+        self._tls = _trusting(environ.get("VAULT_CACERT", ""))
+        self._headers = {"X-Vault-Request": "true"}
         if namespace := environ.get("VAULT_NAMESPACE"):
             self._headers["X-Vault-Namespace"] = namespace
         self._session = session
@@ -85,7 +95,8 @@ class Vault:
             async with self._session.request(
                 method,
                 url,
-                headers=self._headers,
+                headers={**self._headers, "X-Vault-Token": await asyncio.to_thread(self._read_token)},
+                ssl=self._tls,
                 proxy=proxy_for(self._address),
                 allow_redirects=False,
                 timeout=aiohttp.ClientTimeout(total=_TIMEOUT_S),
@@ -95,9 +106,24 @@ class Vault:
                 raw = await response.content.read(_MAX_BYTES)
                 while len(raw) < _MAX_BYTES and (more := await response.content.read(_MAX_BYTES - len(raw))):
                     raw += more
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+        except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
             raise VaultError(f"the vault cannot be reached ({type(error).__name__})") from None
         try:
             return msgspec.json.decode(raw, type=dict[str, Any])
         except (msgspec.DecodeError, msgspec.ValidationError, RecursionError, UnicodeError):
             raise VaultError("the vault's answer is not JSON") from None
+
+    def _read_token(self) -> str:
+        if not self._token_file:
+            return self._token
+        try:
+            return Path(self._token_file).read_text(encoding="utf-8").strip()
+        except (OSError, UnicodeError):
+            raise VaultError("the file with the vault's token cannot be read") from None
+
+
+def _trusting(path: str) -> ssl.SSLContext | bool:
+    try:
+        return ssl.create_default_context(cafile=path) if path else True
+    except (OSError, ssl.SSLError):
+        raise ConfigError("VAULT_CACERT names no file with certificates.") from None

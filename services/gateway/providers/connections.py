@@ -10,6 +10,8 @@ from urllib.parse import urlsplit
 import aiohttp
 import msgspec
 
+from services.gateway.providers.addresses import GuardedResolver
+
 _CONNECT_TIMEOUT_S = 10.0
 
 
@@ -20,7 +22,9 @@ def open_session(*, connections: int) -> aiohttp.ClientSession:
         connections: Most connections at a time; further calls wait for one.
     """
     return aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=connections, keepalive_timeout=60, ttl_dns_cache=60),
+        connector=aiohttp.TCPConnector(
+            limit=connections, keepalive_timeout=60, ttl_dns_cache=60, resolver=GuardedResolver()
+        ),
         timeout=aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_TIMEOUT_S),
         headers={"accept-encoding": "identity", "user-agent": "parley-gateway"},
         cookie_jar=aiohttp.DummyCookieJar(),

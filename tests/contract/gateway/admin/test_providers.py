@@ -209,6 +209,11 @@ async def test_only_an_operator_may(operator: Operator) -> None:
         ("base_url", {"base_url": "http://metadata.google.internal/v1"}),
         ("base_url", {"base_url": "http://0.0.0.0/v1"}),
         ("base_url", {"base_url": "http://example.org/v1?key=1"}),
+        ("base_url", {"base_url": "http://2852039166/latest"}),
+        ("base_url", {"base_url": "http://0xa9fea9fe/latest"}),
+        ("base_url", {"base_url": "http://169.254.43518/latest"}),
+        ("base_url", {"base_url": "http://[64:ff9b::a9fe:a9fe]/"}),
+        ("base_url", {"base_url": "http://[2002:a9fe:a9fe::1]/"}),
         ("api_key", {"api_key": "sk-…4f2a"}),
         ("api_key", {"api_key": "sk\x00"}),
         ("api_key", {"api_key": "env:PARLEY_GATEWAY_DATABASE_URL"}),
@@ -216,9 +221,23 @@ async def test_only_an_operator_may(operator: Operator) -> None:
         ("api_key", {"api_key": "file:relative"}),
         ("api_key", {"api_key": "file:/proc/self/environ"}),
         ("api_key", {"api_key": "file:/run/../proc/self/environ"}),
+        ("api_key", {"api_key": "file:/etc/passwd"}),
+        ("api_key", {"api_key": "file:/run/secrets/kubernetes.io/serviceaccount/token"}),
+        ("api_key", {"api_key": "env:VAULT_TOKEN_KEY"}),
+        ("api_key", {"api_key": "env:DATABASE_URL"}),
+        ("api_key", {"api_key": "sk-1\nx-admin: yes"}),
         ("api_key", {"api_key": "vault:secret/x"}),
         ("settings", {"settings": {"api_base": "http://example.org"}}),
         ("settings.access_key_id", {"settings": {"access_key_id": "x" * 20_000}}),
+        ("settings.endpoint", {"settings": {"endpoint": "http://169.254.169.254/"}}),
+        ("settings.region", {"settings": {"region": "example.org/?"}}),
+        ("settings.organization", {"settings": {"organization": "o\nx-admin: yes"}}),
+        ("settings.vertex_credentials", {"settings": {"vertex_credentials": "/etc/passwd"}}),
+        ("settings.vertex_credentials", {"settings": {"vertex_credentials": '{"type": "external_account"}'}}),
+        (
+            "settings.vertex_credentials",
+            {"settings": {"vertex_credentials": '{"type": "service_account", "token_uri": "http://169.254.169.254/"}'}},
+        ),
         ("models", {"models": ["m"] * 501}),
         ("models[1]", {"models": ["m", "a b"]}),
         ("default_model", {"default_model": "a b"}),
@@ -337,6 +356,28 @@ async def test_without_its_encryption_key_a_provider_is_off_and_the_others_answe
 
     await stranger.gateway.chat(model="other/m")
     await refused("MODEL_NOT_FOUND", "", stranger.gateway.chat(model="mine/m"))
+
+
+async def test_keys_that_cannot_be_decrypted_are_not_written_over(start_operator: StartOperator) -> None:
+    """Neither by a change that does not give them anew nor by encrypting anew: the right key may still be found."""
+    operator = await start_operator()
+    await operator.create(api_key=API_KEY)
+
+    stranger = await start_operator(beside=operator, encryption_keys=Secret(OTHER_KEY))
+    await refused("PROVIDER_LOCKED", "", stranger.update(models=pb.ProviderModels(names=["m", "n"])))
+    with pytest.raises(errors.FailedPrecondition, match="mine"):
+        await reencrypt(operator.stored.url, OTHER_KEY)
+    verdict = await stranger.test()
+    assert (verdict.ok, verdict.reason) == (False, "PROVIDER_AUTH_FAILED")
+    assert "encryption key" in verdict.message
+
+    again = await start_operator(beside=operator)
+    await again.gateway.chat(model="mine/m")
+    assert again.gateway.provider.requests[-1].headers["authorization"] == f"Bearer {API_KEY}"
+
+    await stranger.update(api_key="sk-another-key-altogether")
+    await stranger.gateway.chat(model="mine/m")
+    assert again.gateway.provider.requests[-1].headers["authorization"] == "Bearer sk-another-key-altogether"
 
 
 async def _answers(operator: Operator, model: str) -> None:

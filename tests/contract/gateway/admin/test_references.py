@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from runtime import errors
 from tests.contract.gateway.admin.conftest import Operator, StartOperator
 from tests.fakes.llm_provider import ScriptedProvider
 from tests.fakes.vault import FakeVault
@@ -36,7 +37,7 @@ async def test_a_key_may_be_in_the_environment(start_operator: StartOperator) ->
 
 
 async def test_a_key_in_a_file_may_be_replaced_there(start_operator: StartOperator, tmp_path: Path) -> None:
-    operator = await start_operator(secrets_every_s=0.1)
+    operator = await start_operator(secrets_every_s=0.1, secret_directories=(str(tmp_path),))
     (tmp_path / "key").write_text("sk-first\n")
     await operator.create(api_key=f"file:{tmp_path}/key")
     before = await key_of(operator)
@@ -96,8 +97,8 @@ async def test_the_vault_s_token_is_renewed_before_it_ends(start_operator: Start
 @pytest.mark.parametrize(
     ("reference", "words"),
     [
-        ("env:NOT_SET", "the variable is not set"),
-        ("file:/nowhere/at/all", "there is no such file"),
+        ("env:NOT_SET_KEY", "the variable is not set"),
+        ("file:/run/secrets/nowhere/at/all", "there is no such file"),
         ("vault:secret/nothing#key", "status 404"),
         ("vault:secret/models/openai#missing", "no such field"),
         ("vault:secret/models/openai#other", "no such field"),
@@ -125,3 +126,56 @@ async def test_a_vault_that_refuses_our_token(start_operator: StartOperator, vau
     verdict = await operator.test()
 
     assert "status 403" in verdict.message
+
+
+async def test_the_vault_s_token_may_be_in_a_file_and_replaced_there(
+    start_operator: StartOperator, vault: FakeVault, tmp_path: Path
+) -> None:
+    (tmp_path / "token").write_text("wrong\n")
+    environ = {"VAULT_ADDR": vault.environ["VAULT_ADDR"], "VAULT_TOKEN_FILE": str(tmp_path / "token")}
+    operator = await start_operator(environ)
+    await operator.create(api_key="vault:secret/models/openai#key")
+    assert "status 403" in (await operator.test()).message
+
+    (tmp_path / "token").write_text(f"{vault.token}\n")
+
+    assert (await operator.test()).ok
+
+
+async def test_what_the_server_itself_is_told_is_no_key(start_operator: StartOperator, tmp_path: Path) -> None:
+    """Whoever decides where keys are sent must not have others sent there: by its name, beside it, or by a link."""
+    own, keys = tmp_path / "own", tmp_path / "keys"
+    for directory in (own, keys):
+        directory.mkdir()
+        (directory / "a").write_text("sk-a")
+    (keys / "link").symlink_to(own / "a")
+    environ = {"PARLEY_GATEWAY_ENCRYPTION_KEYS_FILE": str(own / "keys"), "PGPASS_KEY": "x", "PARLEY_X_KEY": "x"}
+    operator = await start_operator(environ, secret_directories=("/",))
+    for reference in (f"file:{own}/a", f"file:{own}/keys", f"file:{keys}/link", "env:PGPASS_KEY", "env:PARLEY_X_KEY"):
+        with pytest.raises(errors.InvalidArgument) as raised:
+            await operator.create(api_key=reference)
+        assert raised.value.metadata["field"] == "api_key"
+    await operator.create(api_key=f"file:{keys}/a")
+    assert await key_of(operator) == "Bearer sk-a"
+
+
+async def test_what_may_be_read_no_longer_is_not(start_operator: StartOperator) -> None:
+    environ = {"MY_KEY": "sk-from-the-environment"}
+    operator = await start_operator(environ)
+    await operator.create(api_key="env:MY_KEY")
+    stricter = await start_operator(environ, beside=operator, secret_variables=("THEIRS_*",))
+
+    verdict = await stricter.test()
+
+    assert (verdict.ok, verdict.reason) == (False, "PROVIDER_AUTH_FAILED")
+    assert "settings" in verdict.message
+
+
+async def test_a_key_that_no_header_can_hold_is_told_by_a_test_call(
+    start_operator: StartOperator, vault: FakeVault
+) -> None:
+    vault.secrets["secret/models/openai"] = {"key": "sk-1\nx-admin: yes"}
+    operator = await start_operator(vault.environ)
+    await operator.create(api_key="vault:secret/models/openai#key")
+
+    assert "line breaks" in (await operator.test()).message
