@@ -9,6 +9,7 @@ from collections import OrderedDict
 from typing import TYPE_CHECKING
 
 from runtime.context import bearer_token, credential, set_identity
+from runtime.errors import DeadlineExceeded, ParleyError, Unavailable
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -17,14 +18,16 @@ if TYPE_CHECKING:
 
 API_KEY_PREFIX = "plk_"
 _BEFORE_END_S = 30.0
+_TRUSTED_S = 5.0
+"""How long a key that was revoked may go on being honoured here."""
 _REMEMBERED = 10_000
 
 
 class Callers:
     """Lets callers in by what their `authorization` header holds.
 
-    An API key is exchanged once for as long as its token lasts, however many requests come with it at a time; keys themselves are not
-    remembered, only their digests.
+    An API key is exchanged once in a few seconds, however many requests come with it, so that revoking it takes effect; while auth is away what
+    it was exchanged for goes on to its end. Keys themselves are not remembered, only their digests.
 
     Args:
         verifier: Proves access tokens.
@@ -41,7 +44,8 @@ class Callers:
         self._verifier = verifier
         self._exchange = exchange
         self._clock = clock
-        self._tokens: OrderedDict[bytes, tuple[str, float]] = OrderedDict()
+        # Token, its end, and until when it is not asked for anew.
+        self._tokens: OrderedDict[bytes, tuple[str, float, float]] = OrderedDict()
         self._asking: dict[bytes, asyncio.Task[str]] = {}
 
     async def admit(self, authorization: str) -> None:
@@ -57,8 +61,8 @@ class Callers:
 
     async def _exchanged(self, api_key: str) -> str:
         digest = hashlib.sha256(api_key.encode()).digest()
-        token, ends_at = self._tokens.get(digest, ("", 0.0))
-        if ends_at - _BEFORE_END_S > self._clock():
+        token, ends_at, fresh_until = self._tokens.get(digest, ("", 0.0, 0.0))
+        if min(ends_at - _BEFORE_END_S, fresh_until) > self._clock():
             self._tokens.move_to_end(digest)
             return token
         if digest not in self._asking:
@@ -73,8 +77,16 @@ class Callers:
             asked.exception()  # looked at, for those who asked may all have gone
 
     async def _ask(self, digest: bytes, api_key: str) -> str:
-        token, ends_at = await self._exchange(api_key)
-        self._tokens[digest] = (token, ends_at)
+        try:
+            token, ends_at = await self._exchange(api_key)
+        except (Unavailable, DeadlineExceeded):
+            token, ends_at, _ = self._tokens.get(digest, ("", 0.0, 0.0))
+            if ends_at <= self._clock():
+                raise
+        except ParleyError:
+            self._tokens.pop(digest, None)
+            raise
+        self._tokens[digest] = (token, ends_at, self._clock() + _TRUSTED_S)
         self._tokens.move_to_end(digest)
         if len(self._tokens) > _REMEMBERED:
             self._tokens.popitem(last=False)

@@ -7,7 +7,7 @@ import httpx
 import openai
 import pytest
 
-from runtime.errors import Unauthenticated
+from runtime.errors import Unauthenticated, Unavailable
 from runtime.testing import Clock, Issuer
 from services.edge.callers import Callers
 from tests.unit.edge.openai.behind import API_KEY, Auth
@@ -56,10 +56,49 @@ async def test_a_token_is_exchanged_anew_before_it_ends() -> None:
         return issuer.token("u-1"), clock.now + 300
 
     callers = Callers(issuer.verifier("edge"), exchange, clock)
-    for seconds, times in ((0, 1), (269, 1), (2, 2)):
+    for seconds, times in ((0, 1), (4, 1), (2, 2), (4, 2), (260, 3)):
         clock.advance(seconds)
         await callers.admit(f"Bearer {API_KEY}")
         assert len(asked) == times
+
+
+async def test_a_revoked_key_opens_nothing_after_seconds() -> None:
+    issuer, clock, revoked = Issuer(), Clock(), False
+
+    async def exchange(key: str) -> tuple[str, float]:
+        if revoked:
+            raise Unauthenticated("No.")
+        return issuer.token("u-1"), clock.now + 300
+
+    callers = Callers(issuer.verifier("edge"), exchange, clock)
+    await callers.admit(f"Bearer {API_KEY}")
+    revoked = True
+    clock.advance(5)
+    for _ in range(2):
+        with pytest.raises(Unauthenticated):
+            await callers.admit(f"Bearer {API_KEY}")
+
+
+async def test_while_auth_is_away_a_token_goes_on_to_its_end() -> None:
+    issuer, clock, asked, away = Issuer(), Clock(), 0, False
+
+    async def exchange(key: str) -> tuple[str, float]:
+        nonlocal asked
+        asked += 1
+        if away:
+            raise Unavailable("Away.")
+        return issuer.token("u-1"), clock.now + 300
+
+    callers = Callers(issuer.verifier("edge"), exchange, clock)
+    await callers.admit(f"Bearer {API_KEY}")
+    away = True
+    for seconds, times in ((6, 2), (1, 2), (5, 3)):
+        clock.advance(seconds)
+        await callers.admit(f"Bearer {API_KEY}")
+        assert asked == times
+    clock.advance(300)
+    with pytest.raises(Unavailable):
+        await callers.admit(f"Bearer {API_KEY}")
 
 
 async def test_a_refusal_is_not_remembered() -> None:
