@@ -12,7 +12,9 @@ from services.gateway.chat import Admission, Chat, Policy, everybody
 from services.gateway.domain import Timeouts
 from services.gateway.embeddings.cache import VectorCache
 from services.gateway.embeddings.domain import Embeddings, Patience
+from services.gateway.http.pool import Pool
 from services.gateway.observation import TelemetryObserver
+from services.gateway.providers.addresses import GuardedResolver
 from services.gateway.providers.connections import open_session
 from services.gateway.providers.registry import LiveRegistry
 from services.gateway.routing.cooldowns import CooldownPolicy, Cooldowns
@@ -37,7 +39,8 @@ async def assemble(
     """Builds the servicers and the registry behind it, which is yet to be loaded; `stack` closes what they hold."""
     stack.push_async_callback(bridge.close)
     session = await stack.enter_async_context(open_session(connections=config.upstream_connections))
-    registry = LiveRegistry(config, environ, bridge, session)
+    pool = await stack.enter_async_context(Pool(GuardedResolver(), connections=config.upstream_connections))
+    registry = LiveRegistry(config, environ, bridge, session, pool)
     stack.push_async_callback(registry.close)
     policy = Policy(
         timeouts=Timeouts(config.first_token_timeout_s, config.gap_timeout_s, config.total_timeout_s),

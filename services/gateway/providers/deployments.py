@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import aiohttp
 
     from services.gateway.config import GatewayConfig
+    from services.gateway.http.pool import Pool
     from services.gateway.providers.bridge import Bridge
     from services.gateway.providers.provider import Provider
 
@@ -32,13 +33,15 @@ class Deployments:
     Args:
         config: What is known better than by litellm.
         bridge: Knows what models can take.
-        session: Connections to providers.
+        session: Connections to providers behind a proxy.
+        pool: Connections to all others.
     """
 
-    def __init__(self, config: GatewayConfig, bridge: Bridge, session: aiohttp.ClientSession) -> None:
+    def __init__(self, config: GatewayConfig, bridge: Bridge, session: aiohttp.ClientSession, pool: Pool) -> None:
         self._config = config
         self._bridge = bridge
         self._session = session
+        self._pool = pool
         self._asked: Limits = {}
 
     def ask(self, names: Sequence[tuple[Provider, str]]) -> None:
@@ -67,7 +70,7 @@ class Deployments:
         timeouts = provider.timeouts.before(self._config.timeouts.get(provider.name, Timeouts()))
         if provider.wire is Wire.LITELLM:
             return TailDeployment(provider, model, listed, limits, timeouts, self._bridge)
-        return UpstreamDeployment(provider, model, listed, limits, timeouts, self._bridge, self._session)
+        return UpstreamDeployment(provider, model, listed, limits, timeouts, self._bridge, self._session, self._pool)
 
     def _ask(self, provider: Provider, model: str) -> ModelLimits:
         """Asks litellm and keeps the answer: it takes its time over a model it does not know."""

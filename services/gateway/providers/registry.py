@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from services.gateway.config import GatewayConfig
     from services.gateway.domain import Deployment, ListedModel, Route
     from services.gateway.embeddings.domain import Embedder
+    from services.gateway.http.pool import Pool
     from services.gateway.providers.bridge import Bridge
     from services.gateway.providers.deployments import Limits
 
@@ -63,7 +64,8 @@ class LiveRegistry:
         config: Aliases, default and further models.
         environ: Where the providers' own variables are.
         bridge: Loaded by `load`.
-        session: Connections to providers.
+        session: Connections to providers, for all but streams of answers.
+        pool: Connections to providers for those.
 
     Attributes:
         on_loaded: Is waited for at the end of `load`.
@@ -72,14 +74,19 @@ class LiveRegistry:
     """
 
     def __init__(
-        self, config: GatewayConfig, environ: Mapping[str, str], bridge: Bridge, session: aiohttp.ClientSession
+        self,
+        config: GatewayConfig,
+        environ: Mapping[str, str],
+        bridge: Bridge,
+        session: aiohttp.ClientSession,
+        pool: Pool,
     ) -> None:
         self._config = config
         self._bridge = bridge
         self._session = session
         self._described = environment.find(environ, compatible=config.compatible, ollama_probe=config.ollama_probe)
         self._demo = environment.demo(config.demo_base_url) if config.demo_base_url else None
-        self._deployments = Deployments(config, bridge, session)
+        self._deployments = Deployments(config, bridge, session, pool)
         self._found: Sequence[Provider] = ()
         self._limits: Limits = {}
         self._stored = Stored()

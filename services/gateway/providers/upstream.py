@@ -13,9 +13,10 @@ import msgspec
 
 from runtime import telemetry
 from services.gateway.domain import ModelLimits, Timeouts
+from services.gateway.http.pool import Pool
 from services.gateway.providers import faults
 from services.gateway.providers.bridge import Bridge, HttpRequest, Unspellable
-from services.gateway.providers.connections import proxy_for
+from services.gateway.providers.connections import ALWAYS, ProxiedResponse, post_by_session, proxy_for
 from services.gateway.providers.provider import Provider, Wire
 from services.gateway.wires.anthropic import AnthropicParser
 from services.gateway.wires.ollama import OllamaParser
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
     from services.gateway.domain import Call, Counts, ProviderDelta, Request
     from services.gateway.failures import AttemptFailed
+    from services.gateway.http.pool import Response
 
 _STREAM_TYPES = {
     Wire.OPENAI: "text/event-stream",
@@ -54,6 +56,7 @@ class UpstreamDeployment:
     timeouts: Timeouts
     bridge: Bridge
     session: aiohttp.ClientSession
+    pool: Pool
 
     @property
     def key(self) -> str:
@@ -102,26 +105,24 @@ class UpstreamDeployment:
             # Closes the connection unless the body was read to its end.
             response.close()
 
-    async def _open(self, request: HttpRequest, body: bytes) -> aiohttp.ClientResponse:
+    async def _open(self, request: HttpRequest, body: bytes) -> Response | ProxiedResponse:
+        headers = {name.lower(): value for name, value in request.headers.items()}
+        headers = {**ALWAYS, **headers, **telemetry.outgoing_headers()}
         try:
-            return await self.session.post(
-                request.url,
-                data=body,
-                headers={**request.headers, **telemetry.outgoing_headers()},
-                proxy=proxy_for(self.source.base_url),
-                # A redirect would carry prompt and key to wherever it points.
-                allow_redirects=False,
-            )
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            if (proxy := proxy_for(self.source.base_url)) is None and "@" not in request.url:
+                return await self.pool.post(request.url, headers, body)
+            # What our own connections do not do.
+            return await post_by_session(self.session, request.url, headers, body, proxy)
+        except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
             raise faults.unreachable(self.source, self.model, type(error).__name__) from None
 
-    async def _read(self, response: aiohttp.ClientResponse, parser: Parser) -> bytes:
+    async def _read(self, response: Response | ProxiedResponse, parser: Parser) -> bytes:
         """Returns all that has arrived, at least a byte; nothing at the end."""
         try:
             if parser.finished:
                 async with asyncio.timeout(_TRAILER_TIMEOUT_S):
-                    return await response.content.readany()
-            return await response.content.readany()
+                    return await response.read()
+            return await response.read()
         except (aiohttp.ClientError, TimeoutError, OSError):
             # The parser knows whether what is missing matters.
             return b""
@@ -138,16 +139,18 @@ class UpstreamDeployment:
                 self.source, self.model, status=error.status, code=error.code, text=error.text
             ) from None
 
-    def _check_type(self, response: aiohttp.ClientResponse) -> None:
+    def _check_type(self, response: Response | ProxiedResponse) -> None:
         kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()
+        if response.headers.get("content-encoding", "identity").lower() != "identity":
+            raise faults.unreadable(self.source, self.model, "content_encoding")
         expected = _STREAM_TYPES[self.source.wire]
         if kind != expected and kind not in _VAGUE_TYPES:
             raise faults.unreadable(self.source, self.model, "wrong_content_type")
 
-    async def _refusal(self, response: aiohttp.ClientResponse) -> AttemptFailed:
+    async def _refusal(self, response: Response | ProxiedResponse) -> AttemptFailed:
         raw = b""
         try:
-            while len(raw) < _ERROR_BODY_MAX_BYTES and (more := await response.content.readany()):
+            while len(raw) < _ERROR_BODY_MAX_BYTES and (more := await response.read()):
                 raw += more
         except (aiohttp.ClientError, TimeoutError, OSError):
             pass
@@ -171,10 +174,10 @@ def _parser(wire: Wire, request: HttpRequest) -> Parser:
     return OllamaParser() if wire is Wire.OLLAMA else OpenAIParser()
 
 
-async def _read_epilogue(response: aiohttp.ClientResponse) -> None:
+async def _read_epilogue(response: Response | ProxiedResponse) -> None:
     try:
         async with asyncio.timeout(_EPILOGUE_TIMEOUT_S):
-            while await response.content.readany():
+            while await response.read():
                 pass
     except (aiohttp.ClientError, TimeoutError, OSError):
         pass
