@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING
 from runtime.errors import Unavailable
 from services.chat import snapshot
 from services.chat.domain import CursorAhead, Draining, NotStopped, RunMoved, RunNotFound, RunStatus
+from services.chat.looks import RECENT_S, Looks
 from services.chat.turn import Turn
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+    from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 
     from services.chat.caller import Caller
-    from services.chat.domain import Event, Run, Stored
+    from services.chat.domain import Event, Part, Run, Stored
     from services.chat.log import RunLog
     from services.chat.ports import Data, Signals, Tail
 
@@ -44,6 +45,7 @@ class Follow:
         self._signals = signals
         self._live = live
         self._replicas: dict[str, list[RunLog]] = {}
+        self._looks: Looks[Stored] = Looks()
         self._draining = False
 
     def own(self, run_id: str, caller: Caller) -> Turn | None:
@@ -170,6 +172,7 @@ class Follow:
                 return
         async with self._replica(caller.identity.org_id, run_id) as replica:
             look_in_s, told_seen = _FIRST_LOOK_S, False
+            told: dict[int, Sequence[Part]] = {}
             while stored.run.status in ACTIVE:
                 if seq > max(stored.last_seq, replica.last_seq) + snapshot.UNSEEN_MAX_EVENTS:
                     raise CursorAhead
@@ -184,17 +187,24 @@ class Follow:
                     await self._tail.note_seen(caller.identity.org_id, run_id, seq)
                 look_in_s = _LOOK_EVERY_S
                 stored = await self._look(stored, replica, caller)
-                if events := snapshot.events_after(stored, seq, request_id=caller.request_id):
+                known = _told(replica, seq, told)
+                if events := snapshot.events_after(stored, seq, request_id=caller.request_id, told=known):
                     yield events
                     seq = events[-1].seq
+                    told = {seq: stored.parts}
 
     async def _look(self, stored: Stored, replica: RunLog, caller: Caller) -> Stored:
         """Returns what is stored now. While data is away a live tail goes on without it.
 
         Raises: RunNotFound; Unavailable.
         """
+        who, run_id = caller.identity, stored.run.id
         try:
-            return await self._data.get_run(stored.run.id, token=caller.token)
+            return await self._looks.share(
+                (who.org_id, who.user_id, run_id),
+                lambda: self._data.get_run(run_id, token=caller.token),
+                since=time.monotonic() - RECENT_S,
+            )
         except Unavailable:
             if not replica.last_seq:
                 raise
@@ -229,3 +239,8 @@ class Follow:
         except TimeoutError:
             return []
         return events
+
+
+def _told(replica: RunLog, seq: int, told: Mapping[int, Sequence[Part]]) -> Sequence[Part] | None:
+    """Returns what has been told of an answer up to a position, by its log or by what was stored; None: that is not known."""
+    return replica.parts() if replica.last_seq == seq else told.get(seq)

@@ -11,19 +11,20 @@ from services.chat.domain import (
     Done,
     Event,
     Failed,
+    PartKind,
     Reasoning,
+    Reset,
     RunStarted,
     RunStatus,
     Text,
     Thinking,
-    ToolUse,
     Usage,
     UserMessage,
 )
 from services.chat.log import RunLog
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
     from datetime import datetime
 
     from services.chat.domain import Kind, Part, Run, Stored
@@ -32,11 +33,12 @@ UNSEEN_MAX_EVENTS = 10_000
 """How far a live log may be ahead of what is stored or in the tail: about a second of the fastest model."""
 OPENING = 3
 """`run`, `user_message` and `thinking` are the first events of every log; one of a queued run holds the first two."""
+_WRITTEN = (PartKind.TEXT, PartKind.REASONING)
 _CLOSING = 2
 """`usage` and `done` or `error` are the last ones."""
 
 
-def events_after(stored: Stored, seq: int, *, request_id: str) -> list[Event]:
+def events_after(stored: Stored, seq: int, *, request_id: str, told: Sequence[Part] | None = None) -> list[Event]:
     """Returns the events after a position.
 
     They are fewer than the log held: one `text` stands for all deltas between two other events. A number says that all events up to it
@@ -44,13 +46,14 @@ def events_after(stored: Stored, seq: int, *, request_id: str) -> list[Event]:
     it have numbers that the log reached no later. Whoever has seen a part of a text gets all of it, with the place where it begins, and
     replaces what is on the screen; reasoning, which has no offset, comes only to those who have seen none of it.
 
-    Of an answer with tools that is still being written, whoever has seen a part of it gets nothing more: where in it a cursor stands
-    is not known. The run's end tells all of it.
+    Of an answer with tools that is still being written, whoever has seen a part of it gets what has been added to that. Where it is not
+    known what they have seen, a number does not say it: they get nothing more until the run's end, which tells all of it.
 
     Args:
         stored: A run, queued, running or ended.
         seq: The cursor.
         request_id: Put into the `error` event of a failed run, whose own is not stored.
+        told: What has been told of the answer up to the cursor; None: that is not known.
 
     Raises: CursorAhead: the run has ended before the cursor.
     """
@@ -68,9 +71,11 @@ def events_after(stored: Stored, seq: int, *, request_id: str) -> list[Event]:
         if ended:
             events += _up_to(body, kinds, with_reasoning=seq <= OPENING)
         elif seq <= OPENING:
-            events += _from_the_first(body, kinds)
-        elif not any(isinstance(kind, ToolUse) for kind in kinds):
+            events += _numbered(OPENING, body, kinds)
+        elif not any(part.kind is PartKind.TOOL_USE for part in (*stored.parts, *(told or ()))):
             events.append(Event(body, Text("".join(kind.delta for kind in kinds if isinstance(kind, Text)), 0)))
+        elif told is not None:
+            events += _numbered(seq, body, _added(tuple(told), stored.parts))
     if ended:
         events.append(Event(last - 1, stored.usage or Usage(0, 0, estimated=True)))
         events.append(Event(last, _end(stored.run, request_id)))
@@ -112,12 +117,40 @@ def _up_to(last: int, kinds: list[Kind], *, with_reasoning: bool) -> list[Event]
     ]
 
 
-def _from_the_first(last: int, kinds: list[Kind]) -> list[Event]:
-    """Numbers a growing answer's events for those who have seen none of it: none has a number that it had not reached in the log."""
-    events = [Event(OPENING + 1 + index, kind) for index, kind in enumerate(kinds)]
-    if events:
-        events[-1] = Event(last, events[-1].kind)
+def _numbered(seq: int, last: int, kinds: list[Kind]) -> list[Event]:
+    """Numbers what a growing answer has added since a position: no event has a number that it had not reached in the log."""
+    if not kinds or seq + len(kinds) > last:
+        return []
+    events = [Event(seq + 1 + index, kind) for index, kind in enumerate(kinds)]
+    events[-1] = Event(last, kinds[-1])
     return events
+
+
+def _added(told: tuple[Part, ...], parts: tuple[Part, ...]) -> list[Kind]:
+    """Returns the events that make the answer that has been told into the one that is stored."""
+    kinds = retold(parts)
+    known = retold(told)
+    if parts[: len(told)] == told:
+        return kinds[len(known) :]
+    before, last = told[:-1], told[-1]
+    grown = parts[len(before)] if len(parts) > len(before) and parts[: len(before)] == before else last
+    if grown is not last and grown.kind is last.kind and grown.kind in _WRITTEN and grown.text.startswith(last.text):
+        delta, written = grown.text[len(last.text) :], known[-1]
+        more = Text(delta, written.offset + len(last.text)) if isinstance(written, Text) else Reasoning(delta)
+        return [more, *kinds[len(known) :]]
+    return _done_again(told, parts)
+
+
+def _done_again(told: tuple[Part, ...], parts: tuple[Part, ...]) -> list[Kind]:
+    """Returns the events that take back the step in which two answers part, and tell it, and all after it, as it is stored."""
+    same = next(
+        (index for index, (one, other) in enumerate(zip(told, parts, strict=False)) if one != other), len(parts)
+    )
+    log = RunLog()
+    for kind in retold(parts[:same]):
+        log.append(kind)
+    kept = retold(log.answer.finished_parts())
+    return [Reset(log.answer.step, log.answer.step_offset), *retold(parts)[len(kept) :]]
 
 
 def _whole(kinds: Iterable[Kind]) -> list[Kind]:
