@@ -1,7 +1,7 @@
 // The server's HTTP as functions: one per endpoint, failures as ProblemError.
 import { ProblemError, problemFromResponse, problemOf } from "./problem";
 import type { SessionStore } from "./session";
-import type { Conversation, Found, Run, SessionReply, WireMessage } from "./types";
+import type { Budget, Conversation, Found, Run, SessionReply, WireMessage } from "./types";
 
 type Call = { body?: unknown; headers?: Record<string, string>; signal?: AbortSignal | undefined };
 
@@ -177,6 +177,11 @@ export class Api {
 
   cancelRun(id: string): Promise<Run> {
     return this.json("POST", `/v1/runs/${encodeURIComponent(id)}/cancel`);
+  }
+
+  /** Where the budgets over this user stand today. */
+  async budgets(): Promise<Budget[]> {
+    return (await this.json<{ budgets: Budget[] }>("GET", "/v1/usage?days=1")).budgets;
   }
 
   private async json<T>(method: string, path: string, call: Call = {}): Promise<T> {

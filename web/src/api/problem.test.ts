@@ -12,7 +12,7 @@ test("a problem document is read with its code, field and request id", async () 
   const problem = await problemFromResponse(new Response(JSON.stringify(body), { status: 400 }), 1000);
   expect(problem).toEqual({
     ...{ code: "invalid_argument", status: 400, detail: "message is too long" },
-    ...{ field: "message", requestId: "q1", retryAt: 3000 },
+    ...{ field: "message", requestId: "q1", retryAt: 3000, limit: null },
   });
 });
 

@@ -1,4 +1,5 @@
 // What went wrong, as a value, and the words a person can act on.
+import { explainLimit, type Limit, limitOf } from "./limit";
 
 /** A failure of a request or of a run. `code` is the server's reason or one of "network" and "signed_out". */
 export type Problem = {
@@ -10,6 +11,8 @@ export type Problem = {
   requestId: string | null;
   /** When trying again makes sense, in milliseconds since the epoch; null when the server did not say. */
   retryAt: number | null;
+  /** The limit that refused, where one did and the server told which. */
+  limit: Limit | null;
 };
 
 export class ProblemError extends Error {
@@ -22,7 +25,7 @@ export class ProblemError extends Error {
 }
 
 export function problemOf(code: string, more: Partial<Problem> = {}): Problem {
-  return { code, status: 0, detail: "", field: null, requestId: null, retryAt: null, ...more };
+  return { code, status: 0, detail: "", field: null, requestId: null, retryAt: null, limit: null, ...more };
 }
 
 /** The problem inside whatever was thrown; what is not a ProblemError becomes "unexpected". */
@@ -49,6 +52,7 @@ export async function problemFromResponse(response: Response, now: number): Prom
     field: text("field"),
     requestId: text("request_id") ?? response.headers.get("x-request-id"),
     retryAt: Number.isFinite(seconds) ? now + seconds * 1000 : null,
+    limit: limitOf(body),
   };
 }
 
@@ -114,10 +118,10 @@ const WORDS: Record<string, Words> = {
     retry: true,
   },
   limit_exceeded: { text: "A usage limit has been reached. Try again later.", retry: true },
-  daily_limit_exceeded: { text: "Today's limit has been reached. It starts afresh tomorrow.", retry: false },
+  daily_limit_exceeded: { text: "You have sent as many messages as you can in a day. Try again later.", retry: true },
   token_budget_exceeded: {
-    text: "The token budget has been used up. Ask whoever runs this server for more.",
-    retry: false,
+    text: "There were not enough tokens left for this. Try again, or ask whoever runs this server for more.",
+    retry: true,
   },
   turn_limit: { text: "This conversation has reached its limit of messages. Start a new one.", retry: false },
   not_sent: { text: "The message was not sent.", retry: true },
@@ -125,7 +129,9 @@ const WORDS: Record<string, Words> = {
 };
 
 /** Says a problem in words. The server's own sentence is used only where it names what to change. */
-export function explain(problem: Problem): Words {
+export function explain(problem: Problem, now: number = Date.now()): Words {
+  const text = problem.limit && explainLimit(problem.limit, now);
+  if (text) return { text, retry: true };
   const words = WORDS[problem.code];
   if (words) return words;
   if (problem.status === 413) return WORDS.body_too_large as Words;

@@ -22,6 +22,17 @@ export type Usage = {
   estimated: boolean;
 };
 
+/** A limit as an error tells of it. */
+export type LimitTold = { limit_type: string; current: number; limit: number; resets_at: string };
+
+/** Where a budget of tokens stands today; `current` includes what running answers hold back, `limit` null: none. */
+export type Budget = {
+  scope: "user" | "organization" | "global";
+  current: number;
+  limit: number | null;
+  resets_at: string;
+};
+
 /** One piece of a stored message; kinds not listed here are ignored. */
 export type WirePart =
   | { type: "text" | "reasoning"; text: string }
@@ -77,7 +88,8 @@ export type RunEvent = Numbered &
     | ({ kind: "usage" } & Usage)
     // model: the one that answered; empty where none did.
     | { kind: "done"; status: RunStatus; message_id: string; model?: string }
-    | { kind: "error"; code: string; message: string; request_id: string; retry_after?: number }
+    // A limit that refused is told by further members: limit_type, current, limit, resets_at.
+    | ({ kind: "error"; code: string; message: string; request_id: string; retry_after?: number } & Partial<LimitTold>)
   );
 
 const KINDS: RunEvent["kind"][] = [

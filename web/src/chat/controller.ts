@@ -3,6 +3,7 @@ import type { Api, OnConflict } from "../api/client";
 import { asProblem, explain, type Problem, problemOf } from "../api/problem";
 import { type Conversation, isFinal } from "../api/types";
 import { wordsAtTheEnd } from "./announce";
+import { Budgets } from "./budgets";
 import type { Drafts } from "./drafts";
 import { Live } from "./live";
 import { isLive, type Message } from "./message";
@@ -29,6 +30,7 @@ export class ChatController {
   private readonly turns: Turns;
   private readonly live: Live;
   private readonly titles: Titles;
+  private readonly budgets: Budgets;
   private readonly loading = new Map<string, { now: Promise<boolean>; next: Promise<boolean> | null }>();
   private readonly cancelling = new Set<string>();
   private readonly asked = new Set<string>();
@@ -41,6 +43,7 @@ export class ChatController {
     this.store = store;
     this.search = new Search(api, store);
     this.titles = new Titles(api, store);
+    this.budgets = new Budgets(api, store);
     const told = {
       accepted: (thread: string, answerKey: string, runId: string) =>
         this.askWhetherQueued(thread, answerKey, runId, QUEUED_MS),
@@ -68,10 +71,12 @@ export class ChatController {
     this.turns.dispose();
     this.live.dispose();
     this.titles.dispose();
+    this.budgets.dispose();
     this.search.dispose();
   }
 
   async loadConversations(): Promise<void> {
+    this.budgets.ask();
     this.store.dispatch({ type: "list_loading" });
     await this.loadPage("", false);
   }
@@ -311,6 +316,7 @@ export class ChatController {
     const answer = this.message(thread, answerKey);
     // The next one of the conversation may come from anywhere.
     this.live.loaded(thread);
+    this.budgets.used();
     if (!answer) return;
     this.store.dispatch({ type: "announced", text: wordsAtTheEnd(answer) });
     this.titles.expect(thread, titleOf(undefined, this.thread(thread)));

@@ -1,5 +1,6 @@
 // One message as the page holds it, and what each event of a run does to the answer. Pure.
 import type { Connection } from "../api/connection";
+import { limitOf } from "../api/limit";
 import { type Problem, problemOf } from "../api/problem";
 import type { RunEvent, Usage, WireMessage } from "../api/types";
 import { codePoints, cutAt } from "./code-points";
@@ -98,7 +99,8 @@ export function applyEvent(answer: Message, event: RunEvent, at: number): Messag
     }
     case "error": {
       const retryAt = event.retry_after === undefined ? null : at + event.retry_after * 1000;
-      const problem = problemOf(event.code, { detail: event.message, requestId: event.request_id, retryAt });
+      const told = { detail: event.message, requestId: event.request_id, retryAt, limit: limitOf(event) };
+      const problem = problemOf(event.code, told);
       // An answer that failed during a replay keeps what was stored of it.
       return { ...next, ...visibleBody(next), ...OVER, state: "failed", problem };
     }

@@ -1,6 +1,6 @@
 // What the page knows, and how each thing that happens changes it. Pure: same state and action, same result.
 import type { Problem } from "../api/problem";
-import type { Conversation, Found } from "../api/types";
+import type { Budget, Conversation, Found } from "../api/types";
 import { emptyThread, reduceThread, type Thread, type ThreadAction } from "./thread";
 
 /** The thread of a conversation that has no id yet. */
@@ -18,6 +18,8 @@ export type ChatState = {
   /** What the words in the search field have found; null while there are none. */
   search: (Listing<Found> & { words: string }) | null;
   threads: Record<string, Thread>;
+  /** Tokens of today; empty until they are known. */
+  budgets: Budget[];
   /** Read out by screen readers; `count` tells two equal sentences apart. */
   announcement: { text: string; count: number };
 };
@@ -36,6 +38,7 @@ export type ChatAction =
   | { type: "thread_loading"; thread: string; viewKey: string }
   | { type: "thread_started"; viewKey: string }
   | { type: "thread_adopted"; conversation: Conversation }
+  | { type: "budgets_told"; budgets: Budget[] }
   | { type: "announced"; text: string }
   | ThreadAction;
 
@@ -43,6 +46,7 @@ export const INITIAL: ChatState = {
   list: { items: [], nextToken: "", status: "loading", problem: null },
   search: null,
   threads: {},
+  budgets: [],
   announcement: { text: "", count: 0 },
 };
 
@@ -113,6 +117,8 @@ export function reduce(state: ChatState, action: ChatAction): ChatState {
         : emptyThread(action.viewKey);
       return withThread(state, action.thread, { ...thread, problem: null });
     }
+    case "budgets_told":
+      return { ...state, budgets: action.budgets };
     case "announced":
       return { ...state, announcement: { text: action.text, count: state.announcement.count + 1 } };
     default: {

@@ -2,6 +2,7 @@
 import { type ReactNode, useEffect, useRef, useState, useSyncExternalStore } from "react";
 import type { Api } from "../api/client";
 import type { User } from "../api/types";
+import { nearlySpent } from "../chat/budgets";
 import { ChatController } from "../chat/controller";
 import { Drafts } from "../chat/drafts";
 import { NEW_THREAD } from "../chat/state";
@@ -90,6 +91,7 @@ export function ChatPage({ api, user }: { api: Api; user: User }): ReactNode {
         controller={controller}
         list={state.list}
         search={state.search}
+        budgets={state.budgets}
         threads={state.threads}
         route={route}
         user={user}
@@ -139,6 +141,7 @@ export function ChatPage({ api, user }: { api: Api; user: User }): ReactNode {
           drafts={drafts}
           active={activeAnswer(thread)}
           disabled={thread?.status === "failed"}
+          warning={nearlySpent(state.budgets, Date.now())}
           onSend={(text) => controller.send(route, text)}
           onStop={() => controller.stop(route)}
         />

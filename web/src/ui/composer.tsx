@@ -25,11 +25,13 @@ type Props = {
   /** The answer that Stop stops. */
   active: Message | undefined;
   disabled: boolean;
+  /** What to know before writing; empty: nothing. */
+  warning: string;
   onSend: (text: string) => void;
   onStop: () => void;
 };
 
-export function Composer({ ref, id, drafts, active, disabled, onSend, onStop }: Props): ReactNode {
+export function Composer({ ref, id, drafts, active, disabled, warning, onSend, onStop }: Props): ReactNode {
   const area = useRef<HTMLTextAreaElement>(null);
   useImperativeHandle(ref, () => area.current as HTMLTextAreaElement);
   const touch = useMedia(TOUCH);
@@ -128,6 +130,9 @@ export function Composer({ ref, id, drafts, active, disabled, onSend, onStop }: 
           </button>
         )}
       </div>
+      <p className="warning" role="status">
+        {warning}
+      </p>
       <p id="composer-hint" className={tooLong ? "hint over" : "hint"}>
         {length > NEAR_MAX
           ? `${length.toLocaleString("en")} of ${MAX_LENGTH.toLocaleString("en")} characters${tooLong ? ": shorten it to send it" : ""}`

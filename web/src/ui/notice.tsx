@@ -31,7 +31,7 @@ export function Notice({
       {!calm && <AlertIcon />}
       <div>
         <p>{words.text}</p>
-        {!calm && problem.requestId && problem.status !== 404 && (
+        {!calm && problem.requestId && problem.status !== 404 && !problem.limit && (
           <p className="request-id">Request {problem.requestId}</p>
         )}
         <div className="notice-actions">

@@ -12,11 +12,13 @@ import { Notice } from "./notice";
 import { go } from "./route";
 import { SearchField, SearchResults } from "./search-field";
 import { ThemeButton } from "./theme-button";
+import { TokensToday } from "./tokens-today";
 
 type Props = {
   controller: ChatController;
   list: ChatState["list"];
   search: ChatState["search"];
+  budgets: ChatState["budgets"];
   threads: ChatState["threads"];
   route: string;
   user: User;
@@ -32,6 +34,7 @@ export function Sidebar({
   controller,
   list,
   search,
+  budgets,
   threads,
   route,
   user,
@@ -108,6 +111,7 @@ export function Sidebar({
             </>
           )}
         </nav>
+        <TokensToday budgets={budgets} />
         <div className="account">
           <span className="email" title={user.email}>
             {user.email}
