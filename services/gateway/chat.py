@@ -76,7 +76,7 @@ class Admission(Protocol):
     """Decides who may call."""
 
     def __call__(self, call: Call, /) -> contextlib.AbstractAsyncContextManager[Callable[[], Awaitable[None]]]:
-        """Surrounds one call, and begins to find out on entry; what it gives returns once the call is let in.
+        """Surrounds one call, and begins to find out on entry; what it gives is awaited before each attempt and returns once that is let in.
 
         Raises: what it refuses a call with, when that is awaited.
         """
@@ -166,6 +166,7 @@ class Chat:
                         left, wait_s = self._next(failed, left, failures, waits, given=given)
                         self._observer.pause(deployment, failed, wait_s)
                         await asyncio.sleep(wait_s)
+                        await admitted()
                     else:
                         self._router.succeeded(deployment)
                         return

@@ -58,59 +58,93 @@ class Meter:
 
         Raises: TokenBudgetExceeded; Unavailable, DeadlineExceeded, Conflict: no store of budgets can be asked.
         """
-        begun = self.begin(
+        wanted = self.begin(
             model=model, prompt_tokens=prompt_tokens, output_tokens=output_tokens, run_id=run_id, bot=bot
         )
-        async with begun as (call, admitted):
-            await admitted()
-            yield call
+        async with wanted as holding:
+            await holding.admitted()
+            yield holding.call
 
     @contextlib.asynccontextmanager
     async def begin(
         self, *, model: str, prompt_tokens: int, output_tokens: int, run_id: str = "", bot: str = ""
-    ) -> AsyncGenerator[tuple[OpenCall, Callable[[], Awaitable[None]]], None]:
-        """As `call`, but the block begins while the tokens are still being held back: nothing may be used before what it gives has been awaited."""
-        caller, now = current_identity(), self.now()
-        call = OpenCall(
-            id=uuid7(),
-            day=now.date(),
-            org_id=caller.org_id,
-            user_id=caller.user_id,
-            bot=bot,
-            run_id=run_id,
-            model=model,
-            tokens=max(prompt_tokens + output_tokens, 1),
-            input_tokens=prompt_tokens,
-            started_at=now,
-        )
-        self._ledger.begins(call)
-        reserving = asyncio.create_task(self._budgets.reserve(call))
+    ) -> AsyncGenerator[Holding, None]:
+        """As `call`, but the block begins while the tokens are still being held back: nothing may be used before `admitted` has returned."""
+        caller = current_identity()
 
-        async def admitted() -> None:
-            await reserving
-            self._ledger.opened(call)
+        def make() -> OpenCall:
+            now = self.now()
+            return OpenCall(
+                id=uuid7(),
+                day=now.date(),
+                org_id=caller.org_id,
+                user_id=caller.user_id,
+                bot=bot,
+                run_id=run_id,
+                model=model,
+                tokens=max(prompt_tokens + output_tokens, 1),
+                input_tokens=prompt_tokens,
+                started_at=now,
+            )
 
+        holding = Holding(self._budgets, self._ledger, make)
         try:
             # The question sets out now, and is answered while the block goes on.
             await asyncio.sleep(0)
-            yield call, admitted
+            yield holding
         finally:
-            if not reserving.done():
-                # What is asked of Redis next comes after it, and what Postgres lets in all the same lapses.
-                reserving.cancel()
-            if (
-                reserving.done()
-                and not reserving.cancelled()
-                and isinstance(reserving.exception(), TokenBudgetExceeded)
-            ):
-                self._ledger.refused(call)
-            else:
-                # Left early it may have been let in at that very moment, as by a store that could not say so any more.
-                self._end(call)
+            holding.end()
 
-    def _end(self, call: OpenCall) -> None:
-        self._budgets.settle(call)
-        self._ledger.over(call)
+
+class Holding:
+    """What is held back for a call of ours: as much again for each call of a provider, once the one before has used some of it.
+
+    Args:
+        budgets: Who may call.
+        ledger: Where rows go.
+        make: Makes what is to be held back now.
+
+    Attributes:
+        call: What is held back now, with what was used of it.
+    """
+
+    def __init__(self, budgets: Budgets, ledger: Ledger, make: Callable[[], OpenCall]) -> None:
+        self._budgets = budgets
+        self._ledger = ledger
+        self._make = make
+        self.call = make()
+        self._reserving = self._reserve()
+
+    async def admitted(self) -> None:
+        """Returns once there is enough for a call of a provider.
+
+        Raises: TokenBudgetExceeded; Unavailable, DeadlineExceeded, Conflict: no store of budgets can be asked.
+        """
+        if self.call.used_tokens:
+            self.end()
+            if self.call.by_database:
+                await self._ledger.flush()
+            self.call = self._make()
+            self._reserving = self._reserve()
+        await self._reserving
+        self._ledger.opened(self.call)
+
+    def end(self) -> None:
+        """Counts what was used, in place of what was held back."""
+        reserving = self._reserving
+        if not reserving.done():
+            # What is asked of Redis next comes after it, and what Postgres lets in all the same lapses.
+            reserving.cancel()
+        elif not reserving.cancelled() and isinstance(reserving.exception(), TokenBudgetExceeded):
+            self._ledger.refused(self.call)
+            return
+        # Left early it may have been let in at that very moment, as by a store that could not say so any more.
+        self._budgets.settle(self.call)
+        self._ledger.over(self.call)
+
+    def _reserve(self) -> asyncio.Task[None]:
+        self._ledger.begins(self.call)
+        return asyncio.create_task(self._budgets.reserve(self.call))
 
 
 class MeteredAdmission:
@@ -133,16 +167,16 @@ class MeteredAdmission:
 
         Raises: TokenBudgetExceeded; Unavailable, DeadlineExceeded, Conflict: no store of budgets can be asked.
         """
-        begun = self._meter.begin(
+        wanted = self._meter.begin(
             model=call.model,
             prompt_tokens=input_tokens(call) + _TOKENS_A_MESSAGE * len(call.messages),
             output_tokens=call.max_output_tokens or self._max_output_tokens,
             run_id=call.run_id,
             bot=call.bot,
         )
-        async with begun as (opened, admitted):
-            with self._attempts.of(call, opened):
-                yield admitted
+        async with wanted as holding:
+            with self._attempts.of(call, holding):
+                yield holding.admitted
 
 
 class Attempts:
@@ -157,12 +191,12 @@ class Attempts:
         self._inner = inner
         self._clock = clock
         # By identity: a call is as large as its prompt, and two may be equal.
-        self._open: dict[int, OpenCall] = {}
+        self._open: dict[int, Holding] = {}
 
     @contextlib.contextmanager
-    def of(self, call: Call, opened: OpenCall) -> Iterator[None]:
+    def of(self, call: Call, holding: Holding) -> Iterator[None]:
         """Says for the length of the block what a call's attempts belong to."""
-        self._open[id(call)] = opened
+        self._open[id(call)] = holding
         try:
             yield
         finally:
@@ -171,11 +205,12 @@ class Attempts:
     @contextlib.contextmanager
     def attempt(self, deployment: Deployment, call: Call, number: int) -> Iterator[Observation]:
         """See `chat.Observer.attempt`."""
-        opened = self._open.get(id(call))
+        holding = self._open.get(id(call))
         with self._inner.attempt(deployment, call, number) as seen:
-            if opened is None:
+            if holding is None:
                 yield seen
                 return
+            opened = holding.call
             opened.provider, opened.model = deployment.provider, deployment.model
             noted = _Noted(seen)
             started_at = self._now()

@@ -65,7 +65,7 @@ async def test_a_call_that_fails_is_written_with_its_reason(
 
 
 async def test_every_attempt_is_a_row(books: Books) -> None:
-    books.gateway.provider.script(Fault(status=503), Hangup(), Answer())
+    books.gateway.provider.script(Hangup(), Fault(status=503), Answer())
     person = books.person()
     await person.chat()
     rows = await books.rows(3, person)
