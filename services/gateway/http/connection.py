@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import enum
 from typing import TYPE_CHECKING, cast
 
 if TYPE_CHECKING:
@@ -29,14 +28,8 @@ class Broken(ConnectionError):
         self.silent = silent
 
 
-class _Body(enum.Enum):
-    """How it is told where a body ends; NONE: it has ended."""
-
-    NONE = enum.auto()
-    LENGTH = enum.auto()
-    CHUNKED = enum.auto()
-    TRAILERS = enum.auto()
-    CLOSE = enum.auto()
+# How it is told where a body ends; plain numbers, since they are looked at with every chunk.
+_NONE, _LENGTH, _CHUNKED, _TRAILERS, _CLOSE = range(5)
 
 
 class Connection(asyncio.Protocol):
@@ -60,7 +53,7 @@ class Connection(asyncio.Protocol):
         self._silent = True
         self._paused = False
         self._waiter: asyncio.Future[None] | None = None
-        self._body = _Body.NONE
+        self._body = _NONE
         self._left = 0
         self._after_chunk = False
         self._lasting = True
@@ -71,7 +64,7 @@ class Connection(asyncio.Protocol):
     @property
     def reusable(self) -> bool:
         """The answer was read to its end, and another request may follow."""
-        return self.open and self._lasting and self._body is _Body.NONE and not self._raw
+        return self.open and self._lasting and self._body == _NONE and not self._raw
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Keeps the transport."""
@@ -132,14 +125,14 @@ class Connection(asyncio.Protocol):
         Raises: Malformed; Broken.
         """
         while True:
-            if self._raw and self._body is not _Body.NONE and (data := self._take()):
+            if self._raw and self._body != _NONE and (data := self._take()):
                 if self._paused and self._transport is not None:
                     self._paused = False
                     self._transport.resume_reading()
                 return data
-            if self._body is _Body.CLOSE and not self.open:
-                self._body = _Body.NONE
-            if self._body is _Body.NONE:
+            if self._body == _CLOSE and not self.open:
+                self._body = _NONE
+            if self._body == _NONE:
                 return b""
             await self._more()
 
@@ -187,35 +180,35 @@ class Connection(asyncio.Protocol):
         if coding := headers.get("transfer-encoding", "").lower():
             if coding != "chunked":
                 raise Malformed
-            self._body = _Body.CHUNKED
+            self._body = _CHUNKED
         elif self.status < 200 or self.status in _NO_BODY:  # noqa: PLR2004 - as above
-            self._body = _Body.NONE
+            self._body = _NONE
         elif (length := headers.get("content-length")) is not None:
             if not length.isdecimal() or not length.isascii():
                 raise Malformed
             self._left = int(length)
-            self._body = _Body.LENGTH if self._left else _Body.NONE
+            self._body = _LENGTH if self._left else _NONE
         else:
             self._lasting = False
-            self._body = _Body.CLOSE
+            self._body = _CLOSE
 
     def _take(self) -> bytes:
         """Returns what of the body has arrived, which may be nothing."""
-        if self._body is _Body.CHUNKED or self._body is _Body.TRAILERS:
+        if self._body in {_CHUNKED, _TRAILERS}:
             return self._take_chunks()
         raw = self._raw
-        if self._body is _Body.CLOSE:
+        if self._body == _CLOSE:
             self._raw = b""
             return raw
         data, self._raw = raw[: self._left], raw[self._left :]
         self._left -= len(data)
         if not self._left:
-            self._body = _Body.NONE
+            self._body = _NONE
         return data
 
     def _take_chunks(self) -> bytes:
         raw, at, pieces = self._raw, 0, []
-        while self._body is _Body.CHUNKED:
+        while self._body == _CHUNKED:
             if self._left:
                 piece = raw[at : at + self._left]
                 if not piece:
@@ -238,9 +231,9 @@ class Connection(asyncio.Protocol):
                 raise Malformed
             self._left, self._after_chunk, at = int(size, 16), False, end + 2
             if not self._left:
-                self._body = _Body.TRAILERS
+                self._body = _TRAILERS
         self._raw = raw[at:]
-        if self._body is _Body.TRAILERS:
+        if self._body == _TRAILERS:
             self._pass_trailers()
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
@@ -248,7 +241,7 @@ class Connection(asyncio.Protocol):
         while (end := self._raw.find(b"\r\n")) >= 0:
             self._raw = self._raw[end + 2 :]
             if not end:
-                self._body = _Body.NONE
+                self._body = _NONE
                 return
         if len(self._raw) > MAX_HEAD_BYTES:
             raise Malformed

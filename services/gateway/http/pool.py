@@ -63,9 +63,10 @@ class Response:
     Attributes:
         status: HTTP status.
         headers: By lower-case names.
+        read: See `Connection.read`.
     """
 
-    __slots__ = ("_connection", "_origin", "_pool", "headers", "status")
+    __slots__ = ("_connection", "_origin", "_pool", "headers", "read", "status")
 
     def __init__(self, pool: Pool, origin: Origin, connection: Connection) -> None:
         self._pool = pool
@@ -73,10 +74,7 @@ class Response:
         self._connection = connection
         self.status = connection.status
         self.headers = connection.headers
-
-    async def read(self) -> bytes:
-        """Returns all of the body that has arrived, at least a byte; nothing at its end. Raises: ConnectionError."""
-        return await self._connection.read()
+        self.read = connection.read
 
     def close(self) -> None:
         """Keeps the connection for the next call where the body was read to its end; else closes it at once."""

@@ -11,11 +11,12 @@ import os
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode
 
 from services.gateway.domain import ModelLimits
-from services.gateway.providers import spelling
+from services.gateway.providers import rates, spelling
 from services.gateway.providers.provider import Wire
 
 if TYPE_CHECKING:
@@ -37,6 +38,8 @@ _SETTINGS = {
 _JSON_TOOL = "json_tool_call"
 # These take pictures by their address. For the others litellm would fetch them itself, from wherever a caller says.
 _FETCHING = {Wire.OPENAI, Wire.ANTHROPIC}
+# Models whose prices and spelling are remembered; a call may name any.
+_MAX_RATES = 1000
 _LOGGERS = ("LiteLLM", "LiteLLM Router", "LiteLLM Proxy")
 
 
@@ -71,6 +74,8 @@ class Bridge:
     def __init__(self) -> None:
         self._litellm: Any = None
         self._warm = False
+        self._rates: dict[tuple[str, str], rates.Price] = {}
+        self._configs: dict[tuple[str, str], Any] = {}
 
     def load(self, *, streams: bool) -> None:
         """Imports litellm; blocks for seconds. What is done already is not done again.
@@ -226,10 +231,18 @@ class Bridge:
             return None
         if provider.wire is Wire.OLLAMA:
             return 0.0
+        known = self._rates.get((provider.dialect, model))
+        if known is None:
+            if len(self._rates) >= _MAX_RATES:
+                self._rates.clear()
+            known = self._rates[provider.dialect, model] = rates.find(partial(self._ask_price, provider.dialect, model))
+        return known(counts)
+
+    def _ask_price(self, dialect: str, model: str, counts: Counts) -> float | None:
         try:
             sent, written = self._litellm.cost_per_token(
                 model=model,
-                custom_llm_provider=provider.dialect,
+                custom_llm_provider=dialect,
                 prompt_tokens=counts.input_tokens,
                 completion_tokens=counts.output_tokens,
                 cache_read_input_tokens=counts.cached_tokens,
@@ -251,12 +264,19 @@ class Bridge:
             await self._litellm.close_litellm_async_clients()
 
     def _config(self, provider: Provider, model: str) -> Any:
+        known = self._configs.get((provider.dialect, model))
+        if known is not None:
+            return known
         from litellm.types.utils import LlmProviders
         from litellm.utils import ProviderConfigManager
 
+        # Making one changes its class, which costs every look-up of an attribute that follows.
         config = ProviderConfigManager.get_provider_chat_config(model, LlmProviders(provider.dialect))
         if config is None:
             raise Unspellable("unknown_dialect")
+        if len(self._configs) >= _MAX_RATES:
+            self._configs.clear()
+        self._configs[provider.dialect, model] = config
         return config
 
 

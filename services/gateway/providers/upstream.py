@@ -43,6 +43,7 @@ _ERROR_BODY_MAX_BYTES = 64 * 1024
 _TRAILER_TIMEOUT_S = 1.0
 # The end of the body, read so that the connection can be used again.
 _EPILOGUE_TIMEOUT_S = 0.1
+_BROKEN = (aiohttp.ClientError, TimeoutError, OSError)
 
 
 @dataclass(frozen=True)
@@ -97,7 +98,11 @@ class UpstreamDeployment:
             self._check_type(response)
             parser = _parser(self.source.wire, request)
             while not parser.done:
-                data = await self._read(response, parser)
+                try:
+                    data = await (_read_trailer(response) if parser.finished else response.read())
+                except _BROKEN:
+                    # The parser knows whether what is missing matters.
+                    data = b""
                 if deltas := self._parse(parser, data):
                     yield deltas
             await _read_epilogue(response)
@@ -113,19 +118,8 @@ class UpstreamDeployment:
                 return await self.pool.post(request.url, headers, body)
             # What our own connections do not do.
             return await post_by_session(self.session, request.url, headers, body, proxy)
-        except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
+        except (*_BROKEN, ValueError) as error:
             raise faults.unreachable(self.source, self.model, type(error).__name__) from None
-
-    async def _read(self, response: Response | ProxiedResponse, parser: Parser) -> bytes:
-        """Returns all that has arrived, at least a byte; nothing at the end."""
-        try:
-            if parser.finished:
-                async with asyncio.timeout(_TRAILER_TIMEOUT_S):
-                    return await response.read()
-            return await response.read()
-        except (aiohttp.ClientError, TimeoutError, OSError):
-            # The parser knows whether what is missing matters.
-            return b""
 
     def _parse(self, parser: Parser, data: bytes) -> Sequence[ProviderDelta]:
         try:
@@ -152,7 +146,7 @@ class UpstreamDeployment:
         try:
             while len(raw) < _ERROR_BODY_MAX_BYTES and (more := await response.read()):
                 raw += more
-        except (aiohttp.ClientError, TimeoutError, OSError):
+        except _BROKEN:
             pass
         code, text = error_words(raw)
         wait_s = faults.retry_after_s(response.headers)
@@ -174,12 +168,17 @@ def _parser(wire: Wire, request: HttpRequest) -> Parser:
     return OllamaParser() if wire is Wire.OLLAMA else OpenAIParser()
 
 
+async def _read_trailer(response: Response | ProxiedResponse) -> bytes:
+    async with asyncio.timeout(_TRAILER_TIMEOUT_S):
+        return await response.read()
+
+
 async def _read_epilogue(response: Response | ProxiedResponse) -> None:
     try:
         async with asyncio.timeout(_EPILOGUE_TIMEOUT_S):
             while await response.read():
                 pass
-    except (aiohttp.ClientError, TimeoutError, OSError):
+    except _BROKEN:
         pass
 
 

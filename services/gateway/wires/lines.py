@@ -16,6 +16,11 @@ class Lines:
         self._size = 0
         self.readable = True
 
+    @property
+    def empty(self) -> bool:
+        """No line has begun."""
+        return not self._pieces
+
     def feed(self, data: bytes) -> list[bytes]:
         """Returns the lines that the bytes complete, without their ends.
 

@@ -31,6 +31,17 @@ class Events:
 
         Raises: Unreadable: a line or an event is longer than a provider may send.
         """
+        # One event, whole and by itself: nearly every read of a stream.
+        if (
+            data.startswith(b"data: {")
+            and data.endswith(b"\n\n")
+            and data.find(b"\n") == len(data) - 2
+            and len(data) <= MAX_LINE_BYTES
+            and self._lines.empty
+            and not self._data
+        ):
+            self._seen = True
+            return [data[6:-2]]
         events: list[bytes] = []
         for line in self._lines.feed(data):
             self._take(line, events)
