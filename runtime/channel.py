@@ -10,12 +10,13 @@ from opentelemetry.trace import SpanKind
 
 from runtime import telemetry
 from runtime.context import credential, request_id
+from runtime.mux.calls import StreamCall
 from runtime.mux.channel import MuxChannel
 from runtime.mux.spread import Spread
 from runtime.status import from_rpc_error
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Sequence
+    from collections.abc import AsyncGenerator, Callable, Sequence
 
     from google.protobuf.descriptor import FileDescriptor
 
@@ -111,7 +112,8 @@ async def unary(method: Any, request: Request, *, timeout_s: float, token: str |
     Returns: the response message of the method.
     Raises: the vocabulary error that the server raised, or Unavailable / DeadlineExceeded from the transport.
     """
-    with telemetry.span(_name(method), kind=SpanKind.CLIENT, attributes=_attributes(method)):
+    name, attributes = telemetry.rpc(_path(method))
+    with telemetry.span(name, kind=SpanKind.CLIENT, attributes=attributes):
         try:
             return await method(request, timeout=timeout_s, metadata=_metadata(token))
         except grpc.aio.AioRpcError as error:
@@ -119,17 +121,33 @@ async def unary(method: Any, request: Request, *, timeout_s: float, token: str |
 
 
 async def stream(
-    method: Any, request: Request, *, timeout_s: float | None = None, token: str | None = None
+    method: Any,
+    request: Request,
+    *,
+    timeout_s: float | None = None,
+    token: str | None = None,
+    tap: Callable[[Any], bool] | None = None,
 ) -> AsyncGenerator[Any, None]:
     """Calls a server-streaming method; otherwise as `unary`.
 
     The call is cancelled when the iterator is left, so close it (`contextlib.aclosing`) rather than drop it.
 
+    Args:
+        method: A method of an async stub.
+        request: Its request.
+        timeout_s: Longest length of the call; None: as long as it takes.
+        token: Access token to call with; None: the caller's own.
+        tap: Offered the messages that arrive while the next one is waited for, which spares waking up who waits; those for which it says
+            False, and whatever comes over a connection of its own, are yielded.
+
     Yields: the response messages of the method, in order.
     Raises: as `unary`, also after some messages.
     """
-    with telemetry.span(_name(method), kind=SpanKind.CLIENT, attributes=_attributes(method)):
+    name, attributes = telemetry.rpc(_path(method))
+    with telemetry.span(name, kind=SpanKind.CLIENT, attributes=attributes):
         call = method(request, timeout=timeout_s, metadata=_metadata(token))
+        if tap is not None and isinstance(call, StreamCall):
+            call.pour(tap)
         try:
             async for response in call:
                 yield response
@@ -140,15 +158,9 @@ async def stream(
             call.cancel()
 
 
-def _name(method: Any) -> str:
-    raw = method._method  # noqa: SLF001 - the stub keeps the method's path nowhere else
-    path: str = raw.decode() if isinstance(raw, bytes) else raw
-    return path.removeprefix("/")
-
-
-def _attributes(method: Any) -> dict[str, str]:
-    service, _, name = _name(method).partition("/")
-    return {"rpc.system": "grpc", "rpc.service": service, "rpc.method": name}
+def _path(method: Any) -> str:
+    path: str | bytes = method._method  # noqa: SLF001 - the stub keeps the method's path nowhere else
+    return path.decode() if isinstance(path, bytes) else path
 
 
 def _metadata(token: str | None) -> list[tuple[str, str]]:

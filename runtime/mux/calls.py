@@ -158,7 +158,27 @@ class StreamCall(_Call):
     """A server-streaming call: iterate over it, once, for the responses."""
 
     _responses: AsyncIterator[Any] | None = None
-    _begun = False
+    _tap: Callable[[Any], bool] | None = None
+
+    def pour(self, tap: Callable[[Any], bool]) -> None:
+        """From now on offers responses to `tap` as they arrive, past everything that waits for the next one; those it refuses are returned.
+
+        Close the call in the end: one with a tap does not end by being dropped. On a call that is not shared the tap stays dry.
+        """
+        self._tap = tap
+        self._exchange.pour(self._offer)
+
+    def _offer(self, payload: bytes) -> bool:
+        try:
+            response = self._method.deserialize(payload)
+        except Exception:  # noqa: BLE001 - told by whoever reads it next
+            return False
+        return self._tap is not None and self._tap(response)
+
+    def _again(self) -> None:
+        super()._again()
+        if self._tap is not None and self._plain is None:
+            self._exchange.pour(self._offer)
 
     def __aiter__(self) -> StreamCall:
         return self

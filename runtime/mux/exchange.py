@@ -38,7 +38,18 @@ class Exchange:
         forget: Takes it out of the connection's table.
     """
 
-    __slots__ = ("_arrived", "_ended", "_error", "_forget", "_number", "_outbox", "_taken_bytes", "_timer", "_waiter")
+    __slots__ = (
+        "_arrived",
+        "_ended",
+        "_error",
+        "_forget",
+        "_number",
+        "_outbox",
+        "_taken_bytes",
+        "_tap",
+        "_timer",
+        "_waiter",
+    )
 
     def __init__(self, number: int, outbox: Outbox, forget: Callable[[int], object]) -> None:
         self._number = number
@@ -46,6 +57,7 @@ class Exchange:
         self._forget = forget
         self._arrived: deque[bytes] = deque()
         self._waiter: asyncio.Future[None] | None = None
+        self._tap: Callable[[bytes], bool] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._ended = False
         self._error: BaseException | None = None
@@ -69,13 +81,16 @@ class Exchange:
             self._waiter = asyncio.get_running_loop().create_future()
             await self._waiter
         payload = self._arrived.popleft()
-        if not self._ended:
-            self._taken_bytes += len(payload)
-            if self._taken_bytes >= WINDOW_BYTES // 2:
-                frame = self._outbox.frame(0)
-                frame.call, frame.credit_bytes = self._number, self._taken_bytes
-                self._taken_bytes = 0
+        self._taken(len(payload))
         return payload
+
+    def pour(self, tap: Callable[[bytes], bool]) -> None:
+        """From now on offers each message to `tap` when it arrives, while somebody waits in `next` and so has dealt with all before it.
+
+        That spares waking them up. What the tap refuses is returned by `next`; what it raises ends the call.
+        """
+        if not self._ended:
+            self._tap = tap
 
     def expire_after(self, timeout_s: float) -> None:
         """Ends the call after so many seconds."""
@@ -92,6 +107,16 @@ class Exchange:
 
     def message(self, payload: bytes) -> None:
         """Takes a message from the connection."""
+        if self._tap is not None and self._waiter is not None and not self._waiter.done():
+            try:
+                taken = self._tap(payload)
+            except Exception as error:  # noqa: BLE001 - raised where the next message is waited for
+                self._say_cancel()
+                self._end(error)
+                return
+            if taken:
+                self._taken(len(payload))
+                return
         self._arrived.append(payload)
         self._wake()
 
@@ -128,10 +153,19 @@ class Exchange:
         if self._ended:
             return
         self._ended, self._error = True, error
+        self._tap = None
         self._forget(self._number)
         if self._timer is not None:
             self._timer.cancel()
         self._wake()
+
+    def _taken(self, size_bytes: int) -> None:
+        """Lets the service send as much again, once it is worth a frame."""
+        self._taken_bytes += size_bytes
+        if self._taken_bytes >= WINDOW_BYTES // 2 and not self._ended:
+            frame = self._outbox.frame(0)
+            frame.call, frame.credit_bytes = self._number, self._taken_bytes
+            self._taken_bytes = 0
 
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():

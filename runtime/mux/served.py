@@ -90,12 +90,19 @@ class ServedCall:
         while self._window_bytes <= 0:
             self._credit = asyncio.get_running_loop().create_future()
             await self._credit
-        self._window_bytes -= len(payload)
-        frame = self._outbox.frame(len(payload))
-        frame.call = self._number
-        frame.message = payload
+        self._send(payload)
         if self._outbox.full:
             await self._outbox.room()
+
+    def offer(self, message: Any) -> bool:
+        """Sends a message of a streaming method at once; says False, and sends nothing, where `write` would wait or refuse."""
+        if self._window_bytes <= 0 or self._outbox.full:
+            return False
+        payload: bytes = self._handler.response_serializer(message)
+        if len(payload) > MAX_MESSAGE_BYTES:
+            return False
+        self._send(payload)
+        return True
 
     async def answer(self, message: Any) -> None:
         """Sends the message of a unary method."""
@@ -192,6 +199,12 @@ class ServedCall:
         frame.end.code = code.value[0]
         frame.end.details = details
         frame.end.trailing_metadata.extend(headers(self._trailing))
+
+    def _send(self, payload: bytes) -> None:
+        self._window_bytes -= len(payload)
+        frame = self._outbox.frame(len(payload))
+        frame.call = self._number
+        frame.message = payload
 
     def _expire(self) -> None:
         self._expired = True

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 from services.chat.domain import Part, Usage
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator
+    from collections.abc import AsyncGenerator, Callable
 
 
 class Role(StrEnum):
@@ -142,8 +142,15 @@ class ModelCall:
 class Gateway(Protocol):
     """Talks to models."""
 
-    def chat(self, call: ModelCall, *, token: str) -> AsyncGenerator[list[ModelDelta], None]:
+    def chat(
+        self, call: ModelCall, *, token: str, tap: Callable[[TextDelta | ReasoningDelta], bool] | None = None
+    ) -> AsyncGenerator[list[ModelDelta], None]:
         """Asks a model; closing the generator closes the upstream connection.
+
+        Args:
+            call: What it is asked.
+            token: With whose rights.
+            tap: Offered what arrives while the next deltas are waited for, which spares waking up who waits; what it refuses is yielded.
 
         Yields: deltas that arrived together, at least one; neighbours of one kind joined.
         Raises: whatever the gateway raised, also after some deltas.

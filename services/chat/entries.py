@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from parley.chat.v1 import chat_pb2
 from services.chat.domain import Event
-from services.chat.wire import event_pb, kind_of
+from services.chat.wire import add_event, kind_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -57,11 +57,10 @@ def marker() -> dict[Any, Any]:
 
 def entry(events: Sequence[Event], *, after: int) -> dict[Any, Any]:
     """Returns events as an entry that goes on after a position."""
-    return {
-        b"v": VERSION,
-        b"first": after + 1,
-        b"events": chat_pb2.WatchRunResponse(events=map(event_pb, events)).SerializeToString(),
-    }
+    response = chat_pb2.WatchRunResponse()
+    for event in events:
+        add_event(response.events, event)
+    return {b"v": VERSION, b"first": after + 1, b"events": response.SerializeToString()}
 
 
 def newest_whole(entries: Sequence[tuple[bytes, dict[bytes, bytes]]]) -> Sequence[tuple[bytes, dict[bytes, bytes]]]:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from services.chat.caller import Caller
     from services.chat.domain import Event, Part, Run, Stored
-    from services.chat.log import RunLog
+    from services.chat.log import RunLog, Tap
     from services.chat.ports import Data, Signals, Tail
 
 _FIRST_LOOK_S = 0.25
@@ -82,7 +82,13 @@ class Follow:
             self.arrived(run_id)
 
     async def events(
-        self, found: Turn | Stored, seq: int, caller: Caller, *, through_moves: bool = False
+        self,
+        found: Turn | Stored,
+        seq: int,
+        caller: Caller,
+        *,
+        through_moves: bool = False,
+        tap: Tap | None = None,
     ) -> AsyncGenerator[list[Event], None]:
         """Replays a run after a position and follows it to its end.
 
@@ -91,8 +97,9 @@ class Follow:
             seq: The position.
             caller: Who watches.
             through_moves: Goes on also where another instance takes the run over from this one.
+            tap: Takes what it can of a run that is live here.
 
-        Yields: at least one event, in order.
+        Yields: at least one event, in order; what the tap has taken is not among them.
         Raises: CursorAhead; RunMoved; Draining; RunNotFound: it has been deleted; Unavailable.
         """
         run_id = found.run.id
@@ -100,7 +107,9 @@ class Follow:
         if isinstance(found, Turn) and seq > found.log.last_seq:
             raise CursorAhead
         while True:
-            source = found.log.follow(seq) if isinstance(found, Turn) else self._elsewhere(found, seq, caller, gone)
+            source = (
+                found.log.follow(seq, tap) if isinstance(found, Turn) else self._elsewhere(found, seq, caller, gone)
+            )
             try:
                 async with contextlib.aclosing(source) as batches:
                     async for events in batches:
@@ -109,6 +118,7 @@ class Follow:
             except RunMoved:
                 if not isinstance(found, Turn) or not through_moves or self._draining:
                     raise
+                seq = max(seq, tap.seq if tap is not None else 0)
                 gone, found = found, await self._data.get_run(run_id, token=caller.token)
                 continue
             turn = self._here(run_id, gone)

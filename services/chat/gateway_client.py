@@ -20,7 +20,7 @@ from services.chat.asking import (
 from services.chat.conversions import usage_of
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Sequence
+    from collections.abc import AsyncGenerator, Callable, Sequence
 
     import grpc
 
@@ -51,7 +51,9 @@ class GatewayClient:
         self._stub = gateway_pb2_grpc.GatewayServiceStub(channel)
         self._timeout_s = timeout_s
 
-    async def chat(self, call: ModelCall, *, token: str) -> AsyncGenerator[list[ModelDelta], None]:
+    async def chat(
+        self, call: ModelCall, *, token: str, tap: Callable[[TextDelta | ReasoningDelta], bool] | None = None
+    ) -> AsyncGenerator[list[ModelDelta], None]:
         """Asks a model; closing the generator closes the upstream connection."""
         request = gateway_pb2.ChatRequest(
             model=call.model,
@@ -66,7 +68,11 @@ class GatewayClient:
         if call.total_s:
             request.timeouts.total.FromMilliseconds(int(call.total_s * 1000))
         calls = _Calls()
-        async with contextlib.aclosing(stream(self._stub.Chat, request, token=token)) as responses:
+
+        def pour(response: gateway_pb2.ChatResponse) -> bool:
+            return tap is not None and (written := _written(response.deltas)) is not None and tap(written)
+
+        async with contextlib.aclosing(stream(self._stub.Chat, request, token=token, tap=pour)) as responses:
             async for response in responses:
                 if deltas := _joined(response.deltas, calls):
                     yield deltas
@@ -119,6 +125,15 @@ class _Calls:
         )
 
 
+def _written(deltas: Sequence[gateway_pb2.ChatDelta]) -> TextDelta | ReasoningDelta | None:
+    """Returns deltas as one where they are nothing but text, or nothing but reasoning."""
+    kind = deltas[0].WhichOneof("kind") if deltas else None
+    if kind not in _DELTAS or any(delta.WhichOneof("kind") != kind for delta in deltas[1:]):
+        return None
+    text = getattr(deltas[0], kind) if len(deltas) == 1 else "".join(getattr(delta, kind) for delta in deltas)
+    return _DELTAS[kind](_storable(text)) if text else None
+
+
 def _joined(deltas: Sequence[gateway_pb2.ChatDelta], calls: _Calls) -> list[ModelDelta]:
     """Returns deltas that arrived together, neighbours of one kind as one; pieces of tools' calls are put by until the end."""
     joined: list[ModelDelta] = []
@@ -148,6 +163,10 @@ _DELTAS: dict[str, type[TextDelta | ReasoningDelta]] = {"text": TextDelta, "reas
 
 
 def _close(joined: list[ModelDelta], kind: str, texts: list[str]) -> None:
-    # U+0000 cannot be stored: replaced here, so that what was streamed and what is stored are the same.
-    if kind in _DELTAS and (text := "".join(texts).replace("\x00", "\ufffd")):
+    if kind in _DELTAS and (text := _storable("".join(texts))):
         joined.append(_DELTAS[kind](text))
+
+
+def _storable(text: str) -> str:
+    # U+0000 cannot be stored: replaced here, so that what was streamed and what is stored are the same.
+    return text.replace("\x00", "\ufffd") if "\x00" in text else text

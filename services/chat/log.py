@@ -23,13 +23,57 @@ from services.chat.domain import (
 from services.chat.stretch import Stretch
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Iterable
+    from collections.abc import AsyncGenerator, Callable, Iterable
 
     from services.chat.domain import Kind, Part
 
 BATCH_MAX_EVENTS = 5_000
 BATCH_MAX_CHARS = 500_000
 """A batch must fit into a message that any gRPC client takes (4 MiB)."""
+
+
+class Tap:
+    """Takes a watcher's events at the moment they are announced, past everything that waits for them: nobody has to be woken up.
+
+    Args:
+        take: Says whether it has taken the events; where it has not, the watcher gets them, and everything until it waits again.
+
+    Attributes:
+        seq: Number of the last event it has taken.
+    """
+
+    __slots__ = ("_take", "_waiter", "seq")
+
+    def __init__(self, take: Callable[[list[Event]], bool]) -> None:
+        self.seq = 0
+        self._take = take
+        self._waiter: asyncio.Future[None] | None = None
+
+    async def drained(self, log: RunLog, seq: int) -> None:
+        """Takes what the log shows after a position; returns when it does not take something, or when there is more to know than events."""
+        self.seq = seq
+        self._waiter = asyncio.get_running_loop().create_future()
+        log.taps.append(self)
+        try:
+            await self._waiter
+        finally:
+            log.taps.remove(self)
+
+    def flow(self, log: RunLog) -> None:
+        """Takes what is new. The end is left to the watcher: it means more than an event."""
+        if self._waiter is None or self._waiter.done():
+            return
+        try:
+            while not log.ends_here and (events := log.after(self.seq)):
+                if not self._take(events):
+                    break
+                self.seq = events[-1].seq
+            else:
+                if not log.ends_here:
+                    return
+            self._waiter.set_result(None)
+        except Exception as error:  # noqa: BLE001 - raised where the watcher waits
+            self._waiter.set_exception(error)
 
 
 class RunLog:
@@ -46,6 +90,7 @@ class RunLog:
         last_seq: Number of the newest event; 0: there is none.
         ended: The newest event is the run's last.
         answer: What of the events counts.
+        taps: Watchers who are told as soon as there is something.
     """
 
     __slots__ = (
@@ -54,12 +99,14 @@ class RunLog:
         "_firsts",
         "_held",
         "_moved",
+        "_soon",
         "_stretch",
         "_text_chars",
         "_waiting",
         "answer",
         "ended",
         "last_seq",
+        "taps",
     )
 
     def __init__(self) -> None:
@@ -71,9 +118,11 @@ class RunLog:
         self._stretch: Stretch | None = None
         self._text_chars = 0
         self._waiting: list[asyncio.Future[None]] = []
+        self.taps: list[Tap] = []
         self._confirmed = 0
         self._held = False
         self._moved = False
+        self._soon = False
 
     def append(self, kind: Kind) -> None:
         """Appends an event. A text whose offset is not where the text ends takes the place of what stood from there on."""
@@ -125,10 +174,19 @@ class RunLog:
 
     def announce(self) -> None:
         """Wakes the watchers."""
-        waiting, self._waiting = self._waiting, []
-        for future in waiting:
-            if not future.done():
-                future.set_result(None)
+        for tap in self.taps:
+            tap.flow(self)
+        if self._waiting:
+            waiting, self._waiting = self._waiting, []
+            for future in waiting:
+                if not future.done():
+                    future.set_result(None)
+
+    def announce_soon(self) -> None:
+        """Wakes the watchers when what has arrived together has been written: then they are told of it as one."""
+        if not self._soon:
+            self._soon = True
+            asyncio.get_running_loop().call_soon(self._announce_late)
 
     def hold(self) -> None:
         """From now on shows only what has been confirmed."""
@@ -152,6 +210,11 @@ class RunLog:
         self._moved = True
         self.announce()
 
+    @property
+    def ends_here(self) -> bool:
+        """Whether its last event is there, or watchers are to go elsewhere."""
+        return self.ended or self._moved
+
     def after(self, seq: int) -> list[Event]:
         """Returns the events after a position that may be shown, in order; fewer than all where they are more than one batch may hold."""
         events = self.unsent(seq)
@@ -161,6 +224,8 @@ class RunLog:
         """Returns the events after a position, whether they may be shown or not: for the tail. Otherwise as `after`."""
         if seq >= self.last_seq:
             return []
+        if seq == self.last_seq - 1 and self._stretch is not None:
+            return [self._stretch.newest()]  # nearly always
         events: list[Event] = []
         chars = 0
         first = max(bisect_right(self._firsts, seq + 1) - 1, 0)
@@ -182,10 +247,10 @@ class RunLog:
             if future.cancelled() and future in self._waiting:
                 self._waiting.remove(future)
 
-    async def follow(self, seq: int) -> AsyncGenerator[list[Event], None]:
+    async def follow(self, seq: int, tap: Tap | None = None) -> AsyncGenerator[list[Event], None]:
         """Replays the events after a position, then follows the log to its end.
 
-        Yields: at least one event, in order.
+        Yields: at least one event, in order; what a tap takes is not among them.
         Raises: RunMoved: another instance goes on with it.
         """
         while True:
@@ -197,6 +262,9 @@ class RunLog:
                 return
             elif self._moved:
                 raise RunMoved
+            elif tap is not None:
+                await tap.drained(self, seq)
+                seq = tap.seq
             else:
                 await self.changed()
 
@@ -208,6 +276,10 @@ class RunLog:
     def text_chars(self) -> int:
         """Length of the visible text in code points."""
         return self._text_chars
+
+    def _announce_late(self) -> None:
+        self._soon = False
+        self.announce()
 
     def _begin(self, kind: PartKind) -> Stretch:
         first_seq = self.last_seq + 1

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from services.chat.domain import Event, Run
     from services.chat.follow import Follow
     from services.chat.host import Host
+    from services.chat.log import Tap
     from services.chat.ports import Auth, Begun, Data, Signals
     from services.chat.rules import Rules
     from services.chat.turn import Turn
@@ -85,12 +86,14 @@ class Runs:
         self.draining = False
         """Nothing new begins here."""
 
-    async def start(self, ask: Ask, caller: Caller) -> AsyncGenerator[tuple[str, list[Event]], None]:
+    async def start(
+        self, ask: Ask, caller: Caller, tap: Tap | None = None
+    ) -> AsyncGenerator[tuple[str, list[Event]], None]:
         """Starts a run, or finds the one this is a resend of, and streams it from its first event to its last.
 
         The run is a task of its own from the moment it is stored: whoever asked may go.
 
-        Yields: the run's id and at least one event.
+        Yields: the run's id and at least one event; what the tap takes is not among them.
         Raises: InvalidArgument; UnknownModel; what data refuses a run with; Draining; TooManyRuns; TooManyWatchers; RunMoved; Unavailable.
         """
         started_at = time.perf_counter()
@@ -107,7 +110,7 @@ class Runs:
             self._host.spawn(self._run(ask, caller, begun, model, started_at), done=self._forget)
             run_id = await asyncio.shield(begun)
             found = await self._follow.find(run_id, caller)
-            async with contextlib.aclosing(self._follow.events(found, 0, caller)) as batches:
+            async with contextlib.aclosing(self._follow.events(found, 0, caller, tap=tap)) as batches:
                 async for events in batches:
                     yield run_id, events
 
@@ -124,17 +127,19 @@ class Runs:
         self._tell(begun, caller)
         return begun.run
 
-    async def watch(self, run_id: str, after_seq: int, caller: Caller) -> AsyncGenerator[tuple[str, list[Event]], None]:
+    async def watch(
+        self, run_id: str, after_seq: int, caller: Caller, tap: Tap | None = None
+    ) -> AsyncGenerator[tuple[str, list[Event]], None]:
         """Replays a run after a position, then follows it to its end.
 
-        Yields: the run's id and at least one event, in order.
+        Yields: the run's id and at least one event, in order; what the tap takes is not among them.
         Raises: InvalidArgument; RunNotFound; CursorAhead; TooManyWatchers; Draining; RunMoved; Unavailable.
         """
         run_id = validation.identifier("run_id", run_id)
         validation.number("after_seq", after_seq, minimum=0, maximum=_SEQ_MAX)
         with self.place():
             found = await self._follow.find(run_id, caller)
-            async with contextlib.aclosing(self._follow.events(found, after_seq, caller)) as batches:
+            async with contextlib.aclosing(self._follow.events(found, after_seq, caller, tap=tap)) as batches:
                 async for events in batches:
                     yield run_id, events
 

@@ -12,14 +12,16 @@ from runtime.context import credential, current_identity, request_id
 from runtime.wellknown import timestamp
 from services.chat.asks import Ask
 from services.chat.caller import Caller
+from services.chat.log import Tap
 from services.chat.ports import Branch, BranchKind, OnConflict
-from services.chat.wire import event_pb, run_pb
+from services.chat.wire import add_event, event_pb, run_pb
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator
+    from collections.abc import AsyncGenerator, Callable
 
     from services.chat.conversations import Conversations
     from services.chat.dead_letters import DeadLetters
+    from services.chat.domain import Event
     from services.chat.runs import Runs
 
 _CONFLICTS: dict[int, OnConflict] = {
@@ -40,17 +42,20 @@ class ChatServicer(chat_pb2_grpc.ChatServiceServicer):
 
     async def StartRun(self, request: pb.StartRunRequest, context: Any) -> AsyncGenerator[pb.StartRunResponse, None]:
         # Closed here: a generator that is merely dropped ends whenever it is collected, and holds its place as a watcher until then.
-        async with contextlib.aclosing(self._runs.start(_ask(request), _caller())) as batches:
+        spout = _Spout(pb.StartRunResponse, context)
+        async with contextlib.aclosing(self._runs.start(_ask(request), _caller(), spout.tap)) as batches:
             async for run_id, events in batches:
-                yield pb.StartRunResponse(run_id=run_id, events=map(event_pb, events))
+                yield spout.response(run_id, events)
 
     async def SubmitRun(self, request: pb.SubmitRunRequest, context: Any) -> pb.SubmitRunResponse:
         return pb.SubmitRunResponse(run=run_pb(await self._runs.submit(_ask(request), _caller())))
 
     async def WatchRun(self, request: pb.WatchRunRequest, context: Any) -> AsyncGenerator[pb.WatchRunResponse, None]:
-        async with contextlib.aclosing(self._runs.watch(request.run_id, request.after_seq, _caller())) as batches:
+        spout = _Spout(pb.WatchRunResponse, context)
+        watching = self._runs.watch(request.run_id, request.after_seq, _caller(), spout.tap)
+        async with contextlib.aclosing(watching) as batches:
             async for run_id, events in batches:
-                yield pb.WatchRunResponse(run_id=run_id, events=map(event_pb, events))
+                yield spout.response(run_id, events)
 
     async def WatchConversation(
         self, request: pb.WatchConversationRequest, context: Any
@@ -89,6 +94,32 @@ class ChatServicer(chat_pb2_grpc.ChatServiceServicer):
     async def DropDeadLetter(self, request: pb.DropDeadLetterRequest, context: Any) -> pb.DropDeadLetterResponse:
         await self._dead_letters.drop(request.run_id, _caller())
         return pb.DropDeadLetterResponse()
+
+
+class _Spout:
+    """Sends a run's events: those of the generator, and, over a shared connection, what a tap takes.
+
+    Attributes:
+        tap: For the events after those that have been sent; None: the call has a connection of its own, where each message is waited for.
+    """
+
+    def __init__(self, response: type[pb.StartRunResponse | pb.WatchRunResponse], context: Any) -> None:
+        self._response = response
+        self._run_id = ""
+        self._offer: Callable[[Any], bool] | None = getattr(context, "offer", None)
+        self.tap = Tap(self._take) if self._offer is not None else None
+
+    def response(self, run_id: str, events: list[Event]) -> Any:
+        """Returns the events as the contract spells them."""
+        self._run_id = run_id
+        response = self._response(run_id=run_id)
+        for event in events:
+            add_event(response.events, event)
+        return response
+
+    def _take(self, events: list[Event]) -> bool:
+        # Without its id nobody could come back for a run: what is first goes the usual way.
+        return bool(self._run_id) and self._offer is not None and self._offer(self.response(self._run_id, events))
 
 
 def _ask(request: pb.StartRunRequest | pb.SubmitRunRequest) -> Ask:

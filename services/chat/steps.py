@@ -191,7 +191,7 @@ class Steps:
             tools=self._tools.offers if self._tools is not None and not withheld else (),
             conversation_id=self._run.conversation_id,
         )
-        batches = self._gateway.chat(call, token=self._credential.token)
+        batches = self._gateway.chat(call, token=self._credential.token, tap=self._pour)
         async with contextlib.aclosing(batches):
             async for batch in batches:
                 for delta in batch:
@@ -206,6 +206,14 @@ class Steps:
             self._drop()
         self.usage = added(self.usage, self._finished.usage)
         return self._finished
+
+    def _pour(self, delta: TextDelta | ReasoningDelta) -> bool:
+        """Writes more of what has been begun, without anybody being woken up for it."""
+        if not self._wrote:
+            return False
+        self._take(delta)
+        self._log.announce_soon()
+        return True
 
     def _take(self, delta: ModelDelta) -> None:
         if isinstance(delta, TextDelta):

@@ -51,6 +51,15 @@ class Stretch:
         """Length of the joined text in code points."""
         return self._ends[-1] if self._ends else 0
 
+    def newest(self) -> Event:
+        """Returns the last event; there must be one."""
+        ends = self._ends
+        count = len(ends)
+        start = ends[-2] if count > 1 else 0
+        delta = self._loose[-1] if self._loose else self._joined[start:]
+        kind = Text(delta, self._offset + start) if self.kind is PartKind.TEXT else Reasoning(delta)
+        return Event(self.first_seq + count - 1, kind)
+
     def events(self, seq: int) -> Iterator[Event]:
         """Yields the events after a position."""
         joined = len(self._ends) - len(self._loose)

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING, Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from services.edge import problems
+from services.edge.streams import PUSH
 
 if TYPE_CHECKING:
     import asyncio
+
+    from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
     from runtime.errors import ParleyError
 
@@ -80,6 +84,8 @@ class HttpConnection(HttpToolsProtocol):
             self._fault = problems.HEAD_TOO_LONG
             raise _HeadTooLongError  # the parser stops, and has `send_400_response` called
         super().on_headers_complete()
+        if self.cycle is not None:
+            self.cycle.scope[PUSH] = functools.partial(_push, self.cycle)  # type: ignore[literal-required] # an extension of ours
 
     def on_body(self, body: bytes) -> None:
         """Takes a piece of the body, whose length is bounded elsewhere."""
@@ -114,6 +120,14 @@ class HttpConnection(HttpToolsProtocol):
         head = [status, *(name + b": " + value for name, value in answer.raw_headers)]
         self.transport.write(b"\r\n".join([*head, b"connection: close", b"", b""]) + bytes(answer.body))
         self.transport.close()
+
+
+def _push(answer: RequestResponseCycle, data: bytes) -> bool:
+    """Writes a piece of an answer's body, as uvicorn's own `send` does that has nothing to wait for."""
+    if not answer.chunked_encoding or answer.response_complete or answer.disconnected or answer.flow.write_paused:
+        return False
+    answer.transport.write(b"%x\r\n%b\r\n" % (len(data), data))
+    return True
 
 
 class _HeadTooLongError(Exception):

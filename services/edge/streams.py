@@ -14,7 +14,7 @@ from runtime.errors import ParleyError
 from services.edge.problems import NotReady, TooManyStreams
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from starlette.types import Receive, Scope, Send
 
@@ -29,6 +29,9 @@ _HEADERS = [
 ]
 _QUIET_START_S = 0.25
 _LAST_WORDS_S = 1.0
+PUSH = "parley.push"
+"""Where a request's scope holds what sends a piece of its answer at once, or says False where it would have to be waited for."""
+_COUNT_EVERY = 64  # a metric takes a lock
 _OPEN = Gauge("parley_edge_streams_open", "Event streams that are open.")
 _EVENTS = Counter("parley_edge_stream_events_total", "Events sent on event streams.")
 _ENDED = Counter("parley_edge_streams_ended_total", "Event streams ended, by how.", ["how"])
@@ -136,6 +139,8 @@ class PushedStream(Response):
         self._ending: Ending = "cut"  # unless one of the others is reached
         self._error: ParleyError | None = None
         self._events = 0
+        self._uncounted = 0
+        self._pusher: Callable[[bytes], bool] | None = None
 
     @abstractmethod
     async def relay(self) -> None:
@@ -154,9 +159,21 @@ class PushedStream(Response):
         self._events += events
         _EVENTS.inc(events)
 
+    def push(self, data: bytes, events: int) -> bool:
+        """Sends a piece as `write` does, but only where nothing has to be waited for; says False, and sends nothing, elsewhere."""
+        if not self._begun or self._busy_since is not None or self._pusher is None or not self._pusher(data):
+            return False
+        self._last_sent = asyncio.get_running_loop().time()
+        self._events += events
+        self._uncounted += events
+        if self._uncounted >= _COUNT_EVERY:
+            self._count()
+        return True
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers the request."""
         self._send = send
+        self._pusher = scope.pop(PUSH, None)
         try:
             with self._streams.place(self):
                 watcher = asyncio.create_task(self._watch(receive))
@@ -169,11 +186,16 @@ class PushedStream(Response):
             # The place is given back before the client sees the end, for it may ask for the next stream at once.
             await self._end()
         finally:
+            self._count()
             _ENDED.labels(self._ending).inc()
             notes = scope.get("parley.notes", {})
             notes.update({"stream.ended": self._ending, "stream.events": self._events})
             if self._error is not None:
                 notes["stream.reason"] = self._error.code
+
+    def _count(self) -> None:
+        _EVENTS.inc(self._uncounted)
+        self._uncounted = 0
 
     def leave(self, why: Ending) -> None:
         """Ends the stream from outside its own task."""

@@ -89,6 +89,23 @@ class Attempts:
         return _ELSEWHERE_S if error.code in _NOTHING_BEGUN or (unreachable and self._repeatable) else 0.0
 
 
+class Tap:
+    """Hands a run's events over at the moment they arrive, past everything that waits for them: nobody has to be woken up.
+
+    Attributes:
+        feed: Whose events they are.
+        write: Says whether it has written a batch; None: nobody does. What is not written, and the run's end, goes the usual way.
+    """
+
+    def __init__(self) -> None:
+        self.feed: RunFeed | None = None
+        self.write: Callable[[Batch], bool] | None = None
+
+    def __call__(self, batch: Batch) -> bool:
+        """Says whether a batch has been taken."""
+        return self.feed is not None and self.write is not None and self.feed.passes(batch, self.write)
+
+
 class RunFeed:
     """The events of one run, each once and in order.
 
@@ -99,6 +116,7 @@ class RunFeed:
         repeatable: See `Attempts`.
         run_id: The run; empty: the first events tell.
         after_seq: The position after which events are wanted.
+        tap: What the calls are given, if anything.
     """
 
     def __init__(
@@ -110,7 +128,10 @@ class RunFeed:
         repeatable: bool,
         run_id: str = "",
         after_seq: int = 0,
+        tap: Tap | None = None,
     ) -> None:
+        if tap is not None:
+            tap.feed = self
         self._begin = begin
         self._watch = watch
         self._attempts = Attempts(patience_s, repeatable=repeatable)
@@ -125,8 +146,18 @@ class RunFeed:
         """Says whether a client that has seen an event of this run can come back with it."""
         return run_id == self._run_id
 
+    def passes(self, batch: Batch, write: Callable[[Batch], bool]) -> bool:
+        """Says whether a batch has been written past `batches`, which is then waiting for it."""
+        events = batch.events
+        first, last = events[0], events[-1]
+        if batch.run_id != self._run_id or first.seq <= self._seq or is_end(last) or not write(batch):
+            return False
+        self._attempts.settled()
+        self._seq = last.seq
+        return True
+
     async def batches(self) -> Batches:
-        """Yields events that happened together, at least one.
+        """Yields events that happened together, at least one; what a tap takes is not among them.
 
         Raises: whatever chat raised, unless going on elsewhere is the answer.
         """

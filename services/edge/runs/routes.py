@@ -16,7 +16,7 @@ from services.edge.runs import cursor
 from services.edge.runs.conversation_feed import ConversationFeed
 from services.edge.runs.event_description import CONVERSATION_STREAM, RUN_STREAM
 from services.edge.runs.negotiation import accepts, header
-from services.edge.runs.reattach import Batches, RunFeed
+from services.edge.runs.reattach import Batches, RunFeed, Tap
 from services.edge.runs.shapes import Run
 from services.edge.runs.start import watching
 from services.edge.runs.stream import EventStream
@@ -120,7 +120,8 @@ class RunRoutes:
         """Streams every event after a cursor, then live ones to the run's end."""
         _require_event_stream(request)
         position = cursor.in_run(str(run_id), last_event_id, after)
-        watch = watching(self._services)
+        tap = Tap()
+        watch = watching(self._services, tap)
         feed = RunFeed(
             functools.partial(watch, str(run_id), position),
             watch,
@@ -128,8 +129,9 @@ class RunRoutes:
             repeatable=True,
             run_id=str(run_id),
             after_seq=position,
+            tap=tap,
         )
-        return EventStream(self._streams, feed, quiet_start=position > 0)
+        return EventStream(self._streams, feed, quiet_start=position > 0, tap=tap)
 
     async def conversation_events(
         self, conversation_id: UUID, request: Request, after: AfterEvent = None, last_event_id: LastEventId = ""

@@ -17,6 +17,7 @@ OPENING = b": ok\n\n"
 COME_BACK = b"retry: 1000\n\n"
 """What tells a client to come back after a second, with the last id it saw."""
 
+_TEXT = b'%bevent: text\ndata: {"run_id":%b,"seq":%d,"delta":%b,"offset":%d}\n\n'
 _encode = msgspec.json.Encoder().encode
 
 
@@ -30,13 +31,20 @@ def frames(run_id: str, events: Iterable[chat_pb2.RunEvent], *, numbered: bool =
         events: The events, in order.
         numbered: Whether frames have an `id`, which is what a client comes back with.
     """
+    run = run_id.encode()
+    spelt_run = _encode(run_id)
     written = []
     for event in events:
         kind = event.WhichOneof("kind")
         if kind is None:
             continue
-        data = {"run_id": run_id, "seq": event.seq, **_PROJECTIONS[kind](getattr(event, kind))}
-        position = b"id: %b:%d\n" % (run_id.encode(), event.seq) if numbered else b""
+        seq = event.seq
+        position = b"id: %b:%d\n" % (run, seq) if numbered else b""
+        if kind == "text":  # nearly all are
+            text = event.text
+            written.append(_TEXT % (position, spelt_run, seq, _encode(text.delta), text.offset))
+            continue
+        data = {"run_id": run_id, "seq": seq, **_PROJECTIONS[kind](getattr(event, kind))}
         written.append(b"%bevent: %b\ndata: %b\n\n" % (position, kind.encode(), _encode(data)))
     return b"".join(written)
 
@@ -69,10 +77,6 @@ def _thinking(_: chat_pb2.Thinking) -> dict[str, Any]:
 
 def _progress(progress: chat_pb2.Progress) -> dict[str, Any]:
     return {"step": progress.step, "message": progress.message}
-
-
-def _text(text: chat_pb2.Text) -> dict[str, Any]:
-    return {"delta": text.delta, "offset": text.offset}
 
 
 def _reasoning(reasoning: chat_pb2.Reasoning) -> dict[str, Any]:
@@ -143,7 +147,6 @@ _PROJECTIONS: dict[str, Callable[[Any], dict[str, Any]]] = {
     "user_message": _user_message,
     "thinking": _thinking,
     "progress": _progress,
-    "text": _text,
     "reasoning": _reasoning,
     "tool_use": _tool_use,
     "tool_result": _tool_result,

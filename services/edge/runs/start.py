@@ -14,7 +14,7 @@ from services.edge.description import BEARER, responses
 from services.edge.problems import NotAcceptable
 from services.edge.runs.event_description import RUN_STREAM
 from services.edge.runs.negotiation import accepts, header, prefers_async
-from services.edge.runs.reattach import LOST, Attempts, Batches, RunFeed
+from services.edge.runs.reattach import LOST, Attempts, Batches, RunFeed, Tap
 from services.edge.runs.shapes import NewRun, NewTurn, Submitted, request_of
 from services.edge.runs.stream import EventStream
 from services.edge.streams import Streams
@@ -98,13 +98,15 @@ class StartRoutes:
                 "A run is answered as `text/event-stream`: accept it, or ask for `Prefer: respond-async`."
             )
         message = chat_pb2.StartRunRequest(**fields)
+        tap = Tap()
         feed = RunFeed(
-            lambda: stream(self._chat.StartRun, message),
-            watching(self._services),
+            lambda: stream(self._chat.StartRun, message, tap=tap),
+            watching(self._services, tap),
             patience_s=self._patience_s,
             repeatable=bool(message.client_message_id),
+            tap=tap,
         )
-        return EventStream(self._streams, feed, quiet_start=False)
+        return EventStream(self._streams, feed, quiet_start=False, tap=tap)
 
     async def _submit(self, message: chat_pb2.SubmitRunRequest) -> Response:
         attempts = Attempts(self._patience_s, repeatable=bool(message.client_message_id))
@@ -121,10 +123,10 @@ class StartRoutes:
         return Response(body, 202, headers, media_type="application/json")
 
 
-def watching(services: Services) -> Callable[[str, int], Batches]:
+def watching(services: Services, tap: Tap | None = None) -> Callable[[str, int], Batches]:
     """Returns what calls for a run's events after a position."""
 
     def watch(run_id: str, after_seq: int) -> Batches:
-        return stream(services.chat.WatchRun, chat_pb2.WatchRunRequest(run_id=run_id, after_seq=after_seq))
+        return stream(services.chat.WatchRun, chat_pb2.WatchRunRequest(run_id=run_id, after_seq=after_seq), tap=tap)
 
     return watch

@@ -12,7 +12,7 @@ from services.edge.streams import PushedStream
 
 if TYPE_CHECKING:
     from runtime.errors import ParleyError
-    from services.edge.runs.reattach import Batches
+    from services.edge.runs.reattach import Batch, Batches, Tap
     from services.edge.streams import Streams
 
 
@@ -40,13 +40,17 @@ class EventStream(PushedStream):
         feed: The events.
         quiet_start: Whether there may be no events for a while.
         endless: Whether there is no last event. A drain does not wait for such a stream.
+        tap: Through which events come that need not be waited for.
     """
 
     opening = OPENING
 
-    def __init__(self, streams: Streams, feed: Feed, *, quiet_start: bool, endless: bool = False) -> None:
+    def __init__(
+        self, streams: Streams, feed: Feed, *, quiet_start: bool, endless: bool = False, tap: Tap | None = None
+    ) -> None:
         super().__init__(streams, quiet_start=quiet_start, endless=endless)
         self._feed = feed
+        self._tap = tap
 
     async def relay(self) -> None:
         """Writes the events."""
@@ -58,6 +62,11 @@ class EventStream(PushedStream):
                 await self.write(frames(batch.run_id, batch.events, numbered=numbered), len(batch.events))
                 if not texts and (texts := sum(event.HasField("text") for event in batch.events)):
                     span.add_event("first_text_sent")
+                    if self._tap is not None:
+                        self._tap.write = self._pour
+
+    def _pour(self, batch: Batch) -> bool:
+        return self.push(frames(batch.run_id, batch.events), len(batch.events))
 
     def commit(self) -> None:
         """Tells the feed."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
+from typing import Any
 
 import pytest
 
@@ -30,7 +31,7 @@ class Listing:
             raise Unavailable("away")
         return list(self.models)
 
-    def chat(self, call: ModelCall, *, token: str) -> AsyncGenerator[list[ModelDelta], None]:
+    def chat(self, call: ModelCall, *, token: str, tap: Any = None) -> AsyncGenerator[list[ModelDelta], None]:
         raise NotImplementedError
 
 

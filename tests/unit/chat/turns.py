@@ -69,7 +69,7 @@ class Saying:
         self.calls: list[ModelCall] = []
         self.closed = 0
 
-    async def chat(self, call: ModelCall, *, token: str) -> AsyncGenerator[list[ModelDelta], None]:
+    async def chat(self, call: ModelCall, *, token: str, tap: Any = None) -> AsyncGenerator[list[ModelDelta], None]:
         self.calls.append(call)
         script = self.scripts.pop(0) if self.scripts else ("Hello", STOP)
         try:

@@ -9,6 +9,7 @@ from starlette.types import Receive, Scope, Send
 
 from services.edge.connection import MAX_HEAD_BYTES
 from services.edge.server import HttpServer
+from services.edge.streams import PUSH
 
 GET = b"GET / HTTP/1.1\r\nhost: x\r\n"
 Client = tuple[asyncio.StreamReader, asyncio.StreamWriter]
@@ -170,3 +171,43 @@ async def test_connections_beyond_the_bound_are_refused_and_a_place_is_given_bac
         async with client(server) as (reader, writer):
             writer.write(GET + b"\r\n")
             assert (await reader.readuntil(b"hello")).startswith(b"HTTP/1.1 200 ")
+
+
+class Pushing(App):
+    """Answers `hello` and what can be pushed after it; `refused` is set once that is no more."""
+
+    def __init__(self, piece: bytes) -> None:
+        super().__init__()
+        self.piece = piece
+        self.pushed = 0
+        self.refused = asyncio.Event()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        push = scope[PUSH]
+        assert not push(b"before there is an answer")
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"hello", "more_body": True})
+        while self.pushed < 100_000 and push(self.piece):
+            self.pushed += 1
+            if len(self.piece) < 10 and self.pushed == 3:
+                break
+        self.refused.set()
+        await self.go_on.wait()
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+        assert not push(b"after the end")
+
+
+async def test_pieces_that_are_pushed_are_part_of_the_answer() -> None:
+    async with serving(Pushing(b"!")) as server, client(server) as (reader, writer):
+        writer.write(GET + b"connection: close\r\n\r\n")
+        assert (await answer(reader)).endswith(b"5\r\nhello\r\n1\r\n!\r\n1\r\n!\r\n1\r\n!\r\n0\r\n\r\n")
+
+
+async def test_nothing_is_pushed_at_a_client_that_does_not_read() -> None:
+    """And what was pushed before is there when it does."""
+    app = Pushing(b"x" * 65_536)
+    async with serving(app) as server, client(server) as (reader, writer):
+        writer.write(GET + b"connection: close\r\n\r\n")
+        await app.refused.wait()
+        assert 0 < app.pushed < 1_000
+        assert (await answer(reader)).count(app.piece) == app.pushed

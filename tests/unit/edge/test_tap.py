@@ -1,0 +1,138 @@
+"""Events that reach the client at the moment they arrive: the same bytes in the same order as those that are waited for."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncGenerator
+from typing import Any
+
+from parley.chat.v1 import chat_pb2
+from runtime.errors import Unavailable
+from services.edge.runs.reattach import RunFeed, Tap
+from services.edge.runs.sse import frames
+from services.edge.runs.stream import EventStream
+from services.edge.streams import PUSH, Streams
+
+RUN = "r"
+
+
+def batch(*seqs: int, run_id: str = RUN) -> chat_pb2.WatchRunResponse:
+    events = [chat_pb2.RunEvent(seq=seq, text=chat_pb2.Text(delta=f"<{seq}>", offset=seq)) for seq in seqs]
+    return chat_pb2.WatchRunResponse(run_id=run_id, events=events)
+
+
+def last(seq: int) -> chat_pb2.WatchRunResponse:
+    return chat_pb2.WatchRunResponse(run_id=RUN, events=[chat_pb2.RunEvent(seq=seq, done=chat_pb2.Done())])
+
+
+class Call:
+    """A call that offers what arrives to the tap while its reader waits, as a shared connection does."""
+
+    def __init__(self, tap: Tap) -> None:
+        self._tap = tap
+        self._queue: asyncio.Queue[Any] = asyncio.Queue()
+        self.waiting = asyncio.Event()
+
+    async def responses(self) -> AsyncGenerator[Any, None]:
+        while True:
+            self.waiting.set()
+            item = await self._queue.get()
+            self.waiting.clear()
+            if item is None:
+                return
+            if isinstance(item, Exception):
+                raise item
+            yield item
+
+    async def arrive(self, item: Any) -> bool:
+        """Says whether the tap has taken it."""
+        await self.waiting.wait()
+        if item is None or isinstance(item, Exception) or not self._tap(item):
+            self.waiting.clear()
+            self._queue.put_nowait(item)
+            return False
+        return True
+
+
+class Served:
+    """An event stream at work; `sent` is what its client got, `pushed` how often without anybody waiting."""
+
+    def __init__(self, *, closed: bool = False) -> None:
+        self.sent = b""
+        self.pushed = 0
+        self.closed = closed
+        tap = Tap()
+        self.calls = [Call(tap)]
+        self.rewatched = asyncio.Event()
+
+        def watch(run_id: str, after_seq: int) -> AsyncGenerator[Any, None]:
+            self.after = (run_id, after_seq)
+            self.calls.append(Call(tap))
+            self.rewatched.set()
+            return self.calls[-1].responses()
+
+        feed = RunFeed(self.calls[0].responses, watch, patience_s=60, repeatable=False, tap=tap)
+        streams = Streams(limit=1, heartbeat_s=60, stalled_reader_s=60)
+        stream = EventStream(streams, feed, quiet_start=False, tap=tap)
+        self.task = asyncio.create_task(stream({"type": "http", PUSH: self._push}, self._receive, self._send))
+
+    def _push(self, data: bytes) -> bool:
+        if not self.closed:
+            self.sent += data
+            self.pushed += 1
+        return not self.closed
+
+    async def _receive(self) -> dict[str, Any]:
+        await asyncio.Event().wait()
+        return {}
+
+    async def _send(self, message: Any) -> None:
+        self.sent += message.get("body", b"")
+
+
+def spelt(*batches: chat_pb2.WatchRunResponse) -> bytes:
+    return b": ok\n\n" + b"".join(frames(one.run_id, one.events) for one in batches)
+
+
+async def test_after_the_first_text_events_are_written_as_they_arrive() -> None:
+    served = Served()
+    (call,) = served.calls
+    assert not await call.arrive(batch(1))
+    assert await call.arrive(batch(2, 3))
+    assert served.sent == spelt(batch(1), batch(2, 3))
+    assert not await call.arrive(last(4))
+    await call.arrive(None)
+    await served.task
+    assert served.sent == spelt(batch(1, 2, 3), last(4))
+    assert served.pushed == 1
+
+
+async def test_where_the_client_reads_slowly_events_wait_in_line() -> None:
+    served = Served()
+    (call,) = served.calls
+    await call.arrive(batch(1))
+    assert await call.arrive(batch(2))
+    served.closed = True
+    assert not await call.arrive(batch(3))
+    served.closed = False
+    assert await call.arrive(batch(4))
+    assert served.sent == spelt(batch(1, 2, 3, 4))
+    served.task.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await served.task
+
+
+async def test_what_was_written_so_counts_for_where_another_call_goes_on() -> None:
+    served = Served()
+    (call,) = served.calls
+    await call.arrive(batch(1))
+    assert await call.arrive(batch(2))
+    await call.arrive(Unavailable("Gone."))
+    await served.rewatched.wait()
+    assert served.after == (RUN, 2)
+    again = served.calls[-1]
+    assert not await again.arrive(batch(2, 3)), "what is there already is taken out"
+    assert not await again.arrive(batch(4, run_id="another"))
+    await again.arrive(None)
+    await served.task
+    assert served.sent.count(b"id: r:2\n") == 1
+    assert b"id: r:3\n" in served.sent

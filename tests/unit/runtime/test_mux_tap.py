@@ -1,0 +1,96 @@
+"""Messages that are taken where they arrive: nobody is woken up for them, and nothing is lost, repeated or reordered."""
+
+import asyncio
+import contextlib
+import random
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import pytest
+
+from parley.chat.v1 import chat_pb2 as pb
+from runtime import channel
+from runtime.mux.wire import WINDOW_BYTES
+from tests.unit.runtime.callee import ISSUER, Callee, collect, connected, serving, stub
+
+
+class Pausing(Callee):
+    """Gives the reader time to wait for each message but the first few."""
+
+    async def WatchRun(self, request: pb.WatchRunRequest, call: Any) -> AsyncIterator[pb.WatchRunResponse]:
+        size = int(request.run_id or 0)
+        for number in range(request.after_seq):
+            if number % 3:
+                await asyncio.sleep(0.001)
+            message = pb.WatchRunResponse(run_id=str(number) + "x" * size)
+            if not (number % 2 and call.offer(message)):
+                yield message
+            self.written = number + 1
+
+
+@contextlib.asynccontextmanager
+async def poured(count: int, tap: Callable[[Any], bool], size: int = 0) -> AsyncIterator[AsyncIterator[Any]]:
+    async with serving(Pausing()) as server, connected(server) as opened:
+        request = pb.WatchRunRequest(run_id=str(size), after_seq=count)
+        responses = channel.stream(stub(opened).WatchRun, request, token=ISSUER.token("u-1"), tap=tap)
+        async with contextlib.aclosing(responses), asyncio.timeout(20):
+            yield responses
+
+
+async def test_what_the_tap_refuses_is_returned_and_all_of_it_stays_in_order() -> None:
+    got: list[str] = []
+    taken = 0
+
+    def tap(response: pb.WatchRunResponse) -> bool:
+        nonlocal taken
+        if random.random() < 0.3:
+            return False
+        got.append(response.run_id)
+        taken += 1
+        return True
+
+    async with poured(100, tap) as responses:
+        async for response in responses:
+            got.append(response.run_id)
+            if random.random() < 0.3:
+                await asyncio.sleep(0.003)
+    assert got == [str(number) for number in range(100)]
+    assert 0 < taken < 100
+
+
+async def test_what_the_tap_takes_makes_room_for_more() -> None:
+    sizes: list[int] = []
+
+    def tap(response: pb.WatchRunResponse) -> bool:
+        sizes.append(len(response.run_id))
+        return True
+
+    size = WINDOW_BYTES // 4
+    async with poured(20, tap, size) as responses:
+        sizes += [len(response.run_id) async for response in responses]
+    assert len(sizes) == 20
+
+
+async def test_what_the_tap_raises_ends_the_call_for_who_reads_it_and_no_other() -> None:
+    def tap(_: pb.WatchRunResponse) -> bool:
+        raise ValueError("not to my taste")
+
+    async with serving(Pausing()) as server, connected(server) as opened:
+        token = ISSUER.token("u-1")
+        watch, request = stub(opened).WatchRun, pb.WatchRunRequest(after_seq=30)
+        other = channel.stream(watch, request, token=token)
+        await anext(other)
+        tapped = channel.stream(watch, request, token=token, tap=tap)
+        with pytest.raises(ValueError, match="not to my taste"):
+            await collect(tapped, [])
+        assert len([response async for response in other]) == 29
+
+
+async def test_over_a_connection_of_its_own_a_call_has_a_dry_tap() -> None:
+    async with (
+        serving(callee := Callee()) as server,
+        channel.open_channel(f"127.0.0.1:{server.port}", pb.DESCRIPTOR) as plain,
+    ):
+        request = pb.WatchRunRequest(after_seq=5)
+        responses = channel.stream(stub(plain).WatchRun, request, token=ISSUER.token("u-1"), tap=lambda _: True)
+        assert len([response async for response in responses]) == callee.written == 5
