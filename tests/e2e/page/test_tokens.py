@@ -51,7 +51,7 @@ async def test_what_an_answer_took_is_counted_and_the_end_of_the_tokens_is_annou
     stack: System, visitor: Visitor, operator: Person
 ) -> None:
     usage = visitor.page.get_by_role("region", name="Usage")
-    warning = visitor.page.get_by_role("status").filter(has_text="tokens of today")
+    warning = visitor.page.get_by_role("paragraph").filter(has_text="tokens of today")
     await expect(usage).to_contain_text(re.compile("^0 of .* tokens today"))
     await ask(stack, visitor, "What does this take?")
     await expect(warning).to_have_count(0)

@@ -130,7 +130,7 @@ export function Composer({ ref, id, drafts, active, disabled, warning, onSend, o
           </button>
         )}
       </div>
-      <p className="warning" role="status">
+      <p className="warning" aria-live="polite">
         {warning}
       </p>
       <p id="composer-hint" className={tooLong ? "hint over" : "hint"}>
