@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -136,7 +137,7 @@ class Chat:
             FirstTokenTimeout, StreamStalled, RunTimeout, ProviderAuthFailed, ProviderProtocolError.
         """
         rules.check(call)
-        left = list(self._router.order(self._registry.resolve(call.model)))
+        left, alone = self._router.order(self._registry.resolve(call.model))
         async with self._admission(call) as admitted:
             # Spelt while the call is being let in; not a byte of it leaves before.
             request: Request | None = self._prepare(left[0], call)
@@ -149,12 +150,16 @@ class Chat:
                     waits.attempt(self._timeouts(deployment, call), len(left))
                     first = True
                     attempt = self._attempt(
-                        deployment, call, request or self._prepare(deployment, call), waits, failures
+                        deployment, call, request or self._prepare(deployment, call), waits, failures.count
                     )
                     request = None
                     try:
+                        self._heed(deployment, alone=alone)
+                        asked_at = time.monotonic()
                         async with contextlib.aclosing(attempt) as batches:
                             async for deltas in batches:
+                                if first:
+                                    self._router.answers(deployment, asked_at)
                                 yield [Reset(), *deltas] if given and first else deltas
                                 given, first = True, False
                     except AttemptFailed as failed:
@@ -172,11 +177,10 @@ class Chat:
                         return
 
     async def _attempt(
-        self, deployment: Deployment, call: Call, request: Request, waits: Waits, failures: _Failures
+        self, deployment: Deployment, call: Call, request: Request, waits: Waits, number: int
     ) -> AsyncGenerator[Sequence[Delta], None]:
-        self._heed(deployment)
         tally, calls = Tally(call), ToolCalls(call)
-        with self._observer.attempt(deployment, call, failures.count) as seen:
+        with self._observer.attempt(deployment, call, number) as seen:
             try:
                 async with contextlib.aclosing(request()) as batches:
                     while (deltas := await waits.next(batches)) is not None:
@@ -226,9 +230,9 @@ class Chat:
             waits.anew()
         return left, wait_s
 
-    def _heed(self, deployment: Deployment) -> None:
+    def _heed(self, deployment: Deployment, *, alone: bool) -> None:
         """Asks nobody who wants to be left alone. Raises: AttemptFailed."""
-        if wait_s := self._router.asked_to_wait_s(deployment):
+        if wait_s := self._router.refusal_s(deployment, alone=alone):
             error = _asked_to_wait(deployment, wait_s)
             raise AttemptFailed(error, retryable=True, cause=_COOLING, retry_after_s=wait_s)
 
@@ -238,7 +242,8 @@ class Chat:
         if not again or failures.rounds > self._policy.retries:
             return [], None
         wait_s = self._policy.backoff_s * 2 ** (failures.rounds - 1) * (1 - self._jitter() / 2)
-        wait_s = max(wait_s, asked_s)
+        # Those who are told the same moment do not all come at it.
+        wait_s = max(wait_s, asked_s * (1 + self._jitter() / 4))
         return again, wait_s if waits.allows(wait_s) else None
 
 

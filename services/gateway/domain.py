@@ -316,7 +316,7 @@ class Deployment(Protocol):
     """A model at a provider: what a name stands for once it is resolved.
 
     Attributes:
-        key: `<provider>/<model>`, by our name of the provider; unique.
+        key: `<provider>/<model>`, by our name of the provider, and which account there; unique. What is limited or failing is this.
         provider: As OpenTelemetry names it: `openai`, `aws.bedrock`, …
         model: The provider's name of it.
         listed: It is one of the configured models, so that its name may label metrics.

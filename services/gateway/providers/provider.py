@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import enum
+import functools
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -63,6 +65,11 @@ class Provider:
     default_model: str = ""
     timeouts: Timeouts = field(default_factory=Timeouts)
     priced: bool = True
+
+    @functools.cached_property
+    def account(self) -> str:
+        """Eight digits that change with the key or the address: what one account is refused another may have."""
+        return hashlib.sha256(f"{self.base_url}\n{self.api_key.reveal()}".encode()).hexdigest()[:8]
 
 
 def makes_vectors(model: str) -> bool:

@@ -49,7 +49,7 @@ class TailDeployment:
     @property
     def key(self) -> str:
         """See `domain.Deployment`."""
-        return f"{self.source.name}/{self.model}"
+        return f"{self.source.name}/{self.model}#{self.source.account}"
 
     @property
     def provider(self) -> str:

@@ -37,19 +37,32 @@ class CooldownPolicy:
         failures: In a row, before it is; one that limits its calls, refuses our key or lacks the model is passed over at once.
         length_s: For how long, where it does not say itself.
         longest_s: However long it says.
+        try_every_s: How often one that limits its calls is tried all the same, where nobody else could answer.
     """
 
     failures: int = 3
     length_s: float = 10.0
     longest_s: float = 300.0
+    try_every_s: float = 5.0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Cooldown:
-    """A deployment is to be left alone until then; `asked`: it said so itself."""
+    """A deployment is to be left alone.
 
+    Attributes:
+        since: When it was learned, or it failed last.
+        until: When it is over.
+        asked: It said so itself.
+        next_try: When a call may find out whether it would answer all the same.
+        answers: It has answered a call that was sent later.
+    """
+
+    since: float
     until: float
     asked: bool
+    next_try: float
+    answers: bool = False
 
 
 class Cooldowns:
@@ -74,6 +87,9 @@ class Cooldowns:
         """Notes that a deployment failed."""
         if isinstance(failure.error, _OF_THE_CALL):
             return
+        if (cooling := self._cooling.get(key)) is not None:
+            cooling.answers, cooling.since = False, self._clock()
+            cooling.next_try = cooling.since + self._policy.try_every_s
         asked_s = failure.retry_after_s
         self._failures[key] = count = self._failures.get(key, 0) + 1
         if asked_s is None and count < self._policy.failures and not isinstance(failure.error, _AT_ONCE):
@@ -87,14 +103,21 @@ class Cooldowns:
         if self._failures:
             self._failures.pop(key, None)
 
+    def answers(self, key: str, asked_at: float) -> None:
+        """Notes that a deployment has begun to answer a call that was sent to it at that time, by `time.monotonic`."""
+        if self._cooling and (cooling := self._cooling.get(key)) is not None and asked_at >= cooling.since:
+            cooling.answers = True
+
     def learn(self, key: str, seconds: float, *, asked: bool) -> None:
         """Keeps a cooldown, unless a longer one is known."""
-        until = self._clock() + seconds
+        now = self._clock()
+        until = now + seconds
         known = self._cooling.get(key)
-        if seconds > 0 and (known is None or known.until < until):
+        # What comes back from the other instances is a little off, and no news.
+        if seconds > 0 and (known is None or known.until + _TOLERANCE_S < until):
             if len(self._cooling) >= _MAX_KEPT:
                 self._forget()
-            self._cooling[key] = Cooldown(until, asked)
+            self._cooling[key] = Cooldown(now, until, asked, now + self._policy.try_every_s)
 
     def of(self, key: str) -> tuple[float, bool]:
         """Returns the seconds a deployment is still to be left alone, 0 if it is not, and whether it asked for that itself."""
@@ -106,6 +129,27 @@ class Cooldowns:
             del self._cooling[key]
             return 0.0, False
         return left_s, cooling.asked
+
+    def refusal_s(self, key: str, *, alone: bool) -> float:
+        """Returns the seconds for which a deployment is not to be asked at all; 0: it may be.
+
+        One that limits its calls is not to be asked before the time it named. Where nobody else could answer either, a call every few
+        seconds is sent to it all the same, and once one of those is answered, all are: what was limited may have been larger calls than these.
+
+        Args:
+            key: Of the deployment.
+            alone: No other target of the call takes calls.
+        """
+        left_s, asked = self.of(key)
+        if not asked:
+            return 0.0
+        cooling = self._cooling[key]
+        if alone and cooling.answers:
+            return 0.0
+        if alone and self._clock() >= cooling.next_try:
+            cooling.next_try = self._clock() + self._policy.try_every_s
+            return 0.0
+        return left_s
 
     def _forget(self) -> None:
         now = self._clock()

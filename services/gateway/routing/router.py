@@ -27,13 +27,13 @@ class Router:
         self._cooldowns = cooldowns
         self._draw = draw
 
-    def order(self, route: Route) -> Sequence[Deployment]:
-        """Returns the deployments in the order in which they are to be asked, each once.
+    def order(self, route: Route) -> tuple[list[Deployment], bool]:
+        """Returns the deployments in the order in which they are to be asked, each once, and whether none of them takes calls just now.
 
         Within a rank chance decides, by weight; whoever is cooling down comes after all others, and the first to be ready first.
         """
         if len(route.ranks) == 1 and len(route.ranks[0]) == 1:
-            return (route.ranks[0][0].deployment,)
+            return [route.ranks[0][0].deployment], True
         ready: list[Deployment] = []
         cooling: list[tuple[float, Deployment]] = []
         for rank in route.ranks:
@@ -44,12 +44,11 @@ class Router:
                 else:
                     ready.append(target.deployment)
         cooling.sort(key=lambda one: one[0])
-        return [*ready, *(deployment for _, deployment in cooling)]
+        return [*ready, *(deployment for _, deployment in cooling)], not ready
 
-    def asked_to_wait_s(self, deployment: Deployment) -> float:
-        """Returns the seconds for which a provider wants no calls of this model; 0: it takes them."""
-        left_s, asked = self._cooldowns.of(deployment.key)
-        return left_s if asked else 0.0
+    def refusal_s(self, deployment: Deployment, *, alone: bool) -> float:
+        """Returns the seconds for which a provider wants no calls of this model; see `Cooldowns.refusal_s`."""
+        return self._cooldowns.refusal_s(deployment.key, alone=alone)
 
     def failed(self, deployment: Deployment, failure: AttemptFailed) -> None:
         """Notes that a deployment failed."""
@@ -58,6 +57,10 @@ class Router:
     def succeeded(self, deployment: Deployment) -> None:
         """Notes that a deployment answers."""
         self._cooldowns.succeeded(deployment.key)
+
+    def answers(self, deployment: Deployment, asked_at: float) -> None:
+        """Notes that a deployment has begun to answer a call that was sent to it at that time, by `time.monotonic`."""
+        self._cooldowns.answers(deployment.key, asked_at)
 
     def _drawn(self, rank: Sequence[Target]) -> Sequence[Target]:
         if len(rank) == 1:

@@ -13,8 +13,10 @@ from typing import Any
 import pytest
 
 from runtime import errors
+from runtime.config import Secret
 from services.gateway.domain import Timeouts
 from services.gateway.providers.aliases import Alias, AliasTarget
+from services.gateway.providers.provider import Provider, Wire
 from services.gateway.providers.registry import Stored
 from tests.contract.gateway.conftest import Gateway, MakeGateway, Reply
 from tests.fakes.llm_provider import Answer, Cut, Fault, ScriptedProvider, Stall, StreamError
@@ -185,6 +187,25 @@ async def test_who_alone_could_answer_and_wants_none_is_not_asked(
     assert second.retry_after_s is not None
     assert 90 < second.retry_after_s <= 100
     assert len(provider.requests) == 1
+
+
+async def test_what_one_account_is_refused_another_may_have(
+    make_gateway: MakeGateway, provider: ScriptedProvider
+) -> None:
+    """A new key is not held to what its predecessor was told."""
+    described: dict[str, Any] = {"system": "own", "dialect": "openai", "wire": Wire.OPENAI, "models": ("m",)}
+    keys = [
+        Provider(name="own", base_url=f"{provider.base_url}/v1", api_key=Secret(key), **described) for key in ("a", "b")
+    ]
+    gateway = await make_gateway({})
+    await gateway.registry.change(Stored(providers=keys[:1]))
+    provider.script(Fault(status=429, retry_after="100"))
+    with pytest.raises(errors.ResourceExhausted):
+        await gateway.chat(model="own/m")
+
+    await gateway.registry.change(Stored(providers=keys[1:]))
+
+    assert (await gateway.chat(model="own/m")).finished is not None
 
 
 async def test_who_fails_again_and_again_is_asked_last(
