@@ -127,6 +127,15 @@ def test_the_page_shows_ratio_and_difference_to_bare() -> None:
     assert [cell.strip() for cell in line.split("|")[2:-1]] == ["1", "5", "5", "4"]
 
 
+def test_the_page_shows_gateways_of_others_where_they_were_measured() -> None:
+    assert "Gateways of others" not in report.page(_result(_RECORDS))
+    result = _result([*_RECORDS, _record("litellm", 1, 20.0)]) | {"peers": {"litellm": "1.2.3"}}
+    shown = report.page(result).partition("## Gateways of others")[2]
+    assert "litellm 1.2.3" in shown
+    line = next(line for line in shown.splitlines() if "first token, 10 streams, p50" in line)
+    assert [cell.strip() for cell in line.split("|")[2:-1]] == ["5", "20", "4"]
+
+
 def test_a_comparison_shows_only_what_changed(tmp_path: Path) -> None:
     quick = [record | {"result": record["result"] | {"probe_first_ms": [1.0]}} for record in _RECORDS]
     for name, records in (("a", _RECORDS), ("b", quick)):
