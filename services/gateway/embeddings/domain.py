@@ -16,9 +16,8 @@ from services.gateway.failures import AttemptFailed, ModelNotFound, ProviderUnav
 from services.gateway.routing.router import may_succeed_elsewhere
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Mapping
 
-    from services.gateway.embeddings.cache import VectorCache
     from services.gateway.routing.cooldowns import Cooldowns
 
 MAX_TEXTS = 2048
@@ -64,6 +63,18 @@ class Embedder(Protocol):
 
     def price(self, counts: Counts) -> float | None:
         """Returns the price in US dollars, or None when it is not known."""
+        ...
+
+
+class KnownVectors(Protocol):
+    """Vectors that were made before; what cannot be looked up or kept is not there, and no failure."""
+
+    async def find(self, model: str, dimensions: int, texts: Sequence[str]) -> dict[str, array[float]]:
+        """Returns the vectors that are known, by text."""
+        ...
+
+    async def add(self, model: str, dimensions: int, vectors: Mapping[str, array[float]]) -> None:
+        """Keeps new vectors."""
         ...
 
 
@@ -118,7 +129,7 @@ class Embeddings:
         self,
         models: EmbeddingModels,
         cooldowns: Cooldowns,
-        cache: VectorCache,
+        cache: KnownVectors,
         patience: Patience,
         *,
         make: Callable[[Embedder, Sequence[str], int], Awaitable[Made]] | None = None,
