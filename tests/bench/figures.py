@@ -81,13 +81,14 @@ def _paced(record: dict[str, Any]) -> Iterator[tuple[str, float]]:
     yield f"probes.{cell}", len(result["probe_first_ms"])
     if not record["streams"]:
         yield from _by_process("cpu_us_turn", record["probe_cpu_us"], len(result["probe_first_ms"]))
+    else:
+        expected = record["streams"] * RATE * result["window_s"]
+        yield f"delivered_percent.{cell}", 100 * result["window_tokens"] / expected
     if not result["window_tokens"]:
         return
     for what in ("gap", "transit"):
         for name in ("p50", "p99", "max"):
             yield f"{what}_{name}_ms.{cell}", result[f"{what}_ms"][name]
-    expected = record["streams"] * RATE * result["window_s"]
-    yield f"delivered_percent.{cell}", 100 * result["window_tokens"] / expected
     if record["provider_late_p99_ms"] is not None:
         yield f"provider_late_p99_ms.{cell}", record["provider_late_p99_ms"]
     yield from _by_process(f"cpu_us_token.{cell}", record["cpu_us"], result["window_tokens"])

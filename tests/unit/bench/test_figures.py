@@ -89,6 +89,11 @@ def test_delivery_is_measured_against_what_was_due() -> None:
     assert figures.collect(_RECORDS)["delivered_percent.n10"]["whole"]["median"] == 100
 
 
+def test_what_delivers_nothing_in_time_is_told() -> None:
+    late = _RECORDS[0] | {"result": _RECORDS[0]["result"] | {"window_tokens": 0}}
+    assert figures.collect([late])["delivered_percent.n10"]["whole"]["median"] == 0
+
+
 def test_others_share_of_the_machine_is_told() -> None:
     assert figures.foreign_percent(_RECORDS) == pytest.approx(4.0)
     busy = [record | {"foreign_us": [1_200_000, 4_000_000]} for record in _RECORDS]
