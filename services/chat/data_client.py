@@ -246,9 +246,13 @@ class DataClient:
             last_seq=run.last_seq,
         )
 
-    async def list_runs(self, conversation_id: str, *, after_run_id: str = "", token: str) -> Sequence[Run]:
+    async def list_runs(
+        self, conversation_id: str, *, after_run_id: str = "", active_only: bool = False, token: str
+    ) -> Sequence[Run]:
         """Returns the runs of a conversation in the order in which they began."""
-        request = data_pb2.ListRunsRequest(conversation_id=conversation_id, after_run_id=after_run_id, page_size=_PAGE)
+        request = data_pb2.ListRunsRequest(
+            conversation_id=conversation_id, after_run_id=after_run_id, active_only=active_only, page_size=_PAGE
+        )
         runs: list[Run] = []
         while True:
             response = await unary(self._stub.ListRuns, request, timeout_s=self._timeout_s, token=token)

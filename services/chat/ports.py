@@ -250,8 +250,10 @@ class Data(Protocol):
         Raises: RunNotFound.
         """
 
-    async def list_runs(self, conversation_id: str, *, after_run_id: str = "", token: str) -> Sequence[Run]:
-        """Returns the runs of a conversation in the order in which they began: all of them, or those after one.
+    async def list_runs(
+        self, conversation_id: str, *, after_run_id: str = "", active_only: bool = False, token: str
+    ) -> Sequence[Run]:
+        """Returns the runs of a conversation in the order in which they began: all of them, or those after one, or those that are active.
 
         Raises: NotFound: there is no such conversation, or no such run in it.
         """
@@ -389,8 +391,8 @@ class Signals(Protocol):
 class Announcements(Protocol):
     """Runs of a conversation, as they begin."""
 
-    async def next(self, timeout_s: float) -> str | None:
-        """Returns the id of the next run told of; None where none was within the time."""
+    async def next(self, timeout_s: float) -> tuple[str, float] | None:
+        """Returns the id of the next run told of, and when it was, by `time.monotonic`; None where none was within the time."""
 
     @property
     def reliable(self) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from typing import TYPE_CHECKING
 
 import structlog
@@ -153,7 +154,7 @@ class _Listener:
 
     def __init__(self, signals: RedisSignals) -> None:
         self._signals = signals
-        self._words: asyncio.Queue[str] = asyncio.Queue(_WORDS_MAX)
+        self._words: asyncio.Queue[tuple[str, float]] = asyncio.Queue(_WORDS_MAX)
 
     @property
     def reliable(self) -> bool:
@@ -162,10 +163,10 @@ class _Listener:
 
     def hear(self, word: str) -> None:
         with contextlib.suppress(asyncio.QueueFull):  # what is stored tells the rest
-            self._words.put_nowait(word)
+            self._words.put_nowait((word, time.monotonic()))
 
-    async def next(self, timeout_s: float) -> str | None:
-        """Returns the id of the next run told of; None where none was within the time."""
+    async def next(self, timeout_s: float) -> tuple[str, float] | None:
+        """Returns the id of the next run told of, and when it was; None where none was within the time."""
         try:
             async with asyncio.timeout(timeout_s):
                 return await self._words.get()

@@ -13,6 +13,7 @@ from runtime.config import Secret
 from runtime.errors import InvalidArgument, NotFound, OutOfRange, ParleyError, Unavailable
 from services.chat import conversations
 from services.chat.caller import Caller
+from services.chat.data_client import DataClient
 from services.chat.delegation import identity_of
 from tests.contract.chat.screen import Screen
 from tests.contract.chat.scripted_gateway import Gate
@@ -43,6 +44,14 @@ class Tab:
 
         await eventually(shown)
         return next(filter(fits, self.screens.values()))
+
+    async def ends(self, run_id: str, how: str) -> None:
+        """Returns once a run's last event is one of a kind."""
+
+        async def has() -> bool:
+            return run_id in self.screens and self.screens[run_id].last.WhichOneof("kind") == how
+
+        await eventually(has)
 
     async def ended(self) -> ParleyError:
         """Returns what ended it."""
@@ -200,6 +209,70 @@ async def test_a_tab_stays_while_a_run_changes_hands(
         await tabs[0].shows("Hel")
         await leaving.chat.drain(0.2)
     assert (await tabs[0].shows("Good day")).gapless
+
+
+@pytest.mark.parametrize("redis", [True, False], ids=["told", "found"])
+async def test_a_dead_letter_that_is_tried_again_is_shown_to_whoever_is_there(
+    world: World, ada: Person, tabs: list[Tab], *, redis: bool
+) -> None:
+    """On every instance: to a tab that has seen its end, and to one that came later; each goes on with what comes after it."""
+    given = {"background_tries": 1} if redis else {"background_tries": 1, "redis_url": NO_REDIS}
+    async with world.chat(**given) as chat, world.chat(**given) as other:
+        gate = Gate()
+        world.gateway.script("Hel", gate, "lo")
+        live = await ada.begin(chat, text="Hel")
+        conversation_id = live.screen.conversation_id
+        tabs.append(Tab(ada.watch_conversation(other, conversation_id)))
+        await tabs[0].shows("Hel")
+        gate.open()
+        await live.rest()
+        world.gateway.script(Unavailable.of("PROVIDER_UNAVAILABLE", "down"))
+        run = await ada.submit(chat, conversation_id=conversation_id)
+        await tabs[0].ends(run.id, "error")
+        await ada.ask(chat, conversation_id=conversation_id)
+        tabs += [Tab(ada.watch_conversation(instance, conversation_id)) for instance in (chat, other)]
+        again = Gate()
+        world.gateway.script("At ", again, "last")
+        await ada.retry_dead_letter(chat, run.id)
+        for tab in tabs:
+            await tab.shows("At ")
+        again.open()
+        for tab in tabs:
+            await tab.ends(run.id, "done")
+            assert tab.screens[run.id].text == "At last"
+        world.gateway.script("Next")
+        await ada.ask(chat, conversation_id=conversation_id)
+        for tab in tabs:
+            await tab.shows("Next", whole=True)
+
+
+async def test_many_tabs_of_a_conversation_look_as_often_as_one(
+    world: World, chat: Instance, ada: Person, tabs: list[Tab], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also when something happens, which all of them are told of at once."""
+    looked: list[str] = []
+    list_runs = DataClient.list_runs
+
+    async def counted(self: DataClient, conversation_id: str, **fields: Any) -> Any:
+        looked.append(fields["after_run_id"])
+        return await list_runs(self, conversation_id, **fields)
+
+    gate = Gate()
+    world.gateway.script("Hel", gate, "lo")
+    live = await ada.begin(chat, text="Hel")
+    conversation_id = live.screen.conversation_id
+    tabs += [Tab(ada.watch_conversation(chat, conversation_id)) for _ in range(10)]
+    for tab in tabs:
+        await tab.shows("Hel")
+    gate.open()
+    await live.rest()
+    for tab in tabs:
+        await tab.shows("Hello", whole=True)
+    monkeypatch.setattr(DataClient, "list_runs", counted)
+    newest = await ada.ask(chat, conversation_id=conversation_id)
+    for tab in tabs:
+        await tab.ends(newest.run_id, "done")
+    assert len(looked) < len(tabs)
 
 
 async def test_a_deleted_conversation_ends_its_streams(chat: Instance, ada: Person, tabs: list[Tab]) -> None:

@@ -127,7 +127,8 @@ class ChatServiceServicer:
 
     def WatchConversation(self, request, context):
         """Streams every run of a conversation, whoever started it and wherever it lives: after a cursor the rest of that run and all later runs,
-        without one the runs that are active now and all later ones, each from its first event to its last. Ends by itself only with
+        without one the runs that are active now and all later ones, each from its first event to its last. A dead letter that is tried again
+        is told again when its turn in the stream comes, after its last event if that was told. Ends by itself only with
         UNAVAILABLE (DRAINING; WATCH_EXPIRED once the access token it was opened with has ended): open it again with the cursor.
         Errors: INVALID_ARGUMENT for a malformed id, a negative cursor, or a cursor without its run; NOT_FOUND (CONVERSATION_NOT_FOUND, and
         RUN_NOT_FOUND for a cursor of another conversation's run); OUT_OF_RANGE (CURSOR_AHEAD); RESOURCE_EXHAUSTED (TOO_MANY_WATCHERS);
