@@ -26,6 +26,7 @@ from services.gateway.domain import (
     Timeouts,
     Tool,
     ToolCall,
+    ToolCallPiece,
     ToolChoice,
     ToolMode,
 )
@@ -153,26 +154,32 @@ def _response(deltas: Sequence[Delta]) -> pb.ChatResponse:
     response = pb.ChatResponse()
     add = response.deltas.add
     for delta in deltas:
-        match delta:
-            case Text(text=text):
-                add().text = text
-            case Reasoning(text=text):
-                add().reasoning = text
-            case Started(provider=provider, model=model):
-                add().started.SetInParent()
-                response.deltas[-1].started.provider = provider
-                response.deltas[-1].started.model = model
-            case Logprobs(json=told):
-                add().logprobs_json = told
-            case Reset():
-                add().reset.SetInParent()
-            case Finished():
-                add().finished.CopyFrom(_finished(delta))
-            case _:
-                add().tool_call.CopyFrom(
-                    pb.ToolCallDelta(index=delta.index, id=delta.id, name=delta.name, arguments_delta=delta.arguments)
-                )
+        kind = type(delta)
+        if kind is Text:
+            add().text = delta.text  # type: ignore[union-attr]
+        elif kind is Reasoning:
+            add().reasoning = delta.text  # type: ignore[union-attr]
+        else:
+            _fill(add(), delta)
     return response
+
+
+def _fill(told: pb.ChatDelta, delta: Delta) -> None:
+    match delta:
+        case Started(provider=provider, model=model):
+            told.started.SetInParent()
+            told.started.provider = provider
+            told.started.model = model
+        case ToolCallPiece():
+            told.tool_call.CopyFrom(
+                pb.ToolCallDelta(index=delta.index, id=delta.id, name=delta.name, arguments_delta=delta.arguments)
+            )
+        case Logprobs(json=probabilities):
+            told.logprobs_json = probabilities
+        case Reset():
+            told.reset.SetInParent()
+        case Finished():
+            told.finished.CopyFrom(_finished(delta))
 
 
 def _finished(finished: Finished) -> pb.Finished:

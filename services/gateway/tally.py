@@ -35,7 +35,8 @@ class Tally:
         """Counts a piece."""
         if type(piece) is Logprobs:
             return
-        self.written_bytes += len((piece.arguments if type(piece) is ToolCallPiece else piece.text).encode())  # type: ignore[union-attr]
+        text: str = piece.arguments if type(piece) is ToolCallPiece else piece.text  # type: ignore[union-attr]
+        self.written_bytes += len(text) if text.isascii() else len(text.encode())
 
     def settle(self, counts: Counts | None, deployment: Deployment) -> Usage:
         """Returns the usage as reported, or as estimated."""
@@ -53,7 +54,9 @@ def input_tokens(call: Call) -> int:
     texts += [f"{c.name}{c.arguments_json}" for message in call.messages for c in message.tool_calls]
     texts += [f"{tool.name}{tool.description}{tool.parameters_json}" for tool in call.tools]
     images = sum(len(message.images) for message in call.messages)
-    return tokens(sum(len(text.encode()) for text in texts)) + images * _TOKENS_PER_IMAGE
+    return (
+        tokens(sum(len(text) if text.isascii() else len(text.encode()) for text in texts)) + images * _TOKENS_PER_IMAGE
+    )
 
 
 def tokens(size_bytes: int) -> int:

@@ -12,6 +12,7 @@ MAX_HEAD_BYTES = 64 * 1024
 """Longest head of an answer; trailers are held to it too."""
 _FULL_BYTES = 256 * 1024
 _MAX_SIZE_LINE = 1024
+_SHORT_LINE = 10
 _HEX = frozenset(b"0123456789abcdefABCDEF")
 _NO_BODY = {204, 304}
 
@@ -194,9 +195,13 @@ class Connection(asyncio.Protocol):
 
     def _take(self) -> bytes:
         """Returns what of the body has arrived, which may be nothing."""
-        if self._body in {_CHUNKED, _TRAILERS}:
-            return self._take_chunks()
         raw = self._raw
+        if self._body in {_CHUNKED, _TRAILERS}:
+            by_itself = self._body == _CHUNKED and not self._left and not self._after_chunk
+            whole = _whole_chunk(raw) if by_itself else b""
+            if whole:
+                self._raw = b""
+            return whole or self._take_chunks()
         if self._body == _CLOSE:
             self._raw = b""
             return raw
@@ -245,3 +250,12 @@ class Connection(asyncio.Protocol):
                 return
         if len(self._raw) > MAX_HEAD_BYTES:
             raise Malformed
+
+
+def _whole_chunk(raw: bytes) -> bytes:
+    """Returns what a chunk holds that is whole and by itself, as nearly every read of a stream is; nothing for anything else."""
+    end = raw.find(b"\r\n", 0, _SHORT_LINE)
+    if end <= 0 or not raw.endswith(b"\r\n") or not _HEX.issuperset(raw[:end]):
+        return b""
+    size = int(raw[:end], 16)
+    return raw[end + 2 : -2] if size and len(raw) == end + size + 4 else b""
