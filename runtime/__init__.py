@@ -15,6 +15,7 @@ postgres      pool, transactions with claims, driver errors to vocabulary
 queries       loader of named SQL statements
 migrate       applies plain SQL files in order, with a ledger and a lock
 redis         client whose waits are bounded
+resp          a connection to Redis for what many ask of it at once
 validation    rules of single fields, each error naming its field
 wellknown     protobuf's Timestamp and Duration to and from Python, safely for what a caller can send
 ids           identifiers that sort by time

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -14,6 +15,7 @@ from opentelemetry.trace import SpanKind
 from redis.exceptions import RedisError, ResponseError
 
 from runtime import telemetry
+from runtime.resp import Line
 from services.chat import background, metrics
 from services.chat.entries import START, EntryId, entry, entry_id, key_of, marker, newest_whole, replay, seen_key_of
 from services.chat.log import RunLog
@@ -21,9 +23,11 @@ from services.chat.ports import TakenTail
 from services.chat.signals import begun_channel
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Mapping
 
     import redis.asyncio
+
+    from runtime.resp import Command
 
 log = structlog.stdlib.get_logger()
 
@@ -92,6 +96,7 @@ class RedisTail:
 
     def __init__(self, client: redis.asyncio.Redis, *, flush_every_s: float, ttl_s: int) -> None:
         self._client = client
+        self._line = Line(client)
         self._flush_every_s = flush_every_s
         self._ttl_s = ttl_s
         self._kept: dict[str, _Kept] = {}
@@ -108,6 +113,7 @@ class RedisTail:
             yield
         with contextlib.suppress(*_AWAY):
             await self._flush()
+        self._line.close()
 
     def keep(
         self,
@@ -234,36 +240,25 @@ class RedisTail:
     async def _flush(self) -> None:
         """Appends to each run's stream what is new, in one pipeline."""
         sent: list[_Sent] = []
+        commands: list[Command] = []
         async with contextlib.AsyncExitStack() as stack:
-            pipeline = await stack.enter_async_context(self._client.pipeline(transaction=False))
-            commands = 0
             now = time.monotonic()
             for kept in self._kept.values():
                 events = kept.log.unsent(kept.sent_seq)
                 if not events:
                     continue
                 new, last = not kept.sent_seq, events[-1].seq
-                # Where the stream has gone meanwhile, nothing is added: half a log would be of no use to anybody.
-                pipeline.xadd(
-                    kept.key,
-                    entry(events, after=kept.sent_seq),
-                    id=str(EntryId(kept.fence, last)),
-                    maxlen=_ENTRIES_MAX,
-                    nomkstream=not new,
-                )
-                sent.append(_Sent(kept, last, commands))
-                commands += 1
+                sent.append(_Sent(kept, last, len(commands)))
+                commands.append(_append(kept, last, entry(events, after=kept.sent_seq), new=new))
                 if new or kept.log.ended or now > kept.expires_at:
-                    pipeline.expire(kept.key, self._ttl_s)
-                    commands += 1
+                    commands.append(("EXPIRE", kept.key, self._ttl_s))
                     kept.expires_at = now + self._ttl_s / 2
                     # A turn's trace shows the first flush and the last one; a span for each would cost more than the flush.
                     stack.enter_context(_span(kept))
                 if not kept.announced:
-                    pipeline.publish(kept.channel, kept.run_id)
-                    commands += 1
+                    commands.append(("PUBLISH", kept.channel, kept.run_id))
                     kept.announced = True
-            answers = await pipeline.execute(raise_on_error=False) if sent else []
+            answers = await self._line.ask(commands)
         await self._note([(item, answers[item.index]) for item in sent])
         self._drop_ended()
         flushed, self._flushed = self._flushed, []
@@ -350,6 +345,13 @@ class RedisTail:
         if use in self._away:
             self._away.discard(use)
             log.info("run_tail_back", use=use)
+
+
+def _append(kept: _Kept, last: int, fields: Mapping[Any, Any], *, new: bool) -> Command:
+    # Where the stream has gone meanwhile, nothing is added: half a log would be of no use to anybody.
+    options = ("MAXLEN", "~", _ENTRIES_MAX) if new else ("NOMKSTREAM", "MAXLEN", "~", _ENTRIES_MAX)
+    flat = itertools.chain.from_iterable(fields.items())
+    return ("XADD", kept.key, *options, str(EntryId(kept.fence, last)), *flat)
 
 
 def _span(kept: _Kept) -> contextlib.AbstractContextManager[Any]:

@@ -11,6 +11,7 @@ import structlog
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import NoScriptError, RedisError
 
+from runtime.resp import Line
 from services.gateway.usage.stopping import stop
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ class Scripts:
 
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
+        self._line = Line(redis)
         self._asked: list[tuple[Script, Sequence[str], Sequence[str | int], asyncio.Future[Any]]] = []
         self._wake = asyncio.Event()
         self._over = False
@@ -69,6 +71,7 @@ class Scripts:
         finally:
             self._over = True
             await stop(task)
+            self._line.close()
             self._fail(self._asked)
 
     async def _run(self) -> None:
@@ -92,10 +95,9 @@ class Scripts:
     async def _ask(
         self, batch: Sequence[tuple[Script, Sequence[str], Sequence[str | int], asyncio.Future[Any]]]
     ) -> None:
-        async with self._redis.pipeline(transaction=False) as pipe:
-            for script, keys, args, _ in batch:
-                pipe.evalsha(script.sha1, len(keys), *keys, *args)
-            told = await pipe.execute(raise_on_error=False)
+        told = await self._line.ask(
+            [("EVALSHA", script.sha1, len(keys), *keys, *args) for script, keys, args, _ in batch]
+        )
         for (script, keys, args, answer), result in zip(batch, told, strict=True):
             given = result
             if isinstance(result, NoScriptError):

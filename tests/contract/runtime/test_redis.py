@@ -1,8 +1,16 @@
 """The client of Redis, against a real server."""
 
 import asyncio
+from typing import Any
+
+import pytest
+import redis.asyncio
+import uvloop
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import ResponseError
 
 from runtime.redis import connect
+from runtime.resp import Line
 
 
 async def test_more_commands_at_once_than_connections_wait_for_one(redis_server: str) -> None:
@@ -18,3 +26,77 @@ async def test_more_commands_at_once_than_connections_wait_for_one(redis_server:
 
         found = await asyncio.gather(*(write_and_read(number) for number in range(50)))
     assert [int(value) for value in found] == list(range(50))
+
+
+async def test_what_is_asked_at_once_on_a_line_is_answered_in_order(redis_server: str) -> None:
+    async with connect(redis_server, max_connections=1) as client:
+        line = Line(client)
+
+        async def write_and_read(number: int) -> list[Any]:
+            return await line.ask([("SET", "line", number), ("GET", "line"), ("GET", "line:nothing")])
+
+        found = await asyncio.gather(*(write_and_read(number) for number in range(50)))
+        line.close()
+    assert found == [[b"OK", b"%d" % number, None] for number in range(50)]
+
+
+async def test_a_line_speaks_to_the_clients_database(redis_server: str) -> None:
+    async with connect(redis_server.rpartition("/")[0] + "/3", max_connections=1) as client:
+        line = Line(client)
+        await line.ask([("SET", "line:database", "3")])
+        assert await client.get("line:database") == b"3"
+        line.close()
+
+
+async def test_a_refused_command_holds_up_none_beside_it(redis_server: str) -> None:
+    async with connect(redis_server, max_connections=1) as client:
+        line = Line(client)
+        first, second, third = await line.ask([("SET", "line:text", "x"), ("INCR", "line:text"), ("GET", "line:text")])
+        line.close()
+    assert (first, third) == (b"OK", b"x")
+    assert isinstance(second, ResponseError)
+
+
+async def test_a_line_that_was_cut_says_so_once_and_is_laid_anew(redis_server: str) -> None:
+    async with connect(redis_server, max_connections=1) as client:
+        line = Line(client)
+        [own] = await line.ask([("CLIENT", "ID")])
+        with pytest.raises(RedisConnectionError):
+            await asyncio.gather(line.ask([("BLPOP", "line:none", 1)]), _kill(client, own))
+        assert await line.ask([("ECHO", "again")]) == [b"again"]
+        line.close()
+
+
+async def test_whoever_gives_up_waiting_takes_nobodys_answer(redis_server: str) -> None:
+    async with connect(redis_server, max_connections=1) as client:
+        line = Line(client)
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.05):
+                await line.ask([("BLPOP", "line:none", 1)])
+        assert await line.ask([("ECHO", "mine")]) == [b"mine"]
+        line.close()
+
+
+async def test_a_line_to_a_server_that_is_away_says_so() -> None:
+    async with connect("redis://127.0.0.1:1/0", max_connections=1) as client:
+        with pytest.raises(OSError):  # noqa: PT011 - which one is the system's affair
+            await Line(client).ask([("ECHO", "x")])
+
+
+def test_a_line_is_the_same_on_the_loop_that_services_run_on(redis_server: str) -> None:
+    async def ask() -> None:
+        async with connect(redis_server, max_connections=1) as client:
+            line = Line(client)
+            assert await line.ask([("ECHO", "x")]) == [b"x"]
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.05):
+                    await line.ask([("BLPOP", "line:none", 1)])
+            assert await line.ask([("ECHO", "y"), ("ECHO", "z")]) == [b"y", b"z"]
+            line.close()
+
+    uvloop.run(ask())
+
+
+async def _kill(client: redis.asyncio.Redis, number: int) -> None:
+    await asyncio.sleep(0)
+    await client.client_kill_filter(_id=str(number))
