@@ -10,6 +10,7 @@ import structlog
 
 from services.gateway.domain import ListedModel, ModelLimits, Route, Target, Timeouts
 from services.gateway.providers import aliases as alias_routes
+from services.gateway.providers import vendors
 from services.gateway.providers.aliases import Alias, AliasTarget
 from services.gateway.providers.deployments import Limits
 from services.gateway.providers.hashing import HASH_MODEL, HASH_NAME, HASH_PROVIDER
@@ -193,4 +194,6 @@ class Names:
         for provider in self.providers.values():
             if (provider.name, name) in self._models or (name and name == provider.embedding_model):
                 return provider, name
-        return None
+        # Programs made for a vendor call its models by their bare names, listed here or not.
+        own = (one for one in self.providers.values() if vendors.makes(one.dialect, one.base_url, name))
+        return next(((one, name) for one in own), None)
