@@ -64,7 +64,7 @@ class Budgets:
         self._write = write
         self._clock = clock
         self._recovering: asyncio.Task[None] | None = None
-        self._gate = asyncio.Lock()
+        self._answers = False
         self._late: list[OpenCall] = []
         self._elsewhere: dict[str, OpenCall] = {}
         self._settling: set[asyncio.Task[None]] = set()
@@ -88,10 +88,9 @@ class Budgets:
             # What Redis let in a moment ago counts too.
             await self._write()
         call.by_database = True
-        async with self._gate:
-            await self._store.reserve(call, self.defaults)
-            if self._counters is not None:
-                self._elsewhere[call.id] = call
+        await self._store.reserve(call, self.defaults)
+        if self._counters is not None:
+            await self._tell(call)
 
     def settle(self, call: OpenCall) -> None:
         """Counts what a call has used in place of what was held back for it; nothing waits for that."""
@@ -127,7 +126,8 @@ class Budgets:
             return
         await self._counters.limit(day, await self._store.budgets())
         if ahead:
-            await self._counters.rebuild(day, await self._store.day(day))
+            async with self._store.stopped(day) as state:
+                await self._counters.rebuild(day, state)
         elif not await self._counters.ready(day):
             self._recover(day, "not_ready")
 
@@ -164,14 +164,33 @@ class Budgets:
         except AWAY:
             return None
 
+    async def _tell(self, call: OpenCall) -> None:
+        """Tells Redis of a call that Postgres let in: where Redis has been brought back meanwhile, only what Redis lets in too is let in."""
+        assert self._counters is not None  # noqa: S101 - not called otherwise
+        if self._recovering is None or self._answers:
+            try:
+                return await self._counters.reserve(call, self.defaults)
+            except NotReady:
+                # Postgres will not be read for Redis before it knows of this call.
+                return None
+            except AWAY:
+                self._answers = False
+        self._elsewhere[call.id] = call
+        return None
+
     async def _settle(self, call: OpenCall) -> None:
         assert self._counters is not None  # noqa: S101 - not called otherwise
+        self._elsewhere.pop(call.id, None)
         if self._recovering is not None:
-            self._elsewhere.pop(call.id, None)
             self._late.append(call)
             return
         try:
             await self._counters.settle(call.id, call.day, call.scopes, call.used_tokens)
+        except NotReady:
+            if call.day == today(self._clock()):
+                # It may yet be taken over as under way.
+                self._late.append(call)
+                self._recover(call.day, "not_ready")
         except AWAY as error:
             # Not tried again, since it may have been counted.
             self._recover(call.day, type(error).__name__)
@@ -179,6 +198,7 @@ class Budgets:
     def _recover(self, day: date, cause: str) -> None:
         if self._recovering is None:
             log.warning("budgets_by_postgres", cause=cause)
+            self._answers = False
             self._recovering = asyncio.create_task(self._recovered(day))
 
     async def _recovered(self, day: date) -> None:
@@ -188,10 +208,9 @@ class Budgets:
             try:
                 # From here on nobody counts by it; what was let in by it before, every instance will have written.
                 await self._counters.forget(day)
+                self._answers = True
                 await asyncio.sleep(_AVOIDED_S)
-                # Whom Postgres lets in is in what is taken over.
-                async with self._gate:
-                    await self._take_over(day)
+                await self._take_over(day)
             except (ParleyError, *AWAY) as error:
                 log.warning("budgets_not_rebuilt", error=type(error).__name__)
                 await asyncio.sleep(_AVOIDED_S)
@@ -212,9 +231,10 @@ class Budgets:
         assert self._counters is not None  # noqa: S101 - as above
         await self._write()
         await self._counters.limit(day, await self._store.budgets())
-        if not await self._counters.rebuild(day, await self._store.day(day)):
-            # Another instance was faster, and may not have seen these; those that end meanwhile leave.
-            for call in list(self._elsewhere.values()):
-                if call.id in self._elsewhere:
-                    await self._counters.adopt(call)
-        self._elsewhere.clear()
+        # Whom Postgres lets in is in what is taken over, or finds it taken over.
+        async with self._store.stopped(day) as state:
+            await self._counters.rebuild(day, state)
+        # From here on each is told of itself. Another instance may have been faster, and have seen none of these.
+        self._answers = True
+        told, self._elsewhere = self._elsewhere, {}
+        await asyncio.gather(*(self._counters.adopt(call) for call in told.values()))

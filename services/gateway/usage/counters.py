@@ -22,6 +22,7 @@ _KEPT_S = 3 * 86_400
 # KEYS: the day's counters, the day's open calls, the budgets that were set. They share a slot.
 _RESERVE = Script("""
 if redis.call('HEXISTS', KEYS[1], 'ready') == 0 or redis.call('HEXISTS', KEYS[3], 'ready') == 0 then return {-1} end
+if redis.call('HEXISTS', KEYS[2], ARGV[1]) == 1 then return {0} end
 local asked = tonumber(ARGV[2])
 for place = 1, 3 do
   local most = redis.call('HGET', KEYS[3], ARGV[3 + place]) or ARGV[6 + place]
@@ -37,7 +38,7 @@ return {0}
 # A call that is not known ended before this was rebuilt, and is in what it was rebuilt from.
 _SETTLE = Script("""
 local told = redis.call('HGET', KEYS[2], ARGV[1])
-if not told then return 0 end
+if not told then return redis.call('HEXISTS', KEYS[1], 'ready') - 1 end
 local held = cjson.decode(told).tokens
 for place = 1, 3 do redis.call('HINCRBY', KEYS[1], ARGV[2 + place], ARGV[2] - held) end
 redis.call('HDEL', KEYS[2], ARGV[1])
@@ -93,7 +94,7 @@ class RedisCounters:
         self.scripts = Scripts(redis)
 
     async def reserve(self, call: OpenCall, defaults: Limits) -> None:
-        """Holds a call's tokens back.
+        """Holds a call's tokens back, unless they are.
 
         Raises: TokenBudgetExceeded; NotReady.
         """
@@ -107,8 +108,12 @@ class RedisCounters:
             raise TokenBudgetExceeded(KINDS[place - 1], int(float(answer[1])), int(answer[2]), call.started_at)
 
     async def settle(self, call_id: str, day: date, scopes: Sequence[str], tokens: int) -> None:
-        """Counts what a call has used in place of what was held back for it."""
-        await self.scripts.run(_SETTLE, self._keys(day), (call_id, tokens, *scopes))
+        """Counts what a call has used in place of what was held back for it.
+
+        Raises: NotReady.
+        """
+        if await self.scripts.run(_SETTLE, self._keys(day), (call_id, tokens, *scopes)) < 0:
+            raise NotReady
 
     async def forget(self, day: date) -> None:
         """Makes a day unknown: something was counted elsewhere meanwhile."""

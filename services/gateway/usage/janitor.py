@@ -12,6 +12,7 @@ import structlog
 from prometheus_client import Counter
 
 from runtime.errors import ParleyError
+from services.gateway.usage.counters import NotReady
 from services.gateway.usage.domain import ABANDONED, Used, scopes_of
 from services.gateway.usage.scripts import AWAY
 from services.gateway.usage.stopping import stop
@@ -122,7 +123,8 @@ class Janitor:
         await self._keep_unknown([call for call in held.values() if call.id not in known], now)
         for call in held.values():
             if (used := known.get(call.id, call.used_tokens)) is not None and self._counters is not None:
-                await self._counters.settle(call.id, call.day, scopes_of(call.org_id, call.user_id), used)
+                with contextlib.suppress(NotReady):
+                    await self._counters.settle(call.id, call.day, scopes_of(call.org_id, call.user_id), used)
 
     async def _open(self, day: object) -> Sequence[OpenCall]:
         return await self._counters.open_calls(day) if self._counters is not None else []  # type: ignore[arg-type]

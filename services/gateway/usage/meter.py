@@ -135,7 +135,11 @@ class Holding:
         if not reserving.done():
             # What is asked of Redis next comes after it, and what Postgres lets in all the same lapses.
             reserving.cancel()
-        elif not reserving.cancelled() and isinstance(reserving.exception(), TokenBudgetExceeded):
+        elif (
+            not reserving.cancelled()
+            and isinstance(reserving.exception(), TokenBudgetExceeded)
+            and not self.call.by_database
+        ):
             self._ledger.refused(self.call)
             return
         # Left early it may have been let in at that very moment, as by a store that could not say so any more.

@@ -24,6 +24,10 @@ LEFT JOIN gateway.reservation AS held ON held.id = asked.id
 LEFT JOIN gateway.usage_call AS over ON over.id = asked.id
 WHERE held.id IS NOT NULL OR over.id IS NOT NULL;
 
+-- name: lock_usage
+-- Keeps calls from being let in by the database and from being stored, to the end of the transaction.
+SELECT pg_advisory_xact_lock(hashtextextended('gateway.usage', 0));
+
 -- name: read_day
 -- Reads what budgets have counted of a day and what is held back; in one statement, so that a call that ends meanwhile is in one of the two.
 SELECT

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import uuid
 from collections.abc import Mapping, Sequence
@@ -16,6 +17,8 @@ from runtime import queries
 from services.gateway.usage.domain import KINDS, OpenCall, TokenBudgetExceeded, read_call
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
     from asyncpg import Record
 
     from runtime.postgres import Database
@@ -134,9 +137,18 @@ class PostgresUsage:
 
     async def day(self, day: date) -> DayState:
         """Returns all that counts against a day's budgets."""
-        row = await self._database.fetch_row("read_day", day)
-        assert row is not None  # noqa: S101 - it answers one row always
-        return DayState(json.loads(row["totals"] or "{}"), [read_call(one) for one in json.loads(row["open"] or "[]")])
+        async with self.stopped(day) as state:
+            return state
+
+    @contextlib.asynccontextmanager
+    async def stopped(self, day: date) -> AsyncIterator[DayState]:
+        """Gives all that counts against a day's budgets; for the length of the block nothing is added to it."""
+        async with self._database.transaction() as transaction:
+            await transaction.fetch("lock_usage")
+            row = await transaction.fetch_row("read_day", day)
+            assert row is not None  # noqa: S101 - it answers one row always
+            totals, opened = json.loads(row["totals"] or "{}"), json.loads(row["open"] or "[]")
+            yield DayState(totals, [read_call(one) for one in opened])
 
     async def used(self, day: date, scope: str) -> int:
         """Returns what a scope is known to have used on a day."""
