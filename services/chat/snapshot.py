@@ -12,6 +12,7 @@ from services.chat.domain import (
     Event,
     Failed,
     PartKind,
+    Progress,
     Reasoning,
     Reset,
     RunStarted,
@@ -75,7 +76,9 @@ def events_after(stored: Stored, seq: int, *, request_id: str, told: Sequence[Pa
         elif not any(part.kind is PartKind.TOOL_USE for part in (*stored.parts, *(told or ()))):
             events.append(Event(body, Text("".join(kind.delta for kind in kinds if isinstance(kind, Text)), 0)))
         elif told is not None:
-            events += _numbered(seq, body, _added(tuple(told), stored.parts))
+            # That a step begins may have been told already: what follows must not count it.
+            more = [kind for kind in _added(tuple(told), stored.parts) if not isinstance(kind, Progress)]
+            events += _numbered(seq, body, more)
     if ended:
         events.append(Event(last - 1, stored.usage or Usage(0, 0, estimated=True)))
         events.append(Event(last, _end(stored.run, request_id)))
@@ -147,7 +150,8 @@ def _done_again(told: tuple[Part, ...], parts: tuple[Part, ...]) -> list[Kind]:
         (index for index, (one, other) in enumerate(zip(told, parts, strict=False)) if one != other), len(parts)
     )
     log = RunLog()
-    for kind in retold(parts[:same]):
+    # With the mark, if there is one, that the step has begun which is taken back.
+    for kind in retold(told[: same + 1])[:-1]:
         log.append(kind)
     kept = retold(log.answer.finished_parts())
     return [Reset(log.answer.step, log.answer.step_offset), *retold(parts)[len(kept) :]]
