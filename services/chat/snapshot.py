@@ -120,7 +120,7 @@ def _up_to(last: int, kinds: list[Kind], *, with_reasoning: bool) -> list[Event]
     ]
 
 
-def _numbered(seq: int, last: int, kinds: list[Kind]) -> list[Event]:
+def _numbered(seq: int, last: int, kinds: Sequence[Kind]) -> list[Event]:
     """Numbers what a growing answer has added since a position: no event has a number that it had not reached in the log."""
     if not kinds or seq + len(kinds) > last:
         return []
