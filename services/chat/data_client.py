@@ -9,6 +9,7 @@ from parley.data.v1 import data_pb2, data_pb2_grpc
 from runtime.channel import unary
 from runtime.errors import NotFound
 from services.chat.asking import Earlier, Role
+from services.chat.checkpoints import Checkpoints
 from services.chat.conversions import STATUSES, moment, part_pb, parts_of, run_of, text_of, usage_of, usage_pb
 from services.chat.domain import Part, Run, RunNotFound, Stored
 from services.chat.ports import (
@@ -55,6 +56,7 @@ class DataClient:
     def __init__(self, channel: grpc.aio.Channel, *, timeout_s: float) -> None:
         self._stub = data_pb2_grpc.RunServiceStub(channel)
         self._conversations = data_pb2_grpc.ConversationServiceStub(channel)
+        self._checkpoints = Checkpoints(self._stub, timeout_s=timeout_s)
         self._timeout_s = timeout_s
 
     async def begin_run(self, new: NewRun, *, token: str) -> Begun:
@@ -176,8 +178,7 @@ class DataClient:
         )
         request.lease.FromMilliseconds(int(lease_s * 1000))
         with _ours():
-            kept = await unary(self._stub.CheckpointRun, request, timeout_s=self._timeout_s, token=token)
-        return bool(kept.cancel_requested)
+            return await self._checkpoints.store(request, token=token)
 
     async def release_run(
         self, run_id: str, *, fence: int, parts: Sequence[Part], usage: Usage | None, last_seq: int, token: str

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 import time
 from dataclasses import dataclass
@@ -29,6 +30,7 @@ _FINISH_PAUSE_S = 0.1
 FINISH_LONGEST_PAUSE_S = 1.0
 """Between two tries to store an answer. Below the suspicion a lapsed lease must meet: once data is back, the owner comes first."""
 _DOUBT_AFTER = 2 / 3
+_BEATS = 20
 _EFFECT_PAUSE_S = 0.2
 
 
@@ -52,6 +54,17 @@ class Pace:
     def renew_every_s(self) -> float:
         """How old a lease gets before the owner renews it."""
         return self.lease_s / 3
+
+    def checkpoint_in_s(self, now: float) -> float:
+        """Returns how long until a run that looks now is due again: about as long as said, on a beat that all runs of the process keep.
+
+        What is due together is stored together.
+
+        Args:
+            now: By the event loop's clock.
+        """
+        beat_s = self.checkpoint_every_s / _BEATS
+        return (math.floor((now + self.checkpoint_every_s) / beat_s) + 1) * beat_s - now
 
     @property
     def doubt_after_s(self) -> float:
@@ -103,7 +116,7 @@ class Keeper:
         """Stores what is visible while it grows, and renews the lease also while nothing comes; returns when the run is lost."""
         self._renewed()
         while True:
-            await asyncio.sleep(self._pace.checkpoint_every_s)
+            await asyncio.sleep(self._pace.checkpoint_in_s(asyncio.get_running_loop().time()))
             stale = time.monotonic() - self._renewed_at >= self._pace.renew_every_s
             if self._log.last_seq == self._stored_seq and not stale:
                 continue

@@ -14,6 +14,7 @@ from services.data.conversations.servicer import ConversationServicer
 from services.data.conversations.store import PostgresConversations
 from services.data.queue.domain import Queue
 from services.data.queue.store import PostgresQueue
+from services.data.runs.credentials import Credentials
 from services.data.runs.keeping import Keeping
 from services.data.runs.servicer import RunServicer
 from services.data.runs.starting import Starting
@@ -24,6 +25,7 @@ from services.data.search.store import PostgresSearch
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from runtime.identity import Verifier
     from runtime.postgres import Database
 
 HERE = Path(__file__).parent
@@ -38,13 +40,18 @@ def load_queries() -> dict[str, str]:
 
 
 def servicers(
-    database: Database, *, message_max_chars: int, clock: Callable[[], float] = time.time
+    database: Database,
+    *,
+    message_max_chars: int,
+    verifier: Verifier | None = None,
+    clock: Callable[[], float] = time.time,
 ) -> tuple[Servicer, Servicer]:
     """Returns what the service serves.
 
     Args:
         database: Opened with `load_queries()`, as the role `parley_data`.
         message_max_chars: Longest message of a user.
+        verifier: The server's own, for credentials that come within a request; None refuses those.
         clock: Seconds since the epoch.
     """
     conversations = Conversations(PostgresConversations(database), clock)
@@ -61,7 +68,7 @@ def servicers(
         ),
         Servicer(
             data_pb2_grpc.add_RunServiceServicer_to_server,
-            RunServicer(starting, keeping, queue),
+            RunServicer(starting, keeping, queue, Credentials(verifier)),
             "parley.data.v1.RunService",
         ),
     )

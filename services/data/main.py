@@ -32,6 +32,6 @@ async def main() -> None:
         channel = await stack.enter_async_context(open_channel(config.auth_address, auth_pb2.DESCRIPTOR))
         auth = auth_pb2_grpc.AuthServiceStub(channel)
         verifier = Verifier(partial(remote_keys, auth.GetJwks, auth_pb2.GetJwksRequest()), audience="data")
-        offered = servicers(database, message_max_chars=config.message_max_chars)
+        offered = servicers(database, message_max_chars=config.message_max_chars, verifier=verifier)
         server = Server("data", config.listen, offered, verifier=verifier, direct_port=config.direct_port)
         await serve(server, config, prepare=partial(await_schema, database))

@@ -7,6 +7,8 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Protocol
 
 from runtime import validation
+from runtime.context import Identity
+from runtime.errors import InvalidArgument
 from services.data.conversations.domain import Part, Usage
 from services.data.runs.domain import (
     ANSWER_STATE,
@@ -25,10 +27,10 @@ from services.data.runs.domain import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from runtime.context import Identity
     from services.data.conversations.domain import Message, MessageState
     from services.data.runs.domain import Begun, Run
 
+CHECKPOINTS_MAX = 100
 _RUNS_A_PAGE = 50
 _DELAY_MAX_S = 86_400.0
 
@@ -47,6 +49,16 @@ class Progress:
     parts: tuple[Part, ...]
     last_seq: int
     usage: Usage | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """One of several checkpoints that are stored at once; `text_bytes` is what its parts weigh."""
+
+    caller: Identity
+    progress: Progress
+    lease_s: float
+    text_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +105,9 @@ class Store(Protocol):
         Returns: whether somebody wants the run stopped.
         Raises: RunNotFound; StaleFence; RunEnded.
         """
+
+    async def checkpoint_many(self, checkpoints: Sequence[Checkpoint]) -> list[bool | None]:
+        """Does what `checkpoint` does for each, in one transaction: says whether somebody wants the run stopped, None where it was not stored."""
 
     async def release(self, caller: Identity, progress: Progress, *, text_bytes: int) -> None:
         """Stores the answer so far and gives the run back.
@@ -171,6 +186,21 @@ class Keeping:
         check_lease("lease", lease_s)
         return await self._store.checkpoint(caller, checked, text_bytes=text_bytes(checked.parts), lease_s=lease_s)
 
+    async def checkpoint_many(self, checkpoints: Sequence[Checkpoint | None]) -> list[bool | None]:
+        """Does what `checkpoint` does for each; one that cannot be stored hinders no other.
+
+        Args:
+            checkpoints: Those to store; None keeps the place of one that is refused already.
+
+        Returns: for each, whether somebody wants the run stopped; None where it was not stored.
+        Raises: InvalidArgument: there are none, or too many.
+        """
+        validation.number("items", len(checkpoints), minimum=1, maximum=CHECKPOINTS_MAX)
+        checked = list(map(_checked_one, checkpoints))
+        good = [one for one in checked if one is not None]
+        stored = iter(await self._store.checkpoint_many(good) if good else ())
+        return [None if one is None else next(stored) for one in checked]
+
     async def release(self, caller: Identity, progress: Progress) -> None:
         """Stores what is visible and gives the run back, to be claimed at once; sent again it changes nothing.
 
@@ -248,3 +278,14 @@ def _checked(progress: Progress) -> Progress:
     check_last_seq(progress.last_seq)
     check_usage(progress.usage)
     return replace(progress, run_id=identifier, parts=storable(progress.parts))
+
+
+def _checked_one(checkpoint: Checkpoint | None) -> Checkpoint | None:
+    if checkpoint is None:
+        return None
+    try:
+        check_lease("lease", checkpoint.lease_s)
+        progress = _checked(checkpoint.progress)
+    except InvalidArgument:
+        return None
+    return replace(checkpoint, progress=progress, text_bytes=text_bytes(progress.parts))

@@ -51,6 +51,10 @@ FROM chat.load_run($1, $2, $3, $4, $5);
 -- Stores what is visible of a running answer and renews the lease.
 SELECT outcome, cancel_requested FROM chat.keep_run($1, $2, $3, $4, $5, $6, $7, $8);
 
+-- name: checkpoint_runs
+-- Stores what is visible of many running answers and renews their leases: a row, with its place in the arrays, for each that was stored.
+SELECT place, cancel_requested FROM chat.keep_runs($1, $2, $3, $4, $5, $6, $7, $8);
+
 -- name: release_run
 -- Stores what is visible of a running answer and gives the run back.
 SELECT outcome FROM chat.give_run_back($1, $2, $3, $4, $5, $6, $7) AS outcome;
@@ -145,7 +149,7 @@ ORDER BY run.position, run.id;
 -- Fails until the schema is as this code needs it.
 SELECT
   'chat.begin_run_at_head'::regproc::oid, 'chat.start_run_in_pace'::regproc::oid, 'chat.load_run'::regproc::oid,
-  'chat.keep_run'::regproc::oid, 'chat.give_run_back'::regproc::oid,
+  'chat.keep_run'::regproc::oid, 'chat.keep_runs'::regproc::oid, 'chat.give_run_back'::regproc::oid,
   'chat.retry_run'::regproc::oid, 'chat.end_run'::regproc::oid, 'chat.cancel_run'::regproc::oid, 'chat.claim_runs_and_roles'::regproc::oid,
   'chat.list_dead_letters'::regproc::oid, 'chat.retry_dead_letter'::regproc::oid, 'chat.drop_dead_letter'::regproc::oid,
   'chat.end_forsaken_runs'::regproc::oid, 'chat.select_branch'::regproc::oid;

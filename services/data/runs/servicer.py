@@ -11,11 +11,12 @@ from runtime.wellknown import seconds, timestamp
 from services.data.conversations.servicer import earlier_pb, message_pb, part_of, usage_of
 from services.data.queue.domain import ClaimKind, ClaimRequest
 from services.data.runs.domain import ActiveLimits, RequestLimits, RunStatus
-from services.data.runs.keeping import FinishRequest, Progress, RetryRequest
+from services.data.runs.keeping import Checkpoint, FinishRequest, Progress, RetryRequest
 from services.data.runs.starting import BeginRequest, BranchKind, OnConflict
 
 if TYPE_CHECKING:
     from services.data.queue.domain import Claim, Queue
+    from services.data.runs.credentials import Credentials
     from services.data.runs.domain import Run
     from services.data.runs.keeping import Keeping
     from services.data.runs.starting import Starting
@@ -48,10 +49,11 @@ _KINDS = {
 class RunServicer(data_pb2_grpc.RunServiceServicer):
     """Runs over gRPC."""
 
-    def __init__(self, starting: Starting, keeping: Keeping, queue: Queue) -> None:
+    def __init__(self, starting: Starting, keeping: Keeping, queue: Queue, credentials: Credentials) -> None:
         self._starting = starting
         self._keeping = keeping
         self._queue = queue
+        self._credentials = credentials
 
     async def BeginRun(self, request: data_pb2.BeginRunRequest, context: Any) -> data_pb2.BeginRunResponse:
         begun = await self._starting.begin(current_identity(), _begin_request(request))
@@ -95,6 +97,25 @@ class RunServicer(data_pb2_grpc.RunServiceServicer):
         lease_s = seconds("lease", request.lease)
         cancel_requested = await self._keeping.checkpoint(current_identity(), _progress(request), lease_s=lease_s)
         return data_pb2.CheckpointRunResponse(cancel_requested=cancel_requested)
+
+    async def CheckpointRuns(
+        self, request: data_pb2.CheckpointRunsRequest, context: Any
+    ) -> data_pb2.CheckpointRunsResponse:
+        checkpoints = [await self._checkpoint(item) for item in request.items]
+        kept = await self._keeping.checkpoint_many(checkpoints)
+        return data_pb2.CheckpointRunsResponse(
+            items=[
+                data_pb2.CheckpointRunsResponse.Item(stored=wanted is not None, cancel_requested=bool(wanted))
+                for wanted in kept
+            ]
+        )
+
+    async def _checkpoint(self, item: data_pb2.CheckpointRunsRequest.Item) -> Checkpoint | None:
+        """Returns what one run's owner stores; None where its credential is refused."""
+        caller = await self._credentials.known(item.access_token)
+        if caller is None:
+            return None
+        return Checkpoint(caller, _progress(item.checkpoint), seconds("lease", item.checkpoint.lease))
 
     async def ReleaseRun(self, request: data_pb2.ReleaseRunRequest, context: Any) -> data_pb2.ReleaseRunResponse:
         await self._keeping.release(current_identity(), _progress(request))

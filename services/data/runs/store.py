@@ -27,7 +27,7 @@ from services.data.runs.domain import (
 from services.data.tenancy import claims_json, claims_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from datetime import datetime
 
     from asyncpg import Record
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from runtime.errors import ParleyError
     from runtime.postgres import Database
     from services.data.conversations.domain import Message, MessageState, Usage
-    from services.data.runs.keeping import FinishRequest, Progress, RetryRequest
+    from services.data.runs.keeping import Checkpoint, FinishRequest, Progress, RetryRequest
     from services.data.runs.starting import NewRun
 
 _REFUSALS: dict[str, Callable[[], ParleyError]] = {
@@ -127,6 +127,22 @@ class PostgresRuns:
         )
         cancel_requested: bool = _allowed(row)["cancel_requested"]
         return cancel_requested
+
+    async def checkpoint_many(self, checkpoints: Sequence[Checkpoint]) -> list[bool | None]:
+        """Stores many answers so far and renews their leases, in one transaction."""
+        rows = await self._database.fetch(
+            "checkpoint_runs",
+            [claims_json(one.caller) for one in checkpoints],
+            [one.progress.run_id for one in checkpoints],
+            [one.progress.fence for one in checkpoints],
+            [parts_json(one.progress.parts) for one in checkpoints],
+            [one.text_bytes for one in checkpoints],
+            [_usage(one.progress.usage) for one in checkpoints],
+            [one.progress.last_seq for one in checkpoints],
+            [timedelta(seconds=one.lease_s) for one in checkpoints],
+        )
+        wanted = {row["place"]: row["cancel_requested"] for row in rows}
+        return [wanted.get(place) for place in range(1, len(checkpoints) + 1)]
 
     async def release(self, caller: Identity, progress: Progress, *, text_bytes: int) -> None:
         """Stores the answer so far and gives the run back."""

@@ -81,7 +81,7 @@ class World:
         )[0]
         verifier = Verifier(keys.jwks, audience="data")
         self._make["data"] = lambda listen: Server(
-            "data", listen, servicers(data_database, message_max_chars=10_000), verifier=verifier
+            "data", listen, servicers(data_database, message_max_chars=10_000, verifier=verifier), verifier=verifier
         )
         offered = Servicer(
             gateway_pb2_grpc.add_GatewayServiceServicer_to_server, self.gateway, "parley.gateway.v1.GatewayService"

@@ -30,7 +30,7 @@ class Person:
     def __init__(self, channel: grpc.aio.Channel, token: str, *, user_id: str = "", org_id: str = "") -> None:
         self.user_id = user_id
         self.org_id = org_id
-        self._token = token
+        self.token = token
         self._conversations = data_pb2_grpc.ConversationServiceStub(channel)
         self._runs = data_pb2_grpc.RunServiceStub(channel)
 
@@ -38,7 +38,7 @@ class Person:
         """Makes the call a request belongs to."""
         name = type(request).__name__.removesuffix("Request")
         stub = self._runs if hasattr(self._runs, name) else self._conversations
-        return await unary(getattr(stub, name), request, timeout_s=20, token=self._token)
+        return await unary(getattr(stub, name), request, timeout_s=20, token=self.token)
 
     async def refusal(self, request: Any) -> ParleyError:
         """Makes a call that must fail and returns what it was refused with."""
@@ -172,9 +172,10 @@ async def serving(url: str, *, message_max_chars: int = 10_000) -> AsyncIterator
     """Serves on a migrated database for the length of the block."""
     issuer, clock = Issuer(), Clock()
     async with postgres.connect(url, load_queries(), max_connections=10) as database:
-        offered = servicers(database, message_max_chars=message_max_chars, clock=clock)
+        verifier = issuer.verifier("data")
+        offered = servicers(database, message_max_chars=message_max_chars, verifier=verifier, clock=clock)
         async with (
-            loopback("data", *offered, verifier=issuer.verifier("data")) as address,
+            loopback("data", *offered, verifier=verifier) as address,
             open_channel(address, pb.DESCRIPTOR) as channel,
         ):
             yield Service(channel, issuer, clock)

@@ -1460,6 +1460,104 @@ class CheckpointRunResponse(_message.Message):
 Global___CheckpointRunResponse: _TypeAlias = CheckpointRunResponse  # noqa: Y015
 
 @_typing.final
+class CheckpointRunsRequest(_message.Message):
+    """Request of CheckpointRuns."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class Item(_message.Message):
+        """One run."""
+
+        DESCRIPTOR: _descriptor.Descriptor
+
+        ACCESS_TOKEN_FIELD_NUMBER: _builtins.int
+        CHECKPOINT_FIELD_NUMBER: _builtins.int
+        access_token: _builtins.str
+        """Access token that the run works with, as a call of its own would carry it."""
+        @_builtins.property
+        def checkpoint(self) -> Global___CheckpointRunRequest:
+            """What is stored."""
+
+        def __init__(
+            self,
+            *,
+            access_token: _builtins.str = ...,
+            checkpoint: Global___CheckpointRunRequest | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["checkpoint", b"checkpoint"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["access_token", b"access_token", "checkpoint", b"checkpoint"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    ITEMS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def items(self) -> _containers.RepeatedCompositeFieldContainer[Global___CheckpointRunsRequest.Item]:
+        """1-100."""
+
+    def __init__(
+        self,
+        *,
+        items: _abc.Iterable[Global___CheckpointRunsRequest.Item] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["items", b"items"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CheckpointRunsRequest: _TypeAlias = CheckpointRunsRequest  # noqa: Y015
+
+@_typing.final
+class CheckpointRunsResponse(_message.Message):
+    """Response of CheckpointRuns."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class Item(_message.Message):
+        """What has become of one."""
+
+        DESCRIPTOR: _descriptor.Descriptor
+
+        STORED_FIELD_NUMBER: _builtins.int
+        CANCEL_REQUESTED_FIELD_NUMBER: _builtins.int
+        stored: _builtins.bool
+        """It is stored and its lease is renewed."""
+        cancel_requested: _builtins.bool
+        """Somebody wants the run stopped."""
+        def __init__(
+            self,
+            *,
+            stored: _builtins.bool = ...,
+            cancel_requested: _builtins.bool = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["cancel_requested", b"cancel_requested", "stored", b"stored"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    ITEMS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def items(self) -> _containers.RepeatedCompositeFieldContainer[Global___CheckpointRunsResponse.Item]:
+        """In the order of the request."""
+
+    def __init__(
+        self,
+        *,
+        items: _abc.Iterable[Global___CheckpointRunsResponse.Item] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["items", b"items"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CheckpointRunsResponse: _TypeAlias = CheckpointRunsResponse  # noqa: Y015
+
+@_typing.final
 class ReleaseRunRequest(_message.Message):
     """Request of ReleaseRun."""
 

@@ -455,6 +455,11 @@ class RunServiceStub:
                 request_serializer=parley_dot_data_dot_v1_dot_data__pb2.CheckpointRunRequest.SerializeToString,
                 response_deserializer=parley_dot_data_dot_v1_dot_data__pb2.CheckpointRunResponse.FromString,
                 _registered_method=True)
+        self.CheckpointRuns = channel.unary_unary(
+                '/parley.data.v1.RunService/CheckpointRuns',
+                request_serializer=parley_dot_data_dot_v1_dot_data__pb2.CheckpointRunsRequest.SerializeToString,
+                response_deserializer=parley_dot_data_dot_v1_dot_data__pb2.CheckpointRunsResponse.FromString,
+                _registered_method=True)
         self.ReleaseRun = channel.unary_unary(
                 '/parley.data.v1.RunService/ReleaseRun',
                 request_serializer=parley_dot_data_dot_v1_dot_data__pb2.ReleaseRunRequest.SerializeToString,
@@ -547,6 +552,15 @@ class RunServiceServicer:
     def CheckpointRun(self, request, context):
         """Stores what is visible of a running answer and renews the owner's lease.
         Errors: NOT_FOUND (RUN_NOT_FOUND); FAILED_PRECONDITION (STALE_FENCE) when another owner has the run, (RUN_ENDED) when it has ended.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CheckpointRuns(self, request, context):
+        """Does what CheckpointRun does for many runs at once, each by the credential it works with. What cannot be stored hinders nothing else;
+        CheckpointRun says what is the matter with it. The call itself needs the credential of any of them.
+        Errors: INVALID_ARGUMENT for no item, more than 100, or a lease that is no duration.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -648,6 +662,11 @@ def add_RunServiceServicer_to_server(servicer, server):
                     servicer.CheckpointRun,
                     request_deserializer=parley_dot_data_dot_v1_dot_data__pb2.CheckpointRunRequest.FromString,
                     response_serializer=parley_dot_data_dot_v1_dot_data__pb2.CheckpointRunResponse.SerializeToString,
+            ),
+            'CheckpointRuns': grpc.unary_unary_rpc_method_handler(
+                    servicer.CheckpointRuns,
+                    request_deserializer=parley_dot_data_dot_v1_dot_data__pb2.CheckpointRunsRequest.FromString,
+                    response_serializer=parley_dot_data_dot_v1_dot_data__pb2.CheckpointRunsResponse.SerializeToString,
             ),
             'ReleaseRun': grpc.unary_unary_rpc_method_handler(
                     servicer.ReleaseRun,
@@ -808,6 +827,33 @@ class RunService:
             '/parley.data.v1.RunService/CheckpointRun',
             parley_dot_data_dot_v1_dot_data__pb2.CheckpointRunRequest.SerializeToString,
             parley_dot_data_dot_v1_dot_data__pb2.CheckpointRunResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CheckpointRuns(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/parley.data.v1.RunService/CheckpointRuns',
+            parley_dot_data_dot_v1_dot_data__pb2.CheckpointRunsRequest.SerializeToString,
+            parley_dot_data_dot_v1_dot_data__pb2.CheckpointRunsResponse.FromString,
             options,
             channel_credentials,
             insecure,

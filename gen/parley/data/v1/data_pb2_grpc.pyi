@@ -236,6 +236,11 @@ class RunServiceStub:
     """Stores what is visible of a running answer and renews the owner's lease.
     Errors: NOT_FOUND (RUN_NOT_FOUND); FAILED_PRECONDITION (STALE_FENCE) when another owner has the run, (RUN_ENDED) when it has ended.
     """
+    CheckpointRuns: _grpc.UnaryUnaryMultiCallable[_data_pb2.CheckpointRunsRequest, _data_pb2.CheckpointRunsResponse]
+    """Does what CheckpointRun does for many runs at once, each by the credential it works with. What cannot be stored hinders nothing else;
+    CheckpointRun says what is the matter with it. The call itself needs the credential of any of them.
+    Errors: INVALID_ARGUMENT for no item, more than 100, or a lease that is no duration.
+    """
     ReleaseRun: _grpc.UnaryUnaryMultiCallable[_data_pb2.ReleaseRunRequest, _data_pb2.ReleaseRunResponse]
     """Stores what is visible and gives the run back, to be claimed at once: the owner is going away. Does not count as a crash.
     Errors: as CheckpointRun.
@@ -310,6 +315,11 @@ class RunServiceAsyncStub(RunServiceStub):
     CheckpointRun: _aio.UnaryUnaryMultiCallable[_data_pb2.CheckpointRunRequest, _data_pb2.CheckpointRunResponse]  # type: ignore[assignment]
     """Stores what is visible of a running answer and renews the owner's lease.
     Errors: NOT_FOUND (RUN_NOT_FOUND); FAILED_PRECONDITION (STALE_FENCE) when another owner has the run, (RUN_ENDED) when it has ended.
+    """
+    CheckpointRuns: _aio.UnaryUnaryMultiCallable[_data_pb2.CheckpointRunsRequest, _data_pb2.CheckpointRunsResponse]  # type: ignore[assignment]
+    """Does what CheckpointRun does for many runs at once, each by the credential it works with. What cannot be stored hinders nothing else;
+    CheckpointRun says what is the matter with it. The call itself needs the credential of any of them.
+    Errors: INVALID_ARGUMENT for no item, more than 100, or a lease that is no duration.
     """
     ReleaseRun: _aio.UnaryUnaryMultiCallable[_data_pb2.ReleaseRunRequest, _data_pb2.ReleaseRunResponse]  # type: ignore[assignment]
     """Stores what is visible and gives the run back, to be claimed at once: the owner is going away. Does not count as a crash.
@@ -406,6 +416,17 @@ class RunServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_data_pb2.CheckpointRunResponse, _abc.Awaitable[_data_pb2.CheckpointRunResponse]]:
         """Stores what is visible of a running answer and renews the owner's lease.
         Errors: NOT_FOUND (RUN_NOT_FOUND); FAILED_PRECONDITION (STALE_FENCE) when another owner has the run, (RUN_ENDED) when it has ended.
+        """
+
+    @_abc_1.abstractmethod
+    def CheckpointRuns(
+        self,
+        request: _data_pb2.CheckpointRunsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_data_pb2.CheckpointRunsResponse, _abc.Awaitable[_data_pb2.CheckpointRunsResponse]]:
+        """Does what CheckpointRun does for many runs at once, each by the credential it works with. What cannot be stored hinders nothing else;
+        CheckpointRun says what is the matter with it. The call itself needs the credential of any of them.
+        Errors: INVALID_ARGUMENT for no item, more than 100, or a lease that is no duration.
         """
 
     @_abc_1.abstractmethod
