@@ -10,7 +10,7 @@ from runtime import errors
 from runtime.validation import invalid, number
 from services.gateway.admin.records import check_timeouts
 from services.gateway.failures import ModelNotFound
-from services.gateway.providers.aliases import Alias, loops
+from services.gateway.providers.aliases import Alias, loops, widest
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from services.gateway.providers.registry import LiveRegistry
 
 MAX_TARGETS = 32
+MAX_WAYS = 256
 MAX_WEIGHT = 1000
 MAX_RANK = 1000
 
@@ -125,6 +126,10 @@ class Aliases:
         aliases = {**self._all(change.kept), alias.name: alias}
         if alias.name in loops(aliases):
             raise AliasLoop("The targets of this alias lead back to it.", field="targets", alias=alias.name)
+        if widest(aliases) > MAX_WAYS:
+            raise invalid(
+                "targets", f"must not lead to models in more than {MAX_WAYS} ways, aliases behind aliases included."
+            )
         for place, target in enumerate(alias.targets):
             if target.model not in aliases and not self._is_model(target.model, change.kept):
                 raise ModelNotFound(

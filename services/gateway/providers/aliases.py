@@ -45,6 +45,21 @@ def loops(aliases: Mapping[str, Alias]) -> set[str]:
     return {name for name in aliases if _reaches(name, name, aliases, set())}
 
 
+def widest(aliases: Mapping[str, Alias]) -> int:
+    """Returns how many ways lead from the alias that has the most of them to models; none of them may lead back."""
+    known: dict[str, int] = {}
+
+    def ways(name: str) -> int:
+        if name not in aliases:
+            return 1
+        if name not in known:
+            known[name] = 1  # where one of the environment leads back
+            known[name] = sum(ways(target.model) for target in aliases[name].targets)
+        return known[name]
+
+    return max(map(ways, aliases), default=0)
+
+
 def route(
     name: str, aliases: Mapping[str, Alias], find: Callable[[str], D | None]
 ) -> tuple[tuple[tuple[D, float, Timeouts], ...], ...]:

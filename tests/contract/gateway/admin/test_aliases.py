@@ -134,3 +134,14 @@ async def test_a_list_comes_in_pages(operator: Operator) -> None:
 
     assert [one.name for one in (*first.aliases, *rest.aliases)] == ["fast", "power"]
     assert not rest.next_page_token
+
+
+async def test_aliases_of_aliases_are_bounded(operator: Operator) -> None:
+    """A few that each name the next one many times would keep every instance busy for ever, and after a restart again."""
+    await operator.create()
+    await operator.alias("a", *["mine/m"] * 16)
+    await operator.alias("b", *["a"] * 16)
+    await refused("INVALID_ARGUMENT", "targets", operator.alias("c", "b", "b"))
+    await operator.alias("c", "b")
+    await refused("INVALID_ARGUMENT", "targets", operator.alias("a", *["mine/m"] * 17, method="Update"))
+    await operator.gateway.chat(model="c")
