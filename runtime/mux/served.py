@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 log = structlog.stdlib.get_logger()
 
 _MAX_WINDOW_BYTES = 16 * 1024 * 1024
+_URGENT_MESSAGES = 4
+"""Somebody waits for the first messages of a stream, whoever reads those after them has something to read meanwhile."""
 
 
 class ServedCall:
@@ -49,6 +51,7 @@ class ServedCall:
         self._trailing: list[tuple[str, str | bytes]] = []
         self._code = grpc.StatusCode.OK
         self._details = ""
+        self._sent = 0
         self._answered = False
         self._dropped = False
         self._expired = False
@@ -202,7 +205,8 @@ class ServedCall:
 
     def _send(self, payload: bytes) -> None:
         self._window_bytes -= len(payload)
-        frame = self._outbox.frame(len(payload))
+        self._sent += 1
+        frame = self._outbox.frame(len(payload), patient=self._sent > _URGENT_MESSAGES)
         frame.call = self._number
         frame.message = payload
 

@@ -128,9 +128,14 @@ class _Calls:
 def _written(deltas: Sequence[gateway_pb2.ChatDelta]) -> TextDelta | ReasoningDelta | None:
     """Returns deltas as one where they are nothing but text, or nothing but reasoning."""
     kind = deltas[0].WhichOneof("kind") if deltas else None
-    if kind not in _DELTAS or any(delta.WhichOneof("kind") != kind for delta in deltas[1:]):
+    if kind not in _DELTAS:
         return None
-    text = getattr(deltas[0], kind) if len(deltas) == 1 else "".join(getattr(delta, kind) for delta in deltas)
+    if len(deltas) == 1:  # nearly always
+        text = getattr(deltas[0], kind)
+    elif any(delta.WhichOneof("kind") != kind for delta in deltas):
+        return None
+    else:
+        text = "".join([getattr(delta, kind) for delta in deltas])
     return _DELTAS[kind](_storable(text)) if text else None
 
 

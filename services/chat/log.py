@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 from bisect import bisect_right
 from typing import TYPE_CHECKING
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
     from services.chat.domain import Kind, Part
 
+_NO_CONTEXT = contextvars.Context()  # a copy of what happens to be the current one would cost more than the call
 BATCH_MAX_EVENTS = 5_000
 BATCH_MAX_CHARS = 500_000
 """A batch must fit into a message that any gRPC client takes (4 MiB)."""
@@ -64,14 +66,12 @@ class Tap:
         if self._waiter is None or self._waiter.done():
             return
         try:
-            while not log.ends_here and (events := log.after(self.seq)):
-                if not self._take(events):
-                    break
-                self.seq = events[-1].seq
-            else:
-                if not log.ends_here:
-                    return
-            self._waiter.set_result(None)
+            taken = not log.ends_here
+            while taken and self.seq < log.last_seq and (events := log.after(self.seq)):
+                if taken := self._take(events):
+                    self.seq = events[-1].seq
+            if not taken:
+                self._waiter.set_result(None)
         except Exception as error:  # noqa: BLE001 - raised where the watcher waits
             self._waiter.set_exception(error)
 
@@ -186,7 +186,7 @@ class RunLog:
         """Wakes the watchers when what has arrived together has been written: then they are told of it as one."""
         if not self._soon:
             self._soon = True
-            asyncio.get_running_loop().call_soon(self._announce_late)
+            asyncio.get_running_loop().call_soon(self._announce_late, context=_NO_CONTEXT)
 
     def hold(self) -> None:
         """From now on shows only what has been confirmed."""
