@@ -7,6 +7,7 @@ floor        the least a gRPC server can do, so that gRPC's own price is known
 wire         received bytes and their times to arrivals of text
 http_client  an HTTP client that only keeps bytes and times
 grpc_client  the same over gRPC
+shared_client  the same over a shared connection
 targets      how each of bare provider, gateway and edge is asked and read
 turns        one job of the load generator: background streams, probes, bursts, stops
 load         the load generator's process

@@ -20,7 +20,13 @@ from tests.bench.system import System
 from tests.bench.targets import Seat
 from tests.bench.worker import Worker
 
-_KINDS = {"bare": "provider", "floor": "gateway", "gateway": "gateway", "whole": "edge"} | dict.fromkeys(PEERS, "peer")
+_KINDS = {
+    "bare": "provider",
+    "floor": "gateway",
+    "gateway": "gateway",
+    "shared": "shared",
+    "whole": "edge",
+} | dict.fromkeys(PEERS, "peer")
 _WARM_UP = (
     Cell(
         name="warm-up",
@@ -70,7 +76,7 @@ class _Bench:
         if target == "floor":
             assert self.floor is not None
             return self.floor.address, [Seat()] * count
-        if target == "gateway":
+        if target in {"gateway", "shared"}:
             return self.system.gateway, self.system.callers(count)
         return self.system.edge, await self.system.seats(count)
 
@@ -96,7 +102,7 @@ async def run(
         load = await stack.enter_async_context(Worker("load"))
         floor = await stack.enter_async_context(Worker("floor")) if "floor" in plan.targets else None
         system = None
-        if {"gateway", "whole"} & set(plan.targets):
+        if {"gateway", "shared", "whole"} & set(plan.targets):
             say("starting Parley …")
             system = await stack.enter_async_context(System(provider.address, profile=profile))
         peers = {}

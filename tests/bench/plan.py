@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-TARGETS = ("bare", "floor", "gateway", "whole")
-"""The provider alone; the least gRPC can do; the gateway over gRPC; the whole path over HTTP."""
+TARGETS = ("bare", "floor", "gateway", "shared", "whole")
+"""The provider alone; the least gRPC can do; the gateway over gRPC, and over a shared connection; the whole path over HTTP."""
 PEERS = ("litellm", "portkey")
 """Gateways of others over HTTP, measured where they are asked for."""
 CELLS = {"idle": "idle", "n10": "10 streams", "n50": "50 streams", "n200": "200 streams"}
@@ -69,7 +69,7 @@ class Plan:
 
 
 def full() -> Plan:
-    """Returns the default plan, under six minutes."""
+    """Returns the default plan, about seven minutes."""
     cells = (
         _paced("idle", 0, window_s=0, probes=40, begin_s=0),
         _paced("n10", 10, window_s=1.5, probes=25, begin_s=0.5),

@@ -13,6 +13,7 @@ from parley.gateway.v1 import gateway_pb2
 from tests.bench import wire
 from tests.bench.grpc_client import GrpcClient, GrpcConnection
 from tests.bench.http_client import Exchange, HttpClient, request
+from tests.bench.shared_client import SharedClient, SharedConnection
 from tests.bench.wire import Arrival, BadStream, Piece
 
 _PROMPT = "Tell me, in a few sentences, what a token costs on its way from the model to the page, and why."
@@ -69,8 +70,9 @@ class Target:
 
 
 def target(kind: str, address: str) -> Target:
-    """Returns the target of a kind (`provider`, `peer`, `gateway` or `edge`) at `host:port`."""
-    return {"provider": _provider, "peer": _peer, "gateway": _gateway, "edge": _edge}[kind](address)
+    """Returns the target of a kind (`provider`, `peer`, `gateway`, `shared` or `edge`) at `host:port`."""
+    kinds = {"provider": _provider, "peer": _peer, "gateway": _gateway, "shared": _shared, "edge": _edge}
+    return kinds[kind](address)
 
 
 def stop_request(run_id: str, seat: Seat) -> bytes:
@@ -144,9 +146,26 @@ def _gateway(address: str) -> Target:
             shared.append(await GrpcConnection.connect(host, int(port)))
         return GrpcClient(shared[0])
 
-    def ask(client: GrpcClient, model: str, seat: Seat) -> Exchange:
-        message = gateway_pb2.PromptMessage(role=gateway_pb2.ROLE_USER, text=_PROMPT)
-        call = gateway_pb2.ChatRequest(model=_UPSTREAM + model, messages=[message])
-        return client.ask(call.SerializeToString(), seat.bearer)
+    return Target(connect, _ask_gateway, wire.gateway_arrivals, close)
 
-    return Target(connect, ask, wire.gateway_arrivals, close)
+
+def _shared(address: str) -> Target:
+    host, _, port = address.rpartition(":")
+    shared: list[SharedConnection] = []
+
+    async def close() -> None:
+        for connection in shared:
+            await connection.close()
+
+    async def connect() -> SharedClient:
+        if not shared:
+            shared.append(await SharedConnection.connect(host, int(port)))
+        return SharedClient(shared[0])
+
+    return Target(connect, _ask_gateway, wire.gateway_arrivals, close)
+
+
+def _ask_gateway(client: GrpcClient | SharedClient, model: str, seat: Seat) -> Exchange:
+    message = gateway_pb2.PromptMessage(role=gateway_pb2.ROLE_USER, text=_PROMPT)
+    call = gateway_pb2.ChatRequest(model=_UPSTREAM + model, messages=[message])
+    return client.ask(call.SerializeToString(), seat.bearer)
