@@ -83,13 +83,12 @@ class Database:
     """
 
     def __init__(self, pool: asyncpg.Pool[Any], queries: Mapping[str, str]) -> None:
-        self._pool = pool
+        self._loans = _Loans(pool)
         self._queries = queries
-        self._returning: set[asyncio.Task[None]] = set()
 
     async def settle(self) -> None:
         """Returns once every connection that is no longer used is back in the pool."""
-        await asyncio.gather(*self._returning, return_exceptions=True)
+        await asyncio.gather(*self._loans.returning, return_exceptions=True)
 
     @contextlib.asynccontextmanager
     async def transaction(
@@ -110,7 +109,7 @@ class Database:
         if claims is not None:
             begin += f"SELECT set_config('request.jwt.claims', {_literal(json.dumps(claims))}, true);"
         with _translated():
-            async with _Loan(self._pool, self._returning) as connection:
+            async with _Loan(self._loans) as connection:
                 await connection.execute(begin)
                 try:
                     yield Transaction(connection, self._queries)
@@ -125,16 +124,36 @@ class Database:
     async def fetch_row(self, name: str, *args: Any) -> asyncpg.Record | None:
         """Runs one statement on its own and returns its first row."""
         with _translated(), _span(name):
-            async with _Loan(self._pool, self._returning) as connection:
+            async with _Loan(self._loans) as connection:
                 row: asyncpg.Record | None = await connection.fetchrow(self._queries[name], *args)
                 return row
 
     async def fetch(self, name: str, *args: Any) -> list[asyncpg.Record]:
         """Runs one statement on its own and returns its rows."""
         with _translated(), _span(name):
-            async with _Loan(self._pool, self._returning) as connection:
+            async with _Loan(self._loans) as connection:
                 rows: list[asyncpg.Record] = await connection.fetch(self._queries[name], *args)
                 return rows
+
+
+class _Loans:
+    """What is out of the pool, or on its way back.
+
+    Args:
+        pool: The pool.
+    """
+
+    def __init__(self, pool: asyncpg.Pool[Any]) -> None:
+        self.pool = pool
+        self.out = 0
+        self.returning: set[asyncio.Task[None]] = set()
+
+    async def give_back(self, connection: Any) -> None:
+        """Puts a connection back into the pool."""
+        try:
+            await self.pool.release(connection, timeout=_PATIENCE_S)
+        finally:
+            self.out -= 1
 
 
 class _Loan:
@@ -143,31 +162,36 @@ class _Loan:
     Where the block ended well nobody waits for the connection's way back to the pool, which takes a turn or two of the loop.
     """
 
-    __slots__ = ("_connection", "_pool", "_returning")
+    __slots__ = ("_connection", "_loans")
 
-    def __init__(self, pool: asyncpg.Pool[Any], returning: set[asyncio.Task[None]]) -> None:
-        self._pool = pool
-        self._returning = returning
+    def __init__(self, loans: _Loans) -> None:
+        self._loans = loans
         self._connection: Any = None
 
     async def __aenter__(self) -> Any:
-        # What is idle is had at once, and without a clock; connecting anew has a bound of its own.
-        timeout_s = None if self._pool.get_idle_size() else _PATIENCE_S
-        self._connection = await self._pool.acquire(timeout=timeout_s)
+        loans = self._loans
+        # While fewer are out than there may be, one is had at once, and without a clock; connecting anew has a bound of its own.
+        timeout_s = None if loans.out < loans.pool.get_max_size() else _PATIENCE_S
+        loans.out += 1
+        try:
+            self._connection = await loans.pool.acquire(timeout=timeout_s)
+        except BaseException:
+            loans.out -= 1
+            raise
         return self._connection
 
     async def __aexit__(self, _: object, error: BaseException | None, __: object) -> None:
         if error is not None:
-            await self._pool.release(self._connection, timeout=_PATIENCE_S)
+            await self._loans.give_back(self._connection)
             return
-        task = asyncio.create_task(self._give_back())
-        self._returning.add(task)
-        task.add_done_callback(self._returning.discard)
+        task = asyncio.create_task(self._return())
+        self._loans.returning.add(task)
+        task.add_done_callback(self._loans.returning.discard)
 
-    async def _give_back(self) -> None:
+    async def _return(self) -> None:
         # What cannot be given back has lost its server: the pool ends it, and whoever comes next is told.
         with contextlib.suppress(*_AWAY):
-            await self._pool.release(self._connection, timeout=_PATIENCE_S)
+            await self._loans.give_back(self._connection)
 
 
 class Transaction:

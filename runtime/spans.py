@@ -34,6 +34,8 @@ _KNOWN = _SAMPLED | _RANDOM
 _FLAGS = {value: TraceFlags(value) for value in (0, _SAMPLED, _RANDOM, _KNOWN)}
 _LIMITS = SpanLimits()
 _SCOPE = InstrumentationScope("parley", "")
+(_SPAN_KEY,) = trace.set_span_in_context(trace.INVALID_SPAN, Context())
+"""Where a context keeps its span."""
 _OTHER_HEADERS = bool(os.environ.get("OTEL_PROPAGATORS"))
 """Whether the operator has chosen how traces cross the wire."""
 
@@ -227,9 +229,10 @@ class Recorder:
             return tracer.start_span(name, _below(parent), kind, attributes)
         if parent is None or not self._by_parent:
             return self._decide(tracer, name, parent, kind, attributes)
-        flags = parent.trace_flags
+        # A tuple, read as one: its properties are calls.
+        trace_id, _, _, flags, state, _ = parent
         span_context = SpanContext(
-            parent.trace_id, tracer.id_generator.generate_span_id(), False, _FLAGS[flags & _KNOWN], parent.trace_state
+            trace_id, tracer.id_generator.generate_span_id(), False, _FLAGS[flags & _KNOWN], state
         )
         if not flags & _SAMPLED:
             return NonRecordingSpan(span_context)
@@ -273,16 +276,31 @@ def parent_in(headers: Mapping[str, str]) -> SpanContext | None:
     return found if found.is_valid else None
 
 
+def current(within: Context) -> SpanContext | None:
+    """Returns the ids of a context's span; None: there is none."""
+    span = within.get(_SPAN_KEY)
+    ids = span.get_span_context() if isinstance(span, Span) else None
+    return ids if ids is not None and ids.is_valid else None
+
+
+def below(within: Context, span: Span) -> Context:
+    """Returns a context with another span."""
+    return Context({**within, _SPAN_KEY: span})
+
+
 def outgoing_headers() -> dict[str, str]:
     """Returns the W3C trace headers that a call to another process carries."""
-    current = context.get_current()
-    ids = trace.get_current_span(current).get_span_context()
-    if _OTHER_HEADERS or ids.trace_state or len(current) > 1:
+    within = context.get_current()
+    ids = current(within)
+    if _OTHER_HEADERS or len(within) > 1 or (ids is not None and ids.trace_state):
         # Other propagators have a say, or there is more to carry, such as baggage.
         headers: dict[str, str] = {}
         propagate.inject(headers)
         return headers
-    return {"traceparent": f"00-{ids.trace_id:032x}-{ids.span_id:016x}-{ids.trace_flags:02x}"} if ids.is_valid else {}
+    if ids is None:
+        return {}
+    trace_id, span_id, _, flags, _, _ = ids
+    return {"traceparent": f"00-{trace_id:032x}-{span_id:016x}-{flags:02x}"}
 
 
 def _below(parent: SpanContext | None) -> Context:

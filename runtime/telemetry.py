@@ -80,14 +80,10 @@ class span:  # noqa: N801 - used like a function
 
     def __enter__(self) -> Span:
         name, remote, kind, attributes = self._arguments
-        current = context.get_current()
-        if remote is not None:
-            parent = spans.parent_in(remote)
-        else:
-            above = trace.get_current_span(current).get_span_context()
-            parent = above if above.is_valid else None
+        within = context.get_current()
+        parent = spans.current(within) if remote is None else spans.parent_in(remote)
         self._span = spans.recorder().start(name, parent, kind, attributes)
-        self._token = context.attach(trace.set_span_in_context(self._span, current))
+        self._token = context.attach(spans.below(within, self._span))
         return self._span
 
     def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
