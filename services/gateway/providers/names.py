@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 log = structlog.stdlib.get_logger()
 
+_MAX_SINGLE = 1000
+
 
 @dataclass(frozen=True, slots=True)
 class Defaults:
@@ -79,6 +81,8 @@ class Names:
         self.environment_aliases = self._with_shipped(world)
         self.aliases = {**self.environment_aliases, **world.stored_aliases}
         self._routes: dict[str, Route] = {}
+        # Of models, as they are called: a call may name any.
+        self._single: dict[str, Route] = {}
         for name in sorted(self.aliases):
             route = alias_routes.as_route(alias_routes.route(name, self.aliases, self._model))
             if route.ranks:
@@ -97,8 +101,15 @@ class Names:
         name = name or self.default
         if (route := self._routes.get(name)) is not None:
             return route
+        if (route := self._single.get(name)) is not None:
+            return route
         deployment = self._model(name)
-        return None if deployment is None else Route(((Target(deployment),),))
+        if deployment is None:
+            return None
+        if len(self._single) >= _MAX_SINGLE:
+            self._single.clear()
+        route = self._single[name] = Route(((Target(deployment),),))
+        return route
 
     def knows(self, name: str) -> bool:
         """Tells whether a model or alias has this name; also one that nobody has listed, where its provider is there."""
