@@ -8,6 +8,7 @@ from parley.gateway.v1 import gateway_pb2_grpc
 from runtime import redis
 from runtime.server import Servicer
 from services.gateway.admin.composition import open_admin
+from services.gateway.admin.trial import Trial
 from services.gateway.chat import Admission, Chat, Policy, everybody
 from services.gateway.domain import Timeouts
 from services.gateway.embeddings.cache import VectorCache
@@ -70,5 +71,7 @@ async def assemble(
     servicers = [Servicer(add, GatewayServicer(chat, embeddings), SERVICE)]
     if money is not None:
         servicers.append(money.servicer)
-    servicers += await stack.enter_async_context(open_admin(config, environ, registry, bridge, session))
+    servicers += await stack.enter_async_context(
+        open_admin(config, environ, registry, bridge, session, trial=Trial(observer, admission))
+    )
     return servicers, registry

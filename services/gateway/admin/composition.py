@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     import aiohttp
 
+    from services.gateway.admin.trial import Trial
     from services.gateway.config import GatewayConfig
     from services.gateway.providers.bridge import Bridge
     from services.gateway.providers.registry import LiveRegistry
@@ -38,6 +39,8 @@ async def open_admin(
     registry: LiveRegistry,
     bridge: Bridge,
     session: aiohttp.ClientSession,
+    *,
+    trial: Trial,
 ) -> AsyncIterator[Sequence[Servicer]]:
     """Opens what keeps providers and aliases, and closes it at the end; nothing where there is no database or no key to encrypt under.
 
@@ -54,7 +57,7 @@ async def open_admin(
         secrets = Secrets(environ, Vault(environ, session), places)
         keeper = Keeper(store, secrets, registry, secrets_every_s=config.secrets_every_s)
         registry.on_loaded = keeper.begin
-        providers = Providers(store, keeper, secrets, registry, bridge.knows)
+        providers = Providers(store, keeper, secrets, registry, bridge.knows, trial=trial)
         try:
             yield [
                 Servicer(

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from runtime.errors import ParleyError
 from runtime.validation import invalid
 from services.gateway.admin import records, references
 from services.gateway.admin.records import (
@@ -23,21 +21,20 @@ from services.gateway.admin.records import (
 )
 from services.gateway.admin.references import SecretUnavailable
 from services.gateway.admin.translation import callable_provider, described
+from services.gateway.admin.trial import LONGEST_S
 from services.gateway.domain import Call, Message, Role, Timeouts
-from services.gateway.failures import AttemptFailed, FirstTokenTimeout
 from services.gateway.providers.vendors import KNOWN
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from runtime.errors import ParleyError
     from services.gateway.admin.keeper import Keeper
     from services.gateway.admin.references import Secrets
     from services.gateway.admin.store import Change, Kept, PostgresRegistry
+    from services.gateway.admin.trial import Trial
     from services.gateway.providers.names import Defaults
     from services.gateway.providers.registry import LiveRegistry
 
-_TEST_S = 15.0
 _TEST_TOKENS = 16
 
 
@@ -73,6 +70,7 @@ class Providers:
         secrets: Reads references.
         registry: What calls go by.
         knows: Tells whether litellm has a provider of a name.
+        trial: Makes test calls.
     """
 
     def __init__(
@@ -82,12 +80,15 @@ class Providers:
         secrets: Secrets,
         registry: LiveRegistry,
         knows: Callable[[str], bool],
+        *,
+        trial: Trial,
     ) -> None:
         self._store = store
         self._keeper = keeper
         self._secrets = secrets
         self._registry = registry
         self._knows = knows
+        self._trial = trial
 
     async def create(self, record: ProviderRecord) -> ProviderRecord:
         """Adds a provider. Raises: InvalidArgument, ProviderExists."""
@@ -176,20 +177,12 @@ class Providers:
         if not model:
             return Verdict("MODEL_NOT_FOUND", "The provider told of no model, and none was named.")
         deployment = self._registry.deployment(provider, model)
-        call = Call(model, (Message(Role.USER, "Say yes."),), timeouts=Timeouts(_TEST_S, _TEST_S, _TEST_S))
-        begun = time.monotonic()
+        timeouts = Timeouts(LONGEST_S, LONGEST_S, LONGEST_S)
+        call = Call(model, (Message(Role.USER, "Say yes."),), max_output_tokens=_TEST_TOKENS, timeouts=timeouts)
         try:
-            async with (
-                asyncio.timeout(_TEST_S),
-                contextlib.aclosing(deployment.prepare(call, max_output_tokens=_TEST_TOKENS)()) as batches,
-            ):
-                async for _ in batches:
-                    return Verdict(first_token_s=time.monotonic() - begun)
-        except AttemptFailed as failed:
-            return _failed(failed.error)
-        except TimeoutError:
-            return _failed(FirstTokenTimeout("The model did not begin to answer in time."))
-        return Verdict("PROVIDER_PROTOCOL_ERROR", "The provider's answer was empty.")
+            return Verdict(first_token_s=await self._trial(deployment, call))
+        except ParleyError as error:
+            return Verdict(error.code, error.message)
 
     def _all(self, kept: Kept) -> dict[str, ProviderRecord]:
         return {p.name: described(p) for p in self._registry.environment} | dict(kept.providers)
@@ -238,7 +231,3 @@ def _unmasked(field: str, value: str, old: str, setting: str = "") -> str:
     if value != references.masked(old):
         raise invalid(field, "is masked, and not what this provider has: give the whole of it.")
     return old
-
-
-def _failed(error: ParleyError) -> Verdict:
-    return Verdict(error.code, error.message)

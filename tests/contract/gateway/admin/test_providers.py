@@ -274,6 +274,20 @@ async def test_a_test_call_tells_why_not(
     assert "PROVIDER-SECRET-WORDS" not in verdict.message
 
 
+async def test_a_test_call_is_in_the_ledger(operator: Operator) -> None:
+    """It costs like any other."""
+    await operator.create()
+    assert (await operator.test()).ok
+
+    owner = await asyncpg.connect(operator.stored.owner_url)
+    async with asyncio.timeout(5):
+        while not (rows := await owner.fetch("SELECT * FROM gateway.usage_call")):  # noqa: ASYNC110 - another's
+            await asyncio.sleep(0.02)
+    await owner.close()
+    assert [(row["model"], row["outcome"], row["estimated"]) for row in rows] == [("m", "completed", False)]
+    assert rows[0]["input_tokens"] > 0
+
+
 async def test_a_test_call_tells_that_nobody_is_there(operator: Operator) -> None:
     await operator.create(base_url="http://127.0.0.1:9/v1")
 
