@@ -137,9 +137,10 @@ async def test_a_second_run_may_stop_the_first(world: World, chat: Instance, oth
 async def test_as_many_runs_of_a_user_wait_as_may(world: World, ada: Person) -> None:
     async with world.chat(queued_per_user=1) as chat:
         await chat.chat.claims.stop()
-        await ada.submit(chat)
+        waits = await ada.submit(chat)
         error = await refusal(ada.submit(chat))
         assert (type(error), error.code) == (ResourceExhausted, "QUEUE_FULL")
+        await ada.cancel(chat, waits.id)  # or the next test's instance would take it
 
 
 async def test_without_limits_runs_do_not_mind_each_other(world: World, ada: Person) -> None:
