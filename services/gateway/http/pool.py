@@ -153,10 +153,9 @@ class Pool:
             return
         loop = asyncio.get_running_loop()
         self._idle.setdefault(origin, []).append((loop.time(), connection))
-        if self._waiting:
-            # Somebody may wait for one to elsewhere.
-            self._make_room()
-        elif self._sweep is None:
+        # Whoever waits takes it, or its place where it leads elsewhere.
+        self._next()
+        if self._sweep is None:
             self._sweep = loop.call_later(_IDLE_S, self._close_idle)
 
     def _kept(self, origin: Origin) -> Connection | None:
@@ -169,7 +168,9 @@ class Pool:
         return None
 
     async def _open(self, origin: Origin) -> Connection:
-        while len(self._live) + self._opening >= self._limit and not self._make_room():
+        while len(self._live) + self._opening >= self._limit:
+            if self._make_room():
+                continue
             turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             self._waiting.append(turn)
             try:
@@ -191,6 +192,8 @@ class Pool:
             self._opening -= 1
         if connection.open:
             self._live.add(connection)
+        else:
+            self._next()
         return connection
 
     async def _connect(self, origin: Origin) -> Connection:

@@ -226,6 +226,19 @@ async def test_no_more_connections_than_allowed(serve: MakeServer, pool: Pool) -
     await body(first)
     assert await third == b"hello, world"
     assert await body(second) == b"hello, world"
+    assert server.connections == 2
+
+
+async def test_who_waits_for_a_connection_to_elsewhere_gets_the_place_of_one(serve: MakeServer, pool: Pool) -> None:
+    busy, other = await serve([SIZED], [SIZED]), await serve([SIZED])
+    first, second = [await pool.post(busy.url, {}, b"") for _ in range(2)]
+    waiting = asyncio.create_task(post(pool, other))
+    await asyncio.sleep(0)
+
+    await body(first)
+
+    assert await waiting == b"hello, world"
+    second.close()
 
 
 async def test_a_connection_that_nobody_uses_makes_room_for_one_to_elsewhere(serve: MakeServer, pool: Pool) -> None:
