@@ -11,6 +11,8 @@ import redis.asyncio
 import redis.exceptions
 import structlog
 
+from runtime.context import current_identity
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -23,7 +25,7 @@ _AWAY = (redis.exceptions.RedisError, OSError, TimeoutError)
 
 
 class VectorCache:
-    """Keeps vectors by a hash of what they were made from; whoever has the same text gets the same vector, and nobody learns a text.
+    """Keeps vectors by a hash of what they were made from, each organization's for itself: that a text costs nothing tells who had it before.
 
     Args:
         max_bytes: Of vectors kept in memory; those that were used longest ago go first.
@@ -90,4 +92,4 @@ def _size(vector: array[float]) -> int:
 
 
 def _key(model: str, dimensions: int, text: str) -> bytes:
-    return hashlib.sha256(f"{model}\n{dimensions}\n{text}".encode()).hexdigest().encode()
+    return hashlib.sha256(f"{current_identity().org_id}\n{model}\n{dimensions}\n{text}".encode()).hexdigest().encode()

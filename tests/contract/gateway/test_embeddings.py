@@ -20,11 +20,13 @@ from tests.contract.gateway.conftest import Gateway, MakeGateway
 from tests.fakes.llm_provider import Fault, Garbage, Hangup, ScriptedProvider
 
 MODEL = "openai/text-embedding-3-small"
+ORGANIZATION = "01900000-0000-7000-8000-000000000001"
 
 
-async def embed(gateway: Gateway, *texts: str, **fields: Any) -> pb.EmbedResponse:
+async def embed(gateway: Gateway, *texts: str, org: str = ORGANIZATION, **fields: Any) -> pb.EmbedResponse:
     request = pb.EmbedRequest(**{"model": MODEL, "texts": list(texts), **fields})
-    response: pb.EmbedResponse = await unary(gateway.stub.Embed, request, timeout_s=20, token=gateway.issuer.token())
+    token = gateway.issuer.token(org=org)
+    response: pb.EmbedResponse = await unary(gateway.stub.Embed, request, timeout_s=20, token=token)
     return response
 
 
@@ -51,6 +53,15 @@ async def test_a_text_is_embedded_once_per_model_and_dimensions(gateway: Gateway
     assert lengths(again) == [2, 3]
     assert again.usage.input_tokens == 1
     assert len(other.embeddings[0].values) == 8
+
+
+async def test_what_another_organization_knows_is_no_news(gateway: Gateway, provider: ScriptedProvider) -> None:
+    """That a text costs nothing would tell that somebody else had it."""
+    await embed(gateway, "a secret of theirs")
+    response = await embed(gateway, "a secret of theirs", org="01900000-0000-7000-8000-000000000002")
+
+    assert response.usage.input_tokens == 1
+    assert len(provider.requests) == 2
 
 
 async def test_what_is_known_costs_nothing(gateway: Gateway, provider: ScriptedProvider) -> None:
