@@ -100,6 +100,7 @@ async def test_a_response_in_the_background_is_stopped(stack: System, client: op
         ({"max_output_tokens": 5}, "max_output_tokens"),
         ({"store": False}, "store"),
         ({"input": [{"role": "user", "content": "a"}, {"role": "user", "content": "b"}]}, "input"),
+        ({"input": [{"role": "system", "content": "a"}]}, "input[0].role"),
         ({"text": {"format": {"type": "json_object"}}}, "text.format"),
         ({"conversation": "none"}, "conversation"),
     ],
@@ -110,6 +111,7 @@ async def test_what_a_conversation_does_not_take_is_named(
     with pytest.raises(openai.BadRequestError) as raised:
         await client.responses.create(**{"model": "fast", "input": "Hello", **more})
     assert raised.value.param == param
+    assert "system" not in str(raised.value)  # nothing that was sent is repeated
 
 
 @pytest.mark.parametrize("name", ["resp_nonsense", "resp_0193f000000070008000000000000001"])

@@ -43,11 +43,33 @@ async def test_what_is_for_operators_is_for_nobody_else(person: Person, method: 
 
 
 @pytest.mark.parametrize(
-    "body", [{}, {"limit": -1}, {"limit": 1, "inherit": True}, {"unlimited": False}, {"limit": "x"}, {"limit": 2**53}]
+    "body",
+    [
+        {},
+        {"limit": -1},
+        {"limit": 1, "inherit": True},
+        {"unlimited": False},
+        {"limit": "x"},
+        {"limit": 2**53},
+        {"limit": False},
+    ],
 )
 async def test_a_budget_that_makes_no_sense_is_refused(operator: Person, body: dict[str, Any]) -> None:
     answer = await operator.http.put("/v1/admin/budgets", params={"scope": "global"}, json=body)
     assert answer.status_code == 400, answer.text
+
+
+@pytest.mark.parametrize("day", ["0", "1763683200", "2026-1-1", "yesterday", "2026-02-30"])
+async def test_a_day_that_is_none_is_refused(operator: Person, day: str) -> None:
+    answer = await operator.http.get("/v1/admin/usage", params={"to_day": day})
+    assert refusal(answer) == (400, "invalid_argument", "to_day")
+
+
+async def test_an_alias_takes_what_it_says_it_takes(operator: Person) -> None:
+    body: dict[str, Any] = {"name": "lax", "targets": [{"model": "fast"}]}
+    for wrong in ({"default": 0}, {"timeouts": {"gap_s": "1"}}, {"targets": [{"model": "fast", "weight": "2"}]}):
+        answer = await operator.http.post("/v1/admin/aliases", json=body | wrong)
+        assert refusal(answer)[:2] == (400, "invalid_argument")
 
 
 async def test_a_provider_and_an_alias_are_added_tried_used_and_removed(

@@ -22,7 +22,7 @@ _KEY = "The key, or where it is: `env:NAME`, `file:PATH`, `vault:PATH#FIELD`. Ke
 class Timeouts(BaseModel):
     """Deadlines in seconds; 0: the next wider ones."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", strict=True)
 
     first_token_s: Seconds = 0
     gap_s: Seconds = 0
@@ -44,7 +44,7 @@ class Timeouts(BaseModel):
 class NewProvider(BaseModel):
     """A provider to be added."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", strict=True)
 
     name: Text
     type: Text
@@ -65,7 +65,7 @@ class NewProvider(BaseModel):
 class ProviderChange(BaseModel):
     """What changes of a provider; what is left out stays."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", strict=True)
 
     base_url: Text | None = None
     api_key: Annotated[Text | None, Field(description=_KEY)] = None
@@ -148,7 +148,7 @@ class Trial(BaseModel):
 class Target(BaseModel):
     """One model behind an alias."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", strict=True)
 
     model: Annotated[Text, Field(description="`<provider>/<model>`, or another alias.")]
     weight: Annotated[int, Field(ge=1, le=1000, description="Share among the targets of its rank.")] = 1
@@ -158,7 +158,7 @@ class Target(BaseModel):
 class AliasBody(BaseModel):
     """What an alias stands for."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", strict=True)
 
     targets: Annotated[list[Target], Field(min_length=1, max_length=32)]
     timeouts: Timeouts = Timeouts()
@@ -204,7 +204,7 @@ class AliasPage(BaseModel):
 class DefaultProvider(BaseModel):
     """Which provider answers what names nothing."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", strict=True)
 
     name: Annotated[Text, Field(description="Empty: none is the default any more.")]
 

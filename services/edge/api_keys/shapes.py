@@ -19,7 +19,7 @@ Scope = Annotated[
 class NewApiKey(BaseModel):
     """A key to be made."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", strict=True)
 
     name: Annotated[str, Field(min_length=1, max_length=100), AfterValidator(without_nul)]
     scopes: Annotated[list[Scope], Field(min_length=1, max_length=3)] = ["models"]

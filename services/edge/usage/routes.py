@@ -1,10 +1,12 @@
 """Usage: one's own, everybody's, and budgets."""
 
+import re
 from datetime import date
 from typing import Annotated, Literal
 from uuid import UUID
 
 from fastapi import APIRouter, Query, Response
+from pydantic import BeforeValidator
 
 from parley.gateway.v1 import usage_pb2 as pb
 from parley.gateway.v1 import usage_pb2_grpc
@@ -18,6 +20,17 @@ Days = Annotated[int, Query(ge=0, le=366, description="How many days back, today
 PageSize = Annotated[int, Query(ge=0, le=1000, description="Most rows of a page; 0: 100.")]
 Dimension = Literal["organization", "user", "bot", "model"]
 By = Annotated[list[Dimension], Query(max_length=4, description="What rows are told apart by, beside the day.")]
+_DATE = re.compile(r"\d{4}-\d{2}-\d{2}")
+
+
+def _as_date(value: str) -> str:
+    # Otherwise a number would be taken for seconds since 1970.
+    if not _DATE.fullmatch(value):
+        raise ValueError("must be a date, such as 2026-01-31")
+    return value
+
+
+Day = Annotated[date, BeforeValidator(_as_date)]
 _DIMENSIONS = {
     "organization": pb.USAGE_DIMENSION_ORGANIZATION,
     "user": pb.USAGE_DIMENSION_USER,
@@ -87,8 +100,8 @@ class UsageRoutes:
 
     async def everybodys(  # noqa: PLR0917 - FastAPI names them
         self,
-        from_day: date | None = None,
-        to_day: date | None = None,
+        from_day: Day | None = None,
+        to_day: Day | None = None,
         org_id: UUID | None = None,
         user_id: UUID | None = None,
         by: By = [],  # noqa: B006 - never changed

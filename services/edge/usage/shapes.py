@@ -98,7 +98,8 @@ class Budget(BudgetState):
 class NewBudget(BaseModel):
     """What a scope may use from now on: one of the three."""
 
-    model_config = ConfigDict(extra="forbid", json_schema_extra={"minProperties": 1, "maxProperties": 1})
+    # Strict: a budget of `false` is none that somebody wanted.
+    model_config = ConfigDict(extra="forbid", strict=True, json_schema_extra={"minProperties": 1, "maxProperties": 1})
 
     limit: Annotated[int | None, Field(ge=0, le=TOKENS_MAX, description="Tokens a day; 0: none.")] = None
     unlimited: Annotated[Literal[True] | None, Field(description="No limit.")] = None

@@ -219,7 +219,7 @@ def _told(said: str) -> InvalidArgument:
     sentence, place = (match["sentence"], match["place"] or "") if match else (said, "")
     if (missing := _MISSING.match(sentence)) is not None:
         return invalid(f"{place}.{missing[1]}".lstrip("."), "is required.")
-    if sentence.startswith("Invalid value"):
+    if sentence.startswith(("Invalid value", "Invalid enum value")):
         sentence = "is not one of the values that are taken."  # not repeating what it was
     else:
         sentence = sentence[:_LONGEST_SENTENCE].replace("`", "").replace("Expected", "must be")

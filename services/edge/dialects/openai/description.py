@@ -68,10 +68,17 @@ def _body(required: dict[str, Any], example: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+_MESSAGE = {"type": "object", "required": ["role", "content"], "properties": {"role": {"const": "user"}}}
+
 COMPLETION = _body(
     {
         "model": {"type": "string", "description": "Model or alias."},
-        "messages": {"type": "array", "minItems": 1, "items": {"type": "object"}},
+        "messages": {
+            "type": "array",
+            "minItems": 1,
+            "maxItems": 1000,
+            "items": {"type": "object", "required": ["role"]},
+        },
     },
     {"model": "fast", "messages": [{"role": "user", "content": "Hello"}], "stream": True},
 )
@@ -79,13 +86,18 @@ COMPLETION = _body(
 EMBEDDINGS = _body(
     {
         "model": {"type": "string", "description": "Model or alias."},
-        "input": {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]},
+        "input": {
+            "anyOf": [
+                {"type": "string"},
+                {"type": "array", "minItems": 1, "maxItems": 2048, "items": {"type": "string"}},
+            ]
+        },
     },
     {"model": "text-embedding-3-small", "input": "Hello"},
 )
 """The body of embeddings."""
 RESPONSE = _body(
-    {"input": {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "object"}}]}},
+    {"input": {"anyOf": [{"type": "string"}, {"type": "array", "minItems": 1, "maxItems": 1, "items": _MESSAGE}]}},
     {"model": "fast", "input": "Hello", "stream": True},
 )
 """The body of a response."""
