@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -9,20 +10,18 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from runtime.validation import invalid
 
 if TYPE_CHECKING:
-    from datetime import datetime
-
     from google.protobuf.duration_pb2 import Duration
 
 _MAX_DURATION_S = 315_576_000_000
 """Ten thousand years, the longest that the type's contract allows. Source: google/protobuf/duration.proto."""
 _NANOS = 1_000_000_000
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def timestamp(moment: datetime) -> Timestamp:
     """Returns a moment as contracts spell it; one without a zone is taken as UTC."""
-    stamp = Timestamp()
-    stamp.FromDatetime(moment)
-    return stamp
+    since = (moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)) - _EPOCH
+    return Timestamp(seconds=since.days * 86_400 + since.seconds, nanos=since.microseconds * 1000)
 
 
 def seconds(field: str, duration: Duration) -> float:

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from runtime.postgres import Database
 
 _KINDS = {kind.value: kind for kind in PartKind}
+_spell = json.JSONEncoder(ensure_ascii=False).encode
 
 
 class PostgresConversations:
@@ -145,7 +146,7 @@ def _part(stored: dict[str, Any]) -> Part:
 
 def parts_json(parts: Sequence[Part]) -> str:
     """Returns parts as they are stored."""
-    return json.dumps([_stored_part(part) for part in parts], ensure_ascii=False)
+    return _spell([_stored_part(part) for part in parts])
 
 
 def _stored_part(part: Part) -> dict[str, Any]:
