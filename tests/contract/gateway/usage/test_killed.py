@@ -1,4 +1,4 @@
-"""A gateway that is killed in the middle of calls: what it held is given back, and what it had asked for is in the ledger."""
+"""A gateway that ends in the middle of calls: what it held is given back, and what it had asked for is in the ledger."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from services.gateway.config import GatewayConfig
 from services.gateway.usage.composition import open_money
 from services.gateway.usage.counters import RedisCounters
 from services.gateway.usage.store import today
-from tests.conftest import ROOT, MakeDatabase
+from tests.conftest import ROOT, StoredDatabase
 from tests.fakes.llm_provider import ScriptedProvider, Stall
 
 USER, ORGANIZATION = "01900000-0000-7000-8000-000000000001", "01900000-0000-7000-8000-000000000002"
@@ -69,14 +69,16 @@ async def call(address: str, token: str) -> None:
                 pass
 
 
-@pytest.mark.timeout(120)
-@pytest.mark.parametrize("counted_by", ["redis"], indirect=True)
-async def test_what_a_killed_gateway_was_asked_is_in_the_ledger(
-    database: MakeDatabase, redis_url: str, provider: ScriptedProvider, counted_by: str
+async def ended_by(
+    signal_: signal.Signals,
+    stored: StoredDatabase,
+    redis_url: str,
+    provider: ScriptedProvider,
+    owner: asyncpg.Connection,
 ) -> None:
-    stored, issuer = await database("gateway"), Issuer()
-    owner = await asyncpg.connect(stored.owner_url)
+    """Sends a gateway a signal while five calls are under way, and returns once it is gone."""
     provider.script(Stall(after=3), times=5)
+    issuer = Issuer()
     name = auth_pb2.DESCRIPTOR.services_by_name["AuthService"].full_name
     keys = Servicer(auth_pb2_grpc.add_AuthServiceServicer_to_server, Keys(issuer), name, ("GetJwks",))
     address, token = f"127.0.0.1:{free_port()}", issuer.token(USER, org=ORGANIZATION)
@@ -88,6 +90,7 @@ async def test_what_a_killed_gateway_was_asked_is_in_the_ledger(
             PARLEY_GATEWAY_DATABASE_URL=stored.url,
             PARLEY_GATEWAY_REDIS_URL=redis_url,
             PARLEY_GATEWAY_OLLAMA_PROBE="false",
+            PARLEY_GATEWAY_DRAIN_GRACE_S="0.5",
             OPENAI_API_KEY="sk-test",
             OPENAI_BASE_URL=f"{provider.base_url}/v1",
         ) as process,
@@ -104,7 +107,34 @@ async def test_what_a_killed_gateway_was_asked_is_in_the_ledger(
         async with asyncio.timeout(10):
             while await owner.fetchval("SELECT count(*) FROM gateway.reservation") < 5:  # noqa: ASYNC110 - another's
                 await asyncio.sleep(0.02)
-        process.send_signal(signal.SIGKILL)
+        process.send_signal(signal_)
+        async with asyncio.timeout(20):
+            await process.wait()
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("counted_by", ["redis"], indirect=True)
+async def test_a_gateway_that_is_told_to_stop_writes_what_its_calls_have_used(
+    stored: StoredDatabase, redis_url: str, provider: ScriptedProvider, owner: asyncpg.Connection, counted_by: str
+) -> None:
+    await ended_by(signal.SIGTERM, stored, redis_url, provider, owner)
+
+    rows = await owner.fetch("SELECT * FROM gateway.usage_call")
+    assert [(row["outcome"], row["estimated"], row["output_tokens"] > 0) for row in rows] == [
+        ("cancelled", True, True)
+    ] * 5
+    assert not await owner.fetchval("SELECT count(*) FROM gateway.reservation")
+    async with redis.asyncio.Redis.from_url(redis_url) as client:
+        counters, day = RedisCounters(client), today(rows[0]["started_at"].timestamp())
+        assert await counters.current(day, "g") == sum(row["input_tokens"] + row["output_tokens"] for row in rows)
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("counted_by", ["redis"], indirect=True)
+async def test_what_a_killed_gateway_was_asked_is_in_the_ledger(
+    stored: StoredDatabase, redis_url: str, provider: ScriptedProvider, owner: asyncpg.Connection, counted_by: str
+) -> None:
+    await ended_by(signal.SIGKILL, stored, redis_url, provider, owner)
 
     # Another instance, once the lease is over.
     await owner.execute("UPDATE gateway.reservation SET expires_at = now() - interval '1 s'")
@@ -124,4 +154,3 @@ async def test_what_a_killed_gateway_was_asked_is_in_the_ledger(
             while await counters.current(day, "g") != used:  # noqa: ASYNC110 - another task's work
                 await asyncio.sleep(0.05)
         assert not await counters.open_calls(day)
-    await owner.close()
