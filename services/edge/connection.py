@@ -126,7 +126,8 @@ def _push(answer: RequestResponseCycle, data: bytes) -> bool:
     """Writes a piece of an answer's body, as uvicorn's own `send` does that has nothing to wait for."""
     if not answer.chunked_encoding or answer.response_complete or answer.disconnected or answer.flow.write_paused:
         return False
-    answer.transport.write(b"%x\r\n%b\r\n" % (len(data), data))
+    if data:  # an empty piece would be the end
+        answer.transport.write(b"%x\r\n%b\r\n" % (len(data), data))
     return True
 
 

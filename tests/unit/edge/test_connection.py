@@ -187,6 +187,7 @@ class Pushing(App):
         assert not push(b"before there is an answer")
         await send({"type": "http.response.start", "status": 200, "headers": []})
         await send({"type": "http.response.body", "body": b"hello", "more_body": True})
+        assert push(b""), "nothing is said, and nothing ended"
         while self.pushed < 100_000 and push(self.piece):
             self.pushed += 1
             if len(self.piece) < 10 and self.pushed == 3:
