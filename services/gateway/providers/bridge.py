@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode
 
 from services.gateway.domain import ModelLimits
-from services.gateway.providers import rates, spelling
+from services.gateway.providers import rates, redirects, spelling
 from services.gateway.providers.provider import Wire
 
 if TYPE_CHECKING:
@@ -93,6 +93,8 @@ class Bridge:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             import litellm
+            from litellm.llms.custom_httpx.http_handler import AsyncHTTPHandler
+            from litellm.llms.openai.common_utils import BaseOpenAILLM
         litellm.suppress_debug_info = True
         litellm.telemetry = False
         litellm.drop_params = True
@@ -100,6 +102,7 @@ class Bridge:
         for name in _LOGGERS:
             # Its own handlers would write every line a second time, past our format.
             logging.getLogger(name).handlers.clear()
+        redirects.forbid(AsyncHTTPHandler, BaseOpenAILLM, litellm.module_level_aclient)
         self._litellm = litellm
 
     def _warm_up(self) -> None:

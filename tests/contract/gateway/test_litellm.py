@@ -5,15 +5,18 @@ from __future__ import annotations
 import logging
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
 
-from services.gateway.domain import Call, Counts, Message, Role, Tool, ToolCall
+from services.gateway.domain import Call, Counts, Message, ModelLimits, Role, Timeouts, Tool, ToolCall
+from services.gateway.failures import AttemptFailed
 from services.gateway.providers import environment
 from services.gateway.providers.bridge import Bridge
 from services.gateway.providers.provider import Provider
+from services.gateway.providers.tail import TailDeployment
+from tests.fakes.http_server import Exchange, HttpServer
 
 CALL = Call(
     model="",
@@ -205,3 +208,27 @@ def test_nothing_imports_it_before_the_process_listens() -> None:
     code = "import sys, services.gateway.main; sys.exit('litellm' in sys.modules)"
 
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize("dialect", ["gemini", "mistral", "groq", "xai", "deepseek"])
+async def test_redirects_are_not_followed(bridge: Bridge, dialect: str) -> None:
+    """They would carry the prompt, and Gemini's key, to wherever they point."""
+    elsewhere: list[str] = []
+
+    async def answer(exchange: Exchange) -> None:
+        elsewhere.append(exchange.request.path)
+        await exchange.reply(200, b"{}", "application/json")
+
+    async def point(exchange: Exchange) -> None:
+        await exchange.reply(307, b"", "text/plain", {"location": f"http://localhost:{other.port}/"})
+
+    async with (
+        HttpServer(answer, port=0, changed=lambda: None) as other,
+        HttpServer(point, port=0, changed=lambda: None) as first,
+    ):
+        source = replace(FOUND[dialect], base_url=f"http://127.0.0.1:{first.port}")
+        deployment = TailDeployment(source, "m", True, ModelLimits(), Timeouts(), bridge)
+        with pytest.raises(AttemptFailed):
+            async for _ in deployment.prepare(CALL, max_output_tokens=5)():
+                pass
+    assert not elsewhere
