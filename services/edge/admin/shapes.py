@@ -13,8 +13,10 @@ from services.edge.conversations.shapes import without_nul
 _ORIGINS = {pb.ORIGIN_ENVIRONMENT: "environment", pb.ORIGIN_STORED: "stored"}
 Origin = Literal["environment", "stored"]
 Text = Annotated[str, Field(max_length=4096), AfterValidator(without_nul)]
-Texts = Annotated[list[Text], Field(max_length=1000)]
-Settings = Annotated[dict[Text, Text], Field(max_length=64)]
+ModelName = Annotated[str, Field(max_length=200), AfterValidator(without_nul)]
+ModelNames = Annotated[list[ModelName], Field(max_length=500)]
+Secret = Annotated[str, Field(max_length=16_384), AfterValidator(without_nul)]
+Settings = Annotated[dict[Text, Secret], Field(max_length=32)]
 Seconds = Annotated[float, Field(ge=0, le=3600, allow_inf_nan=False)]
 _KEY = "The key, or where it is: `env:NAME`, `file:PATH`, `vault:PATH#FIELD`. Keys are read back masked."
 
@@ -49,11 +51,11 @@ class NewProvider(BaseModel):
     name: Text
     type: Text
     base_url: Text = ""
-    api_key: Annotated[Text, Field(description=_KEY)] = ""
+    api_key: Annotated[Secret, Field(description=_KEY)] = ""
     settings: Settings = {}
-    models: Texts = []
-    default_model: Text = ""
-    embedding_model: Text = ""
+    models: ModelNames = []
+    default_model: ModelName = ""
+    embedding_model: ModelName = ""
     timeouts: Timeouts = Timeouts()
     enabled: bool = True
 
@@ -68,11 +70,11 @@ class ProviderChange(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
     base_url: Text | None = None
-    api_key: Annotated[Text | None, Field(description=_KEY)] = None
+    api_key: Annotated[Secret | None, Field(description=_KEY)] = None
     settings: Settings | None = None
-    models: Texts | None = None
-    default_model: Text | None = None
-    embedding_model: Text | None = None
+    models: ModelNames | None = None
+    default_model: ModelName | None = None
+    embedding_model: ModelName | None = None
     timeouts: Timeouts | None = None
     enabled: bool | None = None
 
