@@ -106,7 +106,7 @@ class ProviderServiceServicer:
 
     def UpdateProvider(self, request, context):
         """Changes a provider; fields that are absent stay.
-        Errors: INVALID_ARGUMENT; NOT_FOUND (PROVIDER_NOT_FOUND); FAILED_PRECONDITION (PROVIDER_OF_ENVIRONMENT).
+        Errors: INVALID_ARGUMENT; NOT_FOUND (PROVIDER_NOT_FOUND); FAILED_PRECONDITION (PROVIDER_OF_ENVIRONMENT; PROVIDER_LOCKED where its key was encrypted with one that this service has not got).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -50,7 +50,7 @@ class ProviderServiceStub:
     """
     UpdateProvider: _grpc.UnaryUnaryMultiCallable[_provider_pb2.UpdateProviderRequest, _provider_pb2.UpdateProviderResponse]
     """Changes a provider; fields that are absent stay.
-    Errors: INVALID_ARGUMENT; NOT_FOUND (PROVIDER_NOT_FOUND); FAILED_PRECONDITION (PROVIDER_OF_ENVIRONMENT).
+    Errors: INVALID_ARGUMENT; NOT_FOUND (PROVIDER_NOT_FOUND); FAILED_PRECONDITION (PROVIDER_OF_ENVIRONMENT; PROVIDER_LOCKED where its key was encrypted with one that this service has not got).
     """
     DeleteProvider: _grpc.UnaryUnaryMultiCallable[_provider_pb2.DeleteProviderRequest, _provider_pb2.DeleteProviderResponse]
     """Removes a provider. Calls under way finish.
@@ -87,7 +87,7 @@ class ProviderServiceAsyncStub(ProviderServiceStub):
     """
     UpdateProvider: _aio.UnaryUnaryMultiCallable[_provider_pb2.UpdateProviderRequest, _provider_pb2.UpdateProviderResponse]  # type: ignore[assignment]
     """Changes a provider; fields that are absent stay.
-    Errors: INVALID_ARGUMENT; NOT_FOUND (PROVIDER_NOT_FOUND); FAILED_PRECONDITION (PROVIDER_OF_ENVIRONMENT).
+    Errors: INVALID_ARGUMENT; NOT_FOUND (PROVIDER_NOT_FOUND); FAILED_PRECONDITION (PROVIDER_OF_ENVIRONMENT; PROVIDER_LOCKED where its key was encrypted with one that this service has not got).
     """
     DeleteProvider: _aio.UnaryUnaryMultiCallable[_provider_pb2.DeleteProviderRequest, _provider_pb2.DeleteProviderResponse]  # type: ignore[assignment]
     """Removes a provider. Calls under way finish.
@@ -145,7 +145,7 @@ class ProviderServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_provider_pb2.UpdateProviderResponse, _abc.Awaitable[_provider_pb2.UpdateProviderResponse]]:
         """Changes a provider; fields that are absent stay.
-        Errors: INVALID_ARGUMENT; NOT_FOUND (PROVIDER_NOT_FOUND); FAILED_PRECONDITION (PROVIDER_OF_ENVIRONMENT).
+        Errors: INVALID_ARGUMENT; NOT_FOUND (PROVIDER_NOT_FOUND); FAILED_PRECONDITION (PROVIDER_OF_ENVIRONMENT; PROVIDER_LOCKED where its key was encrypted with one that this service has not got).
         """
 
     @_abc_1.abstractmethod
