@@ -37,7 +37,7 @@ async def test_what_cannot_be_read_has_a_reason(gateway: Gateway, behaviour: Any
     with pytest.raises(errors.ParleyError) as raised:
         await gateway.chat(reply)
 
-    assert raised.value.code == reason
+    assert raised.value.code == reason, raised.value
     assert WORDS not in f"{raised.value.message}{raised.value.metadata}{reply.text}"
 
 
