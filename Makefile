@@ -36,8 +36,8 @@ operator: setup ## makes EMAIL=… an operator of the running local system; VERB
 trace: setup ## shows the last turn's trace of the running system
 	@exec $(PY) -m deploy.local trace
 
-test: setup ## runs every test that this machine can run
-	$(PY) -m pytest $(ARGS)
+test: setup ## runs every test that this machine can run; with ARGS, what pytest is given
+	@$(PY) -m $(if $(ARGS),pytest $(ARGS),tests --durations=10)
 
 check: lint type arch proto-check lock-check web-check tests/clients/node_modules/ready test ## runs all that CI runs
 
