@@ -242,6 +242,7 @@ class Runs:
                 span=span,
                 started_at=started_at,
             )
+            await asyncio.sleep(0)  # the model is asked first; whoever has to know of the run is told meanwhile
         begun.set_result(found.run.id)
         self._tell(found, caller)
         return turn

@@ -197,6 +197,10 @@ class Steps:
                 for delta in batch:
                     self._take(delta)
                 self._log.announce()
+                if self._wrote and not self._told_first:
+                    self._told_first = True
+                    # Once what announces it has left: a first delta waits for no bookkeeping.
+                    asyncio.get_running_loop().call_soon(self._first_delta)
         return self._whole()
 
     def _whole(self) -> ModelFinished:
@@ -234,9 +238,6 @@ class Steps:
         self._wrote = True
         if self._void:
             self._drop()
-        if not self._told_first:
-            self._told_first = True
-            self._first_delta()
 
     def _ended(self, reason: FinishReason) -> Outcome:
         if reason is FinishReason.CONTENT_FILTER:

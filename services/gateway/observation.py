@@ -90,15 +90,14 @@ class Attempt:
         # A call may name any model of a provider: only the listed ones may become labels.
         self._labels = (deployment.provider, deployment.model if deployment.listed else "other")
         self._started = time.perf_counter()
+        self._first_delta_s: float | None = None
         self._error_type = ""
         self._model = deployment.model
 
     def first_delta(self) -> None:
         """See `chat.Observation.first_delta`."""
-        seconds = time.perf_counter() - self._started
-        FIRST_DELTA.labels(*self._labels).observe(seconds)
-        self._span.set_attribute(gen_ai.RESPONSE_TIME_TO_FIRST_CHUNK, seconds)
-        self._span.set_attribute(gen_ai.RESPONSE_MODEL, self._model)
+        # Noted and no more: the delta is on its way out.
+        self._first_delta_s = time.perf_counter() - self._started
 
     def used(self, usage: Usage, finish_reason: str | None) -> None:
         """See `chat.Observation.used`."""
@@ -142,6 +141,10 @@ class Attempt:
 
     def ended(self) -> None:
         """Notes that the attempt is over."""
+        if self._first_delta_s is not None:
+            FIRST_DELTA.labels(*self._labels).observe(self._first_delta_s)
+            self._span.set_attribute(gen_ai.RESPONSE_TIME_TO_FIRST_CHUNK, self._first_delta_s)
+            self._span.set_attribute(gen_ai.RESPONSE_MODEL, self._model)
         DURATION.labels(*self._labels, self._error_type).observe(time.perf_counter() - self._started)
         if self._error_type:
             telemetry.fail(self._span, self._error_type)
