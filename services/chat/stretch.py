@@ -10,7 +10,10 @@ from services.chat.domain import Event, PartKind, Reasoning, Text
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_LOOSE_PIECES = 256
+_LOOSE_PIECES = 32
+"""Before they are joined: a piece by itself takes a dozen times the memory of its letters."""
+_JOINED_PER_PIECE = 1024
+"""Of a long text more are left loose, so that joining costs each piece the copying of a kilobyte at the most."""
 
 
 class Stretch:
@@ -36,7 +39,7 @@ class Stretch:
         """Appends a delta."""
         self._ends.append((self._ends[-1] if self._ends else 0) + len(delta))
         self._loose.append(delta)
-        if len(self._loose) >= _LOOSE_PIECES:
+        if len(self._loose) >= _LOOSE_PIECES and len(self._loose) * _JOINED_PER_PIECE >= len(self._joined):
             self.text()
 
     def text(self) -> str:
