@@ -38,18 +38,32 @@ class Credential:
         clock: Seconds since the epoch.
     """
 
+    __slots__ = ("_auth", "_clock", "_exchanging", "_expires_at", "_own", "_timer", "token")
+
     def __init__(self, auth: Auth, token: str, *, expires_at: float, clock: Callable[[], float] = time.time) -> None:
         self._auth = auth
         self._own = token
         self._expires_at = expires_at
         self._clock = clock
+        self._timer: asyncio.TimerHandle | None = None
+        self._exchanging: asyncio.Task[None] | None = None
         self.token = token
         """The best token there is."""
 
+    def keep(self) -> None:
+        """From now on has it exchanged when it is time; close it in the end."""
+        self._exchange_in(_EXCHANGE_AFTER_S if self._expires_at - self._clock() > _NEAR_END_S else 0)
+
+    def close(self) -> None:
+        """Leaves the token as it is."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._exchanging is not None:
+            self._exchanging.cancel()
+
     async def exchange(self) -> None:
         """Returns once there is a delegated token, or none is to be had; while auth is away the user's own goes on serving."""
-        if self._expires_at - self._clock() > _NEAR_END_S:
-            await asyncio.sleep(_EXCHANGE_AFTER_S)
         pause_s = _FIRST_PAUSE_S
         while True:
             try:
@@ -64,6 +78,18 @@ class Credential:
             else:
                 return
 
+    def _exchange_in(self, wait_s: float) -> None:
+        # A timer, not a task that sleeps: there is one for each run, and it waits for longer than most runs take.
+        self._timer = asyncio.get_running_loop().call_later(wait_s, self._begin)
+
+    def _begin(self) -> None:
+        self._timer = None
+        self._exchanging = asyncio.create_task(self.exchange())
+        self._exchanging.add_done_callback(self._ended)
+
+    def _ended(self, _: asyncio.Task[None]) -> None:
+        self._exchanging = None
+
 
 class Standing(Credential):
     """A token got for a user who is not there, and a new one before it ends.
@@ -76,6 +102,8 @@ class Standing(Credential):
         role_at_most: What no token's role may exceed; empty: no bound but the user's own.
         clock: Seconds since the epoch.
     """
+
+    __slots__ = ("_org_id", "_role_at_most", "_user_id")
 
     def __init__(
         self,
@@ -92,11 +120,14 @@ class Standing(Credential):
         self._org_id = org_id
         self._role_at_most = role_at_most
 
+    def keep(self) -> None:
+        """From now on keeps the token fresh; close it in the end."""
+        self._exchange_in(max(self._expires_at - self._clock() - _NEAR_END_S, _FIRST_PAUSE_S))
+
     async def exchange(self) -> None:
-        """Keeps the token fresh; returns when no further one is to be had."""
+        """Gets a new token, and sees to the one after it; returns without where none is to be had."""
         pause_s = _FIRST_PAUSE_S
         while True:
-            await asyncio.sleep(max(self._expires_at - self._clock() - _NEAR_END_S, pause_s))
             try:
                 self.token = await self._auth.delegate_for(self._user_id, self._org_id, role_at_most=self._role_at_most)
             except (Unauthenticated, PermissionDenied, NotFound) as error:
@@ -104,9 +135,12 @@ class Standing(Credential):
                 return
             except ParleyError as error:
                 log.warning("delegation_delayed", reason=error.code)
+                await asyncio.sleep(pause_s)
                 pause_s = min(pause_s * 2, _LONGEST_PAUSE_S)
             else:
-                self._expires_at, pause_s = identity_of(self.token).expires_at, _FIRST_PAUSE_S
+                self._expires_at = identity_of(self.token).expires_at
+                self.keep()
+                return
 
 
 def identity_of(token: str) -> Identity:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import math
 import random
 import time
@@ -86,6 +87,27 @@ class Keeper:
         unwanted: Called when somebody wants the run stopped.
     """
 
+    __slots__ = (
+        "_closed",
+        "_context",
+        "_credential",
+        "_data",
+        "_doubting",
+        "_fence",
+        "_keeping",
+        "_log",
+        "_lost",
+        "_one_at_a_time",
+        "_pace",
+        "_renewed_at",
+        "_run_id",
+        "_stored_seq",
+        "_storing",
+        "_timer",
+        "_unwanted",
+        "_usage",
+    )
+
     def __init__(
         self,
         begun: Begun,
@@ -109,30 +131,34 @@ class Keeper:
         self._unwanted = unwanted
         self._stored_seq = run_log.last_seq
         self._renewed_at = time.monotonic()
-        self._storing = asyncio.Lock()
-        self._doubt: asyncio.TimerHandle | None = None
+        self._one_at_a_time = asyncio.Lock()
+        self._keeping = self._doubting = self._closed = False
+        self._timer: asyncio.TimerHandle | None = None
+        self._context: contextvars.Context | None = None
+        self._storing: asyncio.Task[None] | None = None
 
-    async def keep(self) -> None:
-        """Stores what is visible while it grows, and renews the lease also while nothing comes; returns when the run is lost."""
+    def keep(self) -> None:
+        """From now on stores what is visible while it grows, and renews the lease also while nothing comes, until the run is lost.
+
+        A timer looks whether there is anything to do: a task for each run that mostly sleeps would take more memory than all else here.
+        """
+        self._keeping = True
+        self._context = contextvars.copy_context()
+        self._stop_looking()
         self._renewed()
-        while True:
-            await asyncio.sleep(self._pace.checkpoint_in_s(asyncio.get_running_loop().time()))
-            stale = time.monotonic() - self._renewed_at >= self._pace.renew_every_s
-            if self._log.last_seq == self._stored_seq and not stale:
-                continue
-            try:
-                await self.checkpoint()
-            except (NotFound, FailedPrecondition):
-                return
-            except ParleyError as error:
-                metrics.CHECKPOINT_FAILURES.labels(error.code).inc()
+
+    def rest(self) -> None:
+        """Stores and renews no more by itself; whose run it is may still come into doubt."""
+        self._keeping = False
+        if self._storing is not None:
+            self._storing.cancel()
 
     async def checkpoint(self) -> None:
         """Stores what is visible now.
 
         Raises: NotFound, FailedPrecondition: the run is lost; whatever data raises while it is away.
         """
-        async with self._storing:
+        async with self._one_at_a_time:
             seq = self._log.last_seq
             asked_at = time.monotonic()
             try:
@@ -181,7 +207,7 @@ class Keeper:
         """Gives the run back, to be claimed at once; says whether that has worked."""
 
         async def release() -> bool:
-            async with self._storing:
+            async with self._one_at_a_time:
                 await self._data.release_run(
                     self._run_id,
                     fence=self._fence,
@@ -195,10 +221,10 @@ class Keeper:
         return bool(await self._insist(release))
 
     def close(self) -> None:
-        """Ends the doubting; the log stays as it is."""
-        if self._doubt is not None:
-            self._doubt.cancel()
-            self._doubt = None
+        """Ends all that; the log stays as it is."""
+        self._closed = True
+        self.rest()
+        self._stop_looking()
 
     async def _insist(self, store: Callable[[], Awaitable[T]]) -> T | None:
         give_up_at = time.monotonic() + self._pace.finish_retry_for_s
@@ -232,13 +258,54 @@ class Keeper:
 
     def _renewed(self, at: float | None = None) -> None:
         """Takes note that the lease has been renewed, by the moment in which that was asked for; from then on doubt grows anew."""
-        self.close()
         self._renewed_at = time.monotonic() if at is None else at
-        left_s = max(self._renewed_at + self._pace.doubt_after_s - time.monotonic(), 0)
-        self._doubt = asyncio.get_running_loop().call_later(left_s, self._begin_to_doubt)
+        if self._doubting:
+            self._doubting = False
+            self._stop_looking()
+        if self._timer is None:  # otherwise the next look comes before the next doubt is due
+            self._look_later()
         self._log.release()
 
+    def _stop_looking(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _look_later(self) -> None:
+        now = time.monotonic()
+        in_s = self._pace.checkpoint_in_s(now) if self._keeping else math.inf
+        if not self._doubting:
+            in_s = min(in_s, max(self._renewed_at + self._pace.doubt_after_s - now, 0))
+        if not self._closed and in_s < math.inf:
+            self._timer = asyncio.get_running_loop().call_later(in_s, self._look, context=self._context)
+
+    def _look(self) -> None:
+        """Sees what is due, and when to look again."""
+        self._timer = None
+        age_s = time.monotonic() - self._renewed_at
+        if not self._doubting and age_s >= self._pace.doubt_after_s:
+            self._begin_to_doubt()
+        stale = age_s >= self._pace.renew_every_s
+        if self._keeping and self._storing is None and (stale or self._log.last_seq != self._stored_seq):
+            self._storing = asyncio.create_task(self._store())
+            self._storing.add_done_callback(self._stored)
+        self._look_later()
+
+    async def _store(self) -> None:
+        try:
+            await self.checkpoint()
+        except (NotFound, FailedPrecondition):
+            self._keeping = False
+        except ParleyError as error:
+            metrics.CHECKPOINT_FAILURES.labels(error.code).inc()
+
+    def _stored(self, task: asyncio.Task[None]) -> None:
+        self._storing = None
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("unforeseen_error", run_id=self._run_id, exc_info=error)
+
     def _begin_to_doubt(self) -> None:
+        self._doubting = True
         metrics.DOUBTS.inc()
         log.warning("run_in_doubt", run_id=self._run_id)
         self._log.hold()

@@ -71,6 +71,26 @@ class Steps:
         usage: Of all model calls that have ended; None: none has.
     """
 
+    __slots__ = (
+        "_asked",
+        "_credential",
+        "_effects",
+        "_finished",
+        "_first_delta",
+        "_gateway",
+        "_keeper",
+        "_log",
+        "_prompt",
+        "_run",
+        "_told_first",
+        "_tools",
+        "_void",
+        "_wrote",
+        "model",
+        "provider",
+        "usage",
+    )
+
     def __init__(
         self,
         run: Run,
@@ -99,7 +119,7 @@ class Steps:
         self._void = False
         self._finished: ModelFinished | None = None
         self._asked = False
-        self._effects: set[asyncio.Task[None]] = set()
+        self._effects: set[asyncio.Task[None]] | None = None
 
     async def answer(self) -> Outcome:
         """Writes the answer, or the rest of it.
@@ -292,6 +312,8 @@ class Steps:
             for use, effectful in sound:
                 task = group.create_task(self._call(box, use, effectful=effectful))
                 if effectful:
+                    if self._effects is None:
+                        self._effects = set()
                     self._effects.add(task)
                     task.add_done_callback(self._effects.discard)
 

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from runtime import telemetry
 from runtime.errors import Internal, NotFound, ParleyError
-from services.chat import beginning, counting, failures, metrics
+from services.chat import background, beginning, counting, failures, metrics
 from services.chat.answer import merged
 from services.chat.domain import Done, Failed, RunStatus, Usage
 from services.chat.keeping import Keeper, Pace
 from services.chat.log import RunLog
 from services.chat.ports import Ending
+from services.chat.reporting import report
 from services.chat.steps import Outcome, Steps
 
 if TYPE_CHECKING:
@@ -64,6 +64,32 @@ class Turn:
         titles: Who gives the conversation a title; None: nobody.
     """
 
+    __slots__ = (
+        "_answering",
+        "_begun",
+        "_credential",
+        "_first_delta_s",
+        "_handing_over",
+        "_is_over",
+        "_keeper",
+        "_label",
+        "_over",
+        "_pace",
+        "_prompt",
+        "_request_id",
+        "_span",
+        "_started_at",
+        "_steps",
+        "_stop",
+        "_superseded",
+        "_titles",
+        "_tools",
+        "caller",
+        "fence",
+        "log",
+        "run",
+    )
+
     def __init__(
         self,
         begun: Begun,
@@ -87,7 +113,7 @@ class Turn:
         self.fence = begun.fence
         self.caller = caller
         self._begun = begun
-        self._prompt = replace(prompt, content=begun.content)
+        self._prompt = prompt
         self._credential = credential
         self._pace = pace
         self._label = label
@@ -101,20 +127,21 @@ class Turn:
         self._first_delta_s: float | None = None
         self._handing_over: Callable[[], Awaitable[None]] | None = None
         self._superseded = False
-        self._over = asyncio.Event()
+        self._is_over = False
+        self._over: asyncio.Event | None = None
         self._keeper = Keeper(
             begun,
             self.log,
             data=data,
             credential=credential,
             pace=pace,
-            usage=lambda: self._steps.usage,
+            usage=self._used_so_far,
             lost=self._lose,
-            unwanted=lambda: self.stop(RunStatus.CANCELLED),
+            unwanted=self._cancel,
         )
         self._steps = Steps(
             begun.run,
-            self._prompt,
+            prompt,
             self.log,
             tools=tools,
             gateway=gateway,
@@ -135,11 +162,11 @@ class Turn:
 
     async def live(self) -> None:
         """Brings the run to its end; returns once its answer is stored, or no longer can be, or is another instance's to write."""
-        exchanging = asyncio.create_task(self._credential.exchange())
-        keeping = asyncio.create_task(self._keeper.keep())
+        self._credential.keep()
+        self._keeper.keep()
         try:
             outcome = await self._outcome()
-            keeping.cancel()
+            self._keeper.rest()
             if self._superseded:
                 log.info("run_superseded", run_id=self.run.id, fence=self.fence)
             elif self.log.ended:
@@ -151,10 +178,9 @@ class Turn:
             else:
                 await self._finish(outcome or Outcome(self._stop or RunStatus.INTERRUPTED))
         finally:
-            exchanging.cancel()
-            keeping.cancel()
+            self._credential.close()
             self._keeper.close()
-            self._over.set()
+            self._end_here()
 
     def stop(self, status: RunStatus) -> None:
         """Closes the upstream connection and ends the run with the given status, unless it is ending already."""
@@ -182,13 +208,27 @@ class Turn:
         self._superseded = True
         self.log.hold()
         self.log.move()
-        self._over.set()
+        self._end_here()
         if self._answering is not None:
             self._answering.cancel()
 
     async def over(self) -> None:
         """Returns when the run has ended here: its last event is in the log, or its watchers have been sent elsewhere."""
-        await self._over.wait()
+        if not self._is_over:
+            if self._over is None:  # hardly anybody asks, and each would take its memory
+                self._over = asyncio.Event()
+            await self._over.wait()
+
+    def _end_here(self) -> None:
+        self._is_over = True
+        if self._over is not None:
+            self._over.set()
+
+    def _used_so_far(self) -> Usage | None:
+        return self._steps.usage
+
+    def _cancel(self) -> None:
+        self.stop(RunStatus.CANCELLED)
 
     def _lose(self, error: ParleyError) -> None:
         if isinstance(error, NotFound):
@@ -211,18 +251,19 @@ class Turn:
 
     async def _outcome(self) -> Outcome | None:
         """Returns how the answer has ended; None: it was cut off from here."""
-        assert self._answering is not None  # noqa: S101 - `begin` comes first
+        answering = self._answering
+        assert answering is not None  # noqa: S101 - `begin` comes first
         try:
-            await asyncio.wait([self._answering])
+            await background.ended(answering)
         except asyncio.CancelledError:
-            self._answering.cancel()
+            answering.cancel()
             raise
         self._span.add_event("model_ended")
-        if self._answering.cancelled():
+        if answering.cancelled():
             return None if self._stop is None else Outcome(self._stop)
-        error = self._answering.exception()
+        error = answering.exception()
         if error is None:
-            return self._answering.result()
+            return answering.result()
         if not isinstance(error, ParleyError):
             log.error("unforeseen_error", run_id=self.run.id, exc_info=error)
             error = Internal("internal error")
@@ -282,7 +323,7 @@ class Turn:
             self.log.append(usage)
             self.log.append(self._end(outcome.error))
             self.log.announce()
-            self._over.set()
+            self._end_here()
             await storing
             # Whoever has not been shown the end by now will not be: the log is held, and nothing can be stored.
             self.log.move()
@@ -311,7 +352,7 @@ class Turn:
         elif isinstance(told, Done):
             self._steps.model = told.model
         self.run = replace(self.run, status=status, error_reason=reason, ended_at=datetime.now(UTC))
-        self._over.set()
+        self._end_here()
         await self._keep_end(self._ending(status, reason, usage, self.log.last_seq))
         self.log.move()
 
@@ -334,38 +375,17 @@ class Turn:
         return Failed(error.code, message, self._request_id, error.retry_after_s, failures.limit_of(error))
 
     def _report(self, usage: Usage, reason: str) -> None:
-        run, steps = self.run, self._steps
-        model = steps.model or "unknown"
-        metrics.RUNS_ENDED.labels(run.status, reason).inc()
-        if self._begun.max_tries > 1 and run.status in (RunStatus.FAILED, RunStatus.INTERRUPTED):
-            metrics.DEAD_LETTERS.labels(reason or "RUN_INTERRUPTED").inc()
-        metrics.TOKENS.labels(self._label, "input").inc(usage.input_tokens)
-        metrics.TOKENS.labels(self._label, "output").inc(usage.output_tokens)
-        self._span.set_attributes(
-            {
-                "gen_ai.response.model": model,
-                "gen_ai.usage.input_tokens": usage.input_tokens,
-                "gen_ai.usage.output_tokens": usage.output_tokens,
-                "parley.run.status": run.status,
-            }
-        )
-        if reason:
-            telemetry.fail(self._span, reason)
-        log.info(
-            "run_ended",
-            run_id=run.id,
-            conversation_id=run.conversation_id,
-            status=run.status,
-            duration_ms=_ms(time.perf_counter() - self._started_at),
-            first_delta_ms=None if self._first_delta_s is None else _ms(self._first_delta_s),
+        report(
+            self.run,
+            usage,
+            reason,
+            span=self._span,
+            label=self._label,
+            answered_by=(self._steps.provider, self._steps.model),
+            background=self._begun.max_tries > 1,
+            duration_s=time.perf_counter() - self._started_at,
+            first_delta_s=self._first_delta_s,
             events=self.log.last_seq + 2,
-            **{
-                "gen_ai.provider.name": steps.provider,
-                "gen_ai.response.model": model,
-                "gen_ai.usage.input_tokens": usage.input_tokens,
-                "gen_ai.usage.output_tokens": usage.output_tokens,
-            },
-            **({"reason": reason} if reason else {}),
         )
 
 
@@ -375,7 +395,3 @@ async def _known(outcome: Outcome) -> Outcome:
 
 async def _nothing() -> None:
     """Flushes a log that goes nowhere."""
-
-
-def _ms(seconds: float) -> float:
-    return round(seconds * 1000, 2)

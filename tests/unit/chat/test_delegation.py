@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import jwt
 import pytest
 
 from runtime.errors import ParleyError, PermissionDenied, Unauthenticated, Unavailable
 from services.chat import delegation
-from services.chat.delegation import Credential
+from services.chat.delegation import Credential, Standing
+from tests.unit.chat.turns import until
 
 
 class Exchange:
@@ -56,14 +58,49 @@ async def test_a_refusal_is_final_and_the_users_token_goes_on(refusal: ParleyErr
 
 async def test_a_token_with_time_left_is_not_exchanged_in_the_first_moment(monkeypatch: pytest.MonkeyPatch) -> None:
     """The first token of the answer goes first; a token that is about to end cannot wait."""
-    waits: list[float] = []
+    ending = Credential(Exchange("delegated"), "own", expires_at=30.0, clock=lambda: 0.0)
+    lasting = Credential(Exchange("delegated"), "own", expires_at=900.0, clock=lambda: 0.0)
+    lasting.keep()
+    ending.keep()
+    await until(lambda: ending.token == "delegated")
+    assert lasting.token == "own"
+    lasting.close()
+    monkeypatch.setattr(delegation, "_EXCHANGE_AFTER_S", 0.001)
+    lasting.keep()
+    await until(lambda: lasting.token == "delegated")
 
-    async def wait(seconds: float) -> None:
-        waits.append(seconds)
 
-    monkeypatch.setattr("services.chat.delegation.asyncio.sleep", wait)
-    for left_s, pauses in ((900.0, [delegation._EXCHANGE_AFTER_S]), (30.0, [])):
-        waits.clear()
-        credential = Credential(Exchange("delegated"), "own", expires_at=left_s, clock=lambda: 0.0)
-        await credential.exchange()
-        assert (credential.token, waits) == ("delegated", pauses)
+async def test_a_token_that_is_not_kept_any_more_stays_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(delegation, "_EXCHANGE_AFTER_S", 0.001)
+    left = Credential(Exchange("delegated"), "own", expires_at=900.0, clock=lambda: 0.0)
+    kept = Credential(Exchange("delegated"), "own", expires_at=900.0, clock=lambda: 0.0)
+    left.keep()
+    left.close()
+    kept.keep()
+    await until(lambda: kept.token == "delegated")
+    assert left.token == "own"
+
+
+async def test_a_token_for_somebody_who_is_away_is_replaced_again_and_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(delegation, "_FIRST_PAUSE_S", 0.001)
+    given: list[str] = []
+
+    class Giving(Exchange):
+        async def delegate_for(self, user_id: str, org_id: str, *, role_at_most: str) -> str:
+            if len(given) == 1:
+                given.append("")
+                raise Unavailable("away")
+            given.append(signed(len(given)))
+            return given[-1]
+
+    standing = Standing(Giving(), "user", "org", signed(0), role_at_most="member", clock=lambda: 1_000.0)
+    standing.keep()
+    await until(lambda: len(given) >= 4)
+    standing.close()
+    assert standing.token == given[-1]
+
+
+def signed(number: int) -> str:
+    """Returns a token that is about to end."""
+    claims = {"sub": "user", "org": "org", "role": "member", "session_id": "s", "exp": 1_030, "n": number}
+    return jwt.encode(claims, "k" * 32, algorithm="HS256")

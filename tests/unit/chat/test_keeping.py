@@ -41,19 +41,19 @@ def keeper(
 async def test_what_grows_is_stored_and_what_does_not_grow_is_renewed() -> None:
     data, log = Storing(), RunLog()
     kept = keeper(data, log, pace=replace(PACE, lease_s=0.09))
-    keeping_it = asyncio.create_task(kept.keep())
+    kept.keep()
     log.write("Hel")
     await until(lambda: data.stored == (text("Hel"),))
     tries = data.tries
     await until(lambda: data.tries > tries)
-    keeping_it.cancel()
+    kept.close()
 
 
 async def test_an_owner_that_cannot_renew_shows_only_what_the_tail_holds_until_it_can() -> None:
     data, log = Storing(), RunLog()
     kept = keeper(data, log, pace=replace(PACE, lease_s=0.15))
     data.refuse = AWAY
-    keeping_it = asyncio.create_task(kept.keep())
+    kept.keep()
     log.write("Hel")
     assert len(log.after(0)) == 1
     await until(lambda: log.after(0) == [])
@@ -62,7 +62,6 @@ async def test_an_owner_that_cannot_renew_shows_only_what_the_tail_holds_until_i
     assert [event.seq for event in log.after(0)] == [1]
     data.refuse = None
     await until(lambda: len(log.after(0)) == 2)
-    keeping_it.cancel()
     kept.close()
 
 
@@ -129,9 +128,47 @@ async def test_a_lost_run_is_told_of_once_and_not_kept_any_more() -> None:
     told: list[str] = []
     data, log = Storing(), RunLog()
     data.refuse = STALE
+    kept = keeper(data, log, lost=lambda error: told.append(error.code))
+    kept.keep()
     log.write("Hel")
-    await keeper(data, log, lost=lambda error: told.append(error.code)).keep()
-    assert told == ["STALE_FENCE"]
+    await until(lambda: bool(told))
+    log.write("lo")
+    await looks(3)
+    kept.close()
+    assert (told, data.tries) == (["STALE_FENCE"], 1)
+
+
+async def test_a_keeper_that_rests_stores_no_more_and_still_comes_to_doubt() -> None:
+    """The end is being stored: nothing may overtake that, and the lease is not renewed."""
+    data, log = Storing(), RunLog()
+    kept = keeper(data, log, pace=replace(PACE, lease_s=0.15))
+    kept.keep()
+    kept.rest()
+    log.write("Hel")
+    await until(lambda: log.after(0) == [])
+    kept.close()
+    assert data.tries == 0
+
+
+async def test_a_checkpoint_under_way_ends_with_the_keeping() -> None:
+    data, log = Slow(), RunLog()
+    kept = keeper(data, log)
+    kept.keep()
+    log.write("Hel")
+    await until(lambda: data.asked == 1)
+    kept.close()
+    data.let.set()
+    await looks(3)
+    assert data.stored == ()
+
+
+async def looks(count: int) -> None:
+    """Returns once another run, whose lease is always due, has been stored so often: by then any run of that pace has been looked at."""
+    data = Storing()
+    other = keeper(data, RunLog(), pace=replace(PACE, lease_s=0.001))
+    other.keep()
+    await until(lambda: data.tries >= count)
+    other.close()
 
 
 async def test_an_end_is_stored_once_data_is_back_and_shown_then(monkeypatch: pytest.MonkeyPatch) -> None:
