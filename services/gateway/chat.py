@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Protocol
 from services.gateway import rules
 from services.gateway.domain import Ended, Finished, Reset, Started, Timeouts, ToolCallPiece, Usage
 from services.gateway.failures import AttemptFailed, ProviderProtocolError, ProviderRateLimited, ProviderUnavailable
+from services.gateway.passing import Passage
 from services.gateway.routing.router import may_succeed_elsewhere
-from services.gateway.tally import Tally
+from services.gateway.tally import MAX_ANSWER_BYTES, Tally
 from services.gateway.tool_calls import ToolCalls
 from services.gateway.waits import Waits
 
@@ -21,11 +22,10 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 
     from services.gateway.domain import Call, Delta, Deployment, ListedModel, Registry, Request
+    from services.gateway.passing import Offer
     from services.gateway.routing.router import Router
 
 _COOLING = "cooling_down"
-MAX_ANSWER_BYTES = 2 * 1024 * 1024
-"""Longest answer: text, reasoning and arguments of tool calls together, as UTF-8; no model writes as much, a faulty provider may."""
 
 
 @dataclass(frozen=True)
@@ -127,10 +127,14 @@ class Chat:
         """Returns what a call may name: aliases first, then models, each by name."""
         return self._registry.listed()
 
-    async def stream(self, call: Call) -> AsyncGenerator[Sequence[Delta], None]:
+    async def stream(self, call: Call, offer: Offer | None = None) -> AsyncGenerator[Sequence[Delta], None]:
         """Answers a call: by the first target that does, all of them again after a pause where that may help.
 
         Once something has been given out only a call with `allow_reset` is answered by another target, after Reset and with Started again.
+
+        Args:
+            call: What is asked.
+            offer: Sends the caller deltas in the middle of an answer at the moment they arrive; see `passing`. None: all are given out here.
 
         Yields: what has arrived since the last time: Started first, Finished last and once.
         Raises: InvalidArgument, ModelNotFound, NoProviderConfigured, ContextTooLong, RequestRejected, ProviderRateLimited, ProviderUnavailable,
@@ -149,9 +153,8 @@ class Chat:
                     deployment = left.pop(0)
                     waits.attempt(self._timeouts(deployment, call), len(left))
                     first = True
-                    attempt = self._attempt(
-                        deployment, call, request or self._prepare(deployment, call), waits, failures.count
-                    )
+                    request = request or self._prepare(deployment, call)
+                    attempt = self._attempt(deployment, call, request, waits, number=failures.count, offer=offer)
                     request = None
                     try:
                         self._heed(deployment, alone=alone)
@@ -177,12 +180,13 @@ class Chat:
                         return
 
     async def _attempt(
-        self, deployment: Deployment, call: Call, request: Request, waits: Waits, number: int
+        self, deployment: Deployment, call: Call, request: Request, waits: Waits, *, number: int, offer: Offer | None
     ) -> AsyncGenerator[Sequence[Delta], None]:
         tally, calls = Tally(call), ToolCalls(call)
+        take = Passage(offer, waits, tally).take if offer is not None else None
         with self._observer.attempt(deployment, call, number) as seen:
             try:
-                async with contextlib.aclosing(request()) as batches:
+                async with contextlib.aclosing(request(take)) as batches:
                     while (deltas := await waits.next(batches)) is not None:
                         out: list[Delta] = []
                         if not waits.begun:

@@ -302,14 +302,25 @@ class ListedModel:
     embeddings: bool = False
 
 
-Request: TypeAlias = "Callable[[], AsyncGenerator[Sequence[ProviderDelta], None]]"
-"""Sends what was prepared, once, and gives the answer.
+Take: TypeAlias = "Callable[[Sequence[ProviderDelta]], bool]"
+"""Takes deltas at the moment they arrive, or refuses them; it waits for nothing."""
 
-Closing the iterator, or cancelling the task that waits for it, closes the upstream connection at once.
 
-Yields: what has arrived since the last time, never empty; the last item of the last one is Ended.
-Raises: AttemptFailed.
-"""
+class Request(Protocol):
+    """Sends what was prepared, once, and gives the answer."""
+
+    def __call__(self, take: Take | None = None) -> AsyncGenerator[Sequence[ProviderDelta], None]:
+        """Sends it.
+
+        Closing the iterator, or cancelling the task that waits for it, closes the upstream connection at once.
+
+        Args:
+            take: May be offered what arrives while the iterator waits; what it takes is not given out. None: nothing is taken.
+
+        Yields: what has arrived since the last time, never empty; the last item of the last one is Ended.
+        Raises: AttemptFailed.
+        """
+        ...
 
 
 class Deployment(Protocol):

@@ -32,11 +32,12 @@ from services.gateway.domain import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import AsyncIterator, Callable, Sequence
 
     from services.gateway.chat import Chat
     from services.gateway.domain import Delta, ListedModel, Usage
     from services.gateway.embeddings.domain import Embeddings
+    from services.gateway.passing import Offer
 
 SERVICE = pb.DESCRIPTOR.services_by_name["GatewayService"].full_name
 
@@ -69,7 +70,7 @@ class GatewayServicer(gateway_pb2_grpc.GatewayServiceServicer):
 
     async def Chat(self, request: pb.ChatRequest, context: object) -> AsyncIterator[pb.ChatResponse]:
         """See the contract."""
-        async with contextlib.aclosing(self._chat.stream(_call(request))) as batches:
+        async with contextlib.aclosing(self._chat.stream(_call(request), _offer(context))) as batches:
             async for deltas in batches:
                 yield _response(deltas)
 
@@ -86,6 +87,12 @@ class GatewayServicer(gateway_pb2_grpc.GatewayServiceServicer):
             model=made.model,
             usage=_usage(made.usage),
         )
+
+
+def _offer(context: object) -> Offer | None:
+    """Returns what sends deltas at once, over a shared connection; None: on one of its own each message is waited for."""
+    send: Callable[[pb.ChatResponse], bool] | None = getattr(context, "offer", None)
+    return (lambda deltas: send(_response(deltas))) if send is not None else None
 
 
 def _call(request: pb.ChatRequest) -> Call:

@@ -15,6 +15,10 @@ _BYTES_PER_TOKEN = 4
 _TOKENS_PER_IMAGE = 1000
 
 
+MAX_ANSWER_BYTES = 2 * 1024 * 1024
+"""Longest answer: text, reasoning and arguments of tool calls together, as UTF-8; no model writes as much, a faulty provider may."""
+
+
 class Tally:
     """What one attempt has written, and what that means in tokens.
 
@@ -33,10 +37,7 @@ class Tally:
 
     def add(self, piece: Piece) -> None:
         """Counts a piece."""
-        if type(piece) is Logprobs:
-            return
-        text: str = piece.arguments if type(piece) is ToolCallPiece else piece.text  # type: ignore[union-attr]
-        self.written_bytes += len(text) if text.isascii() else len(text.encode())
+        self.written_bytes += size_bytes(piece)
 
     def settle(self, counts: Counts | None, deployment: Deployment) -> Usage:
         """Returns the usage as reported, or as estimated."""
@@ -46,6 +47,14 @@ class Tally:
             counts = Counts(input_tokens(self._call), tokens(self.written_bytes))
         cost = counts.cost_usd if counts.cost_usd is not None else deployment.price(counts)
         return Usage(counts, cost, estimated)
+
+
+def size_bytes(piece: Piece) -> int:
+    """Returns the size of what a model has written with a piece, as UTF-8."""
+    if type(piece) is Logprobs:
+        return 0
+    text: str = piece.arguments if type(piece) is ToolCallPiece else piece.text  # type: ignore[union-attr]
+    return len(text) if text.isascii() else len(text.encode())
 
 
 def input_tokens(call: Call) -> int:

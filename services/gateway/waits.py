@@ -61,6 +61,10 @@ class Waits:
         """Notes that the first delta is here."""
         self.begun = True
 
+    def moved(self) -> None:
+        """Notes that something has come, and was taken past `next`."""
+        self._due = min(self._clock() + self._gap_s, self._total)
+
     def anew(self) -> None:
         """Counts the wait for the first delta from now on, since what was given out is void; the whole call takes no longer for it."""
         self._asked = self._clock()

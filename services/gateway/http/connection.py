@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, TypeAlias, cast
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -15,6 +15,9 @@ _MAX_SIZE_LINE = 1024
 _SHORT_LINE = 10
 _HEX = frozenset(b"0123456789abcdefABCDEF")
 _NO_BODY = {204, 304}
+
+Tap: TypeAlias = "Callable[[bytes], bool]"
+"""Takes bytes at the moment they arrive, or refuses them; it waits for nothing."""
 
 
 class Malformed(ConnectionError):
@@ -54,6 +57,8 @@ class Connection(asyncio.Protocol):
         self._silent = True
         self._paused = False
         self._waiter: asyncio.Future[None] | None = None
+        self._tap: Tap | None = None
+        self._refused = b""
         self._body = _NONE
         self._left = 0
         self._after_chunk = False
@@ -65,7 +70,7 @@ class Connection(asyncio.Protocol):
     @property
     def reusable(self) -> bool:
         """The answer was read to its end, and another request may follow."""
-        return self.open and self._lasting and self._body == _NONE and not self._raw
+        return self.open and self._lasting and self._body == _NONE and not self._raw and not self._refused
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Keeps the transport."""
@@ -85,14 +90,15 @@ class Connection(asyncio.Protocol):
         return False
 
     def data_received(self, data: bytes) -> None:
-        """Keeps what has arrived."""
+        """Keeps what has arrived, unless whoever waits for it has it taken here."""
         raw = self._raw
         self._raw = raw + data if raw else data
+        waiter = self._waiter
+        if waiter is not None and not waiter.done() and (self._tap is None or not self._pour(self._tap, waiter)):
+            waiter.set_result(None)
         if len(self._raw) > _FULL_BYTES and not self._paused and self._transport is not None:
             self._paused = True
             self._transport.pause_reading()
-        if self._waiter is not None:
-            self._wake()
 
     async def ask(self, request: bytes, body: bytes) -> None:
         """Sends a request and takes the head of its answer.
@@ -120,12 +126,18 @@ class Connection(asyncio.Protocol):
             else:
                 await self._more()
 
-    async def read(self) -> bytes:
+    async def read(self, tap: Tap | None = None) -> bytes:
         """Returns all of the body that has arrived, at least a byte; nothing at its end.
 
-        Raises: Malformed; Broken.
+        Args:
+            tap: Is offered what arrives while this waits. What it takes is not returned, and what it refuses is.
+
+        Raises: Malformed; Broken; what the tap raises.
         """
         while True:
+            if self._refused:
+                data, self._refused = self._refused, b""
+                return data
             if self._raw and self._body != _NONE and (data := self._take()):
                 if self._paused and self._transport is not None:
                     self._paused = False
@@ -135,7 +147,11 @@ class Connection(asyncio.Protocol):
                 self._body = _NONE
             if self._body == _NONE:
                 return b""
-            await self._more()
+            self._tap = tap
+            try:
+                await self._more()
+            finally:
+                self._tap = None
 
     def close(self) -> None:
         """Drops the connection at once."""
@@ -152,6 +168,18 @@ class Connection(asyncio.Protocol):
         finally:
             self._waiter = None
         self._silent = self._silent and not self._raw
+
+    def _pour(self, tap: Tap, waiter: asyncio.Future[None]) -> bool:
+        """Offers a tap what has arrived of the body; returns whether the reader need not be woken up for it."""
+        try:
+            data = self._take()
+            if data and not tap(data):
+                self._refused = data
+                return False
+        except Exception as error:  # noqa: BLE001 - raised where the reader waits
+            waiter.set_exception(error)
+            return True
+        return self._body != _NONE
 
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():

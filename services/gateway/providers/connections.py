@@ -16,6 +16,8 @@ from services.gateway.providers.addresses import GuardedResolver
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from services.gateway.http.connection import Tap
+
 _CONNECT_TIMEOUT_S = 10.0
 ALWAYS = {"accept": "*/*", "accept-encoding": "identity", "user-agent": "parley-gateway"}
 """Headers of every request."""
@@ -53,8 +55,8 @@ class ProxiedResponse:
         self.status = response.status
         self.headers: Mapping[str, str] = response.headers
 
-    async def read(self) -> bytes:
-        """Returns all of the body that has arrived, at least a byte; nothing at its end. Raises: aiohttp.ClientError, OSError."""
+    async def read(self, _tap: Tap | None = None) -> bytes:
+        """Returns all of the body that has arrived, at least a byte; nothing at its end. Nothing is tapped. Raises: aiohttp.ClientError, OSError."""
         return await self._response.content.readany()
 
     def close(self) -> None:

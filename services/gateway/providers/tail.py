@@ -23,7 +23,7 @@ from services.gateway.wires.parser import MAX_TOOL_CALLS, counted, say, think
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Sequence
 
-    from services.gateway.domain import Call, ProviderDelta, Request
+    from services.gateway.domain import Call, ProviderDelta, Request, Take
 
 log = structlog.stdlib.get_logger()
 
@@ -68,7 +68,9 @@ class TailDeployment:
         """See `domain.Deployment.prepare`; litellm spells and sends in one go."""
         return partial(self._stream, call, max_output_tokens)
 
-    async def _stream(self, call: Call, max_output_tokens: int) -> AsyncGenerator[Sequence[ProviderDelta], None]:
+    async def _stream(
+        self, call: Call, max_output_tokens: int, _take: Take | None = None
+    ) -> AsyncGenerator[Sequence[ProviderDelta], None]:
         """See `domain.Request`.
 
         The stream runs in a task of its own: cancelling the task that reads it is the one way to make litellm close a connection at once.

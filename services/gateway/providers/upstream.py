@@ -26,8 +26,9 @@ from services.gateway.wires.parser import CutOff, ErrorInStream, Parser, Unreada
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Sequence
 
-    from services.gateway.domain import Call, Counts, ProviderDelta, Request
+    from services.gateway.domain import Call, Counts, ProviderDelta, Request, Take
     from services.gateway.failures import AttemptFailed
+    from services.gateway.http.connection import Tap
     from services.gateway.http.pool import Response
 
 _STREAM_TYPES = {
@@ -86,7 +87,9 @@ class UpstreamDeployment:
             return partial(_fail, faults.rejected(self.source, self.model, error.cause))
         return partial(self._stream, request, body)
 
-    async def _stream(self, request: HttpRequest, body: bytes) -> AsyncGenerator[Sequence[ProviderDelta], None]:
+    async def _stream(
+        self, request: HttpRequest, body: bytes, take: Take | None = None
+    ) -> AsyncGenerator[Sequence[ProviderDelta], None]:
         """See `domain.Request`.
 
         What arrives while the caller is busy waits in the connection's buffer and comes as one batch; a full buffer slows the provider down.
@@ -97,13 +100,15 @@ class UpstreamDeployment:
                 raise await self._refusal(response)
             self._check_type(response)
             parser = _parser(self.source.wire, request)
+            refused: list[Sequence[ProviderDelta]] = []
+            tap = self._tap(parser, take, refused) if take is not None else None
             while not parser.done:
                 try:
-                    data = await (_read_trailer(response) if parser.finished else response.read())
+                    data = await (_read_trailer(response) if parser.finished else response.read(tap))
                 except _BROKEN:
                     # The parser knows whether what is missing matters.
                     data = b""
-                if deltas := self._parse(parser, data):
+                if deltas := refused.pop() if refused else self._parse(parser, data):
                     yield deltas
             await _read_epilogue(response)
         finally:
@@ -120,6 +125,19 @@ class UpstreamDeployment:
             return await post_by_session(self.session, request.url, headers, body, proxy)
         except (*_BROKEN, ValueError) as error:
             raise faults.unreachable(self.source, self.model, type(error).__name__) from None
+
+    def _tap(self, parser: Parser, take: Take, refused: list[Sequence[ProviderDelta]]) -> Tap:
+        """Returns what parses bytes as they arrive and has the deltas taken; those that are not taken are added to the refused ones."""
+
+        def tap(data: bytes) -> bool:
+            deltas = self._parse(parser, data)
+            # Once the model has said why it stopped, the rest has a deadline of its own.
+            if not parser.finished and (not deltas or take(deltas)):
+                return True
+            refused.append(deltas)
+            return False
+
+        return tap
 
     def _parse(self, parser: Parser, data: bytes) -> Sequence[ProviderDelta]:
         try:
@@ -155,7 +173,7 @@ class UpstreamDeployment:
         )
 
 
-async def _fail(failure: AttemptFailed) -> AsyncGenerator[Sequence[ProviderDelta], None]:
+async def _fail(failure: AttemptFailed, _take: Take | None = None) -> AsyncGenerator[Sequence[ProviderDelta], None]:
     nothing: tuple[Sequence[ProviderDelta], ...] = ()
     for deltas in nothing:
         yield deltas

@@ -19,6 +19,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from parley.gateway.v1 import gateway_pb2 as pb
 from parley.gateway.v1 import gateway_pb2_grpc
 from runtime.channel import open_channel, stream, unary
+from runtime.mux.channel import MuxChannel
 from runtime.testing import Issuer, loopback
 from services.gateway.composition import assemble
 from services.gateway.config import GatewayConfig
@@ -120,7 +121,10 @@ class Gateway:
 
 
 MakeGateway: TypeAlias = Callable[..., Awaitable[Gateway]]
-"""`await make_gateway(environ, **settings)`; without an environment: OpenAI's variables point to the scripted provider."""
+"""`await make_gateway(environ, mux=…, **settings)`; without an environment: OpenAI's variables point to the scripted provider.
+
+With `mux` the gateway is called over a shared connection.
+"""
 
 
 @pytest.fixture(scope="session")
@@ -141,7 +145,7 @@ async def provider() -> AsyncIterator[ScriptedProvider]:
 async def make_gateway(bridge: Bridge, provider: ScriptedProvider) -> AsyncIterator[MakeGateway]:
     async with contextlib.AsyncExitStack() as stack:
 
-        async def make(environ: dict[str, str] | None = None, **settings: Any) -> Gateway:
+        async def make(environ: dict[str, str] | None = None, *, mux: bool = False, **settings: Any) -> Gateway:
             if environ is None:
                 environ = {"OPENAI_API_KEY": "sk-test", "OPENAI_BASE_URL": f"{provider.base_url}/v1"}
             defaults = {"listen": "", "auth_address": "", "ollama_probe": False, "retry_backoff_s": 0.01}
@@ -151,7 +155,9 @@ async def make_gateway(bridge: Bridge, provider: ScriptedProvider) -> AsyncItera
             address = await stack.enter_async_context(
                 loopback("gateway", *servicers, verifier=issuer.verifier("gateway"))
             )
-            channel = await stack.enter_async_context(open_channel(address, pb.DESCRIPTOR))
+            channel = await stack.enter_async_context(open_channel(address, pb.DESCRIPTOR, mux=mux))
+            if isinstance(channel, MuxChannel):
+                await channel.mux_ready()
             return Gateway(gateway_pb2_grpc.GatewayServiceStub(channel), issuer, provider, registry, address)
 
         yield make

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from runtime import errors
-from services.gateway.chat import MAX_ANSWER_BYTES
+from services.gateway.tally import MAX_ANSWER_BYTES
 from tests.contract.gateway.conftest import Gateway, Reply
 from tests.fakes.llm_provider import Answer, ToolUse
 

@@ -119,3 +119,23 @@ async def test_who_is_cancelled_by_somebody_else_is_not_late(
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
+
+
+async def test_what_was_taken_elsewhere_ends_the_silence(
+    connection: tuple[asyncio.StreamReader, asyncio.StreamWriter],
+) -> None:
+    """Something comes for five times as long as silence may last, and the reader is told none of it."""
+    loop = asyncio.get_running_loop()
+    waits = Waits()
+    waits.attempt(Timeouts(LONG_S, GAP_S, LONG_S), 0)
+    waits.begin()
+    begun = loop.time()
+    for tenth in range(50):
+        loop.call_later(GAP_S / 10 * tenth, waits.moved)
+    async with contextlib.aclosing(read(connection[0])) as batches, asyncio.timeout(10):
+        with pytest.raises(AttemptFailed) as raised:
+            await waits.next(batches)
+    waits.close()
+
+    assert type(raised.value.error) is StreamStalled
+    assert loop.time() - begun > 5 * GAP_S
