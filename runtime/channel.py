@@ -146,6 +146,7 @@ async def stream(
     name, attributes = telemetry.rpc(_path(method))
     with telemetry.span(name, kind=SpanKind.CLIENT, attributes=attributes):
         call = method(request, timeout=timeout_s, metadata=_metadata(token))
+        del request  # it may be large, and the call take long
         if tap is not None and isinstance(call, StreamCall):
             call.pour(tap)
         try:

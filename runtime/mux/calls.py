@@ -199,6 +199,9 @@ class StreamCall(_Call):
             else:
                 if payload is None:
                     raise StopAsyncIteration
+                if self._request is not None:
+                    # It has begun, so it is not made again: what it was made with may be large, and the answer take long.
+                    self._request, self._payload, self._metadata = None, b"", ()
                 return self._read(payload)
         if self._responses is None:
             self._responses = aiter(self._plain)

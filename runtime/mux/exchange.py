@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from typing import TYPE_CHECKING
 
 import grpc
@@ -55,7 +54,9 @@ class Exchange:
         self._number = number
         self._outbox = outbox
         self._forget = forget
-        self._arrived: deque[bytes] = deque()
+        self._arrived: list[
+            bytes
+        ] = []  # most often of one; a deque takes ten times the memory, for each call under way
         self._waiter: asyncio.Future[None] | None = None
         self._tap: Callable[[bytes], bool] | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -80,7 +81,7 @@ class Exchange:
                 return None
             self._waiter = asyncio.get_running_loop().create_future()
             await self._waiter
-        payload = self._arrived.popleft()
+        payload = self._arrived.pop(0)
         self._taken(len(payload))
         return payload
 

@@ -36,11 +36,38 @@ class ServedCall:
         connection: Context of the connection.
     """
 
+    __slots__ = (
+        "_answered",
+        "_chain",
+        "_code",
+        "_connection",
+        "_credit",
+        "_deadline",
+        "_details",
+        "_dropped",
+        "_expired",
+        "_handler",
+        "_metadata",
+        "_method",
+        "_number",
+        "_outbox",
+        "_request",
+        "_sent",
+        "_task",
+        "_timeout_s",
+        "_timer",
+        "_trailing",
+        "_window_bytes",
+    )
+
     def __init__(
         self, number: int, opened: pb.Open, handler: Any, *, chain: Chain, outbox: Outbox, connection: Any
     ) -> None:
         self._number = number
-        self._opened = opened
+        # What it needs of how it began, and not the message itself: that would keep all that has arrived together with it.
+        self._method: str = opened.method
+        self._request: bytes = opened.request
+        self._timeout_s = opened.timeout.ToNanoseconds() / 1e9 if opened.HasField("timeout") else None
         self._handler = handler
         self._chain = chain
         self._outbox = outbox
@@ -63,10 +90,9 @@ class ServedCall:
         """Begins; the task ends with the call."""
         loop = asyncio.get_running_loop()
         self._task = loop.create_task(self._run())
-        if self._opened.HasField("timeout"):
-            timeout_s = self._opened.timeout.ToNanoseconds() / 1e9
-            self._deadline = loop.time() + timeout_s
-            self._timer = loop.call_later(timeout_s, self._expire)
+        if self._timeout_s is not None:
+            self._deadline = loop.time() + self._timeout_s
+            self._timer = loop.call_later(self._timeout_s, self._expire)
         return self._task
 
     def drop(self) -> None:
@@ -180,14 +206,15 @@ class ServedCall:
             raise
         except Exception:
             # The chain lets nothing through: this is a message that cannot be read or written.
-            log.exception("unforeseen_error", **{"rpc.method": self._opened.method[1:]})
+            log.exception("unforeseen_error", **{"rpc.method": self._method[1:]})
             self._end(grpc.StatusCode.INTERNAL, "internal error")
 
     async def _serve(self) -> None:
         handler = self._handler
-        request = handler.request_deserializer(self._opened.request)
+        request = handler.request_deserializer(self._request)
+        self._request = b""
         text = {name: value for name, value in self._metadata if isinstance(value, str)}
-        await self._chain.around(self._opened.method, handler, text)(request, self)
+        await self._chain.around(self._method, handler, text)(request, self)
         if not self._answered:
             self._end(self._code, self._details)
 
