@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from services.chat.caller import Caller
     from services.chat.domain import Event, Run
     from services.chat.follow import Follow
+    from services.chat.log import Following
     from services.chat.ports import Announcements, Data, Signals
     from services.chat.runs import Runs
 
@@ -210,7 +211,7 @@ class Conversations:
                 return
 
     async def _sliced(
-        self, events: AsyncGenerator[list[Event], None], caller: Caller
+        self, events: AsyncGenerator[list[Event], None] | Following, caller: Caller
     ) -> AsyncGenerator[list[Event], None]:
         """Yields what another generator yields, and looks up from it now and then.
 

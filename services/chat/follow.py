@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from services.chat.caller import Caller
     from services.chat.domain import Event, Part, Run, Stored
-    from services.chat.log import RunLog, Tap
+    from services.chat.log import Following, RunLog, Tap
     from services.chat.ports import Data, Signals, Tail
 
 _FIRST_LOOK_S = 0.25
@@ -81,7 +81,7 @@ class Follow:
         for run_id in self._replicas:
             self.arrived(run_id)
 
-    async def events(
+    def events(
         self,
         found: Turn | Stored,
         seq: int,
@@ -89,7 +89,7 @@ class Follow:
         *,
         through_moves: bool = False,
         tap: Tap | None = None,
-    ) -> AsyncGenerator[list[Event], None]:
+    ) -> AsyncGenerator[list[Event], None] | Following:
         """Replays a run after a position and follows it to its end.
 
         Args:
@@ -102,10 +102,18 @@ class Follow:
         Yields: at least one event, in order; what the tap has taken is not among them.
         Raises: CursorAhead; RunMoved; Draining; RunNotFound: it has been deleted; Unavailable.
         """
+        if isinstance(found, Turn):
+            if seq > found.log.last_seq:
+                raise CursorAhead
+            if not through_moves:
+                return found.log.follow(seq, tap)
+        return self._events(found, seq, caller, through_moves=through_moves, tap=tap)
+
+    async def _events(
+        self, found: Turn | Stored, seq: int, caller: Caller, *, through_moves: bool, tap: Tap | None
+    ) -> AsyncGenerator[list[Event], None]:
         run_id = found.run.id
         gone: Turn | None = None
-        if isinstance(found, Turn) and seq > found.log.last_seq:
-            raise CursorAhead
         while True:
             source = (
                 found.log.follow(seq, tap) if isinstance(found, Turn) else self._elsewhere(found, seq, caller, gone)

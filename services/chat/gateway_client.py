@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from parley.gateway.v1 import gateway_pb2, gateway_pb2_grpc
 from runtime.channel import stream, unary
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     import grpc
 
-    from services.chat.asking import ModelCall, ModelDelta, PromptMessage
+    from services.chat.asking import ModelCall, ModelDelta, PromptMessage, ToolOffer
 
 _PROMPT_ROLES = {
     Role.SYSTEM: gateway_pb2.ROLE_SYSTEM,
@@ -37,6 +37,8 @@ _FINISH_REASONS = {
     gateway_pb2.FINISH_REASON_TOOL_CALLS: FinishReason.TOOL_CALLS,
     gateway_pb2.FINISH_REASON_CONTENT_FILTER: FinishReason.CONTENT_FILTER,
 }
+_TOOLBOXES_MAX = 16
+"""How many are kept as the contract spells them: there is one for each role."""
 
 
 class GatewayClient:
@@ -50,29 +52,16 @@ class GatewayClient:
     def __init__(self, channel: grpc.aio.Channel, *, timeout_s: float) -> None:
         self._stub = gateway_pb2_grpc.GatewayServiceStub(channel)
         self._timeout_s = timeout_s
+        self._tools: dict[tuple[ToolOffer, ...], list[gateway_pb2.Tool]] = {}
 
     async def chat(
         self, call: ModelCall, *, token: str, tap: Callable[[TextDelta | ReasoningDelta], bool] | None = None
     ) -> AsyncGenerator[list[ModelDelta], None]:
         """Asks a model; closing the generator closes the upstream connection."""
-        request = gateway_pb2.ChatRequest(
-            model=call.model,
-            messages=map(_message_pb, call.messages),
-            tools=[
-                gateway_pb2.Tool(name=name, description=description, parameters_json=parameters)
-                for name, description, parameters in call.tools
-            ],
-            max_output_tokens=call.max_output_tokens,
-            conversation_id=call.conversation_id,
-        )
-        if call.total_s:
-            request.timeouts.total.FromMilliseconds(int(call.total_s * 1000))
+        responses = stream(self._stub.Chat, self._request(call), token=token, tap=None if tap is None else _Pour(tap))
+        del call  # the prompt may be large, and the answer take long
         calls = _Calls()
-
-        def pour(response: gateway_pb2.ChatResponse) -> bool:
-            return tap is not None and (written := _written(response.deltas)) is not None and tap(written)
-
-        async with contextlib.aclosing(stream(self._stub.Chat, request, token=token, tap=pour)) as responses:
+        async with contextlib.aclosing(responses):
             async for response in responses:
                 if deltas := _joined(response.deltas, calls):
                     yield deltas
@@ -94,21 +83,61 @@ class GatewayClient:
             for model in response.models
         ]
 
+    def _request(self, call: ModelCall) -> gateway_pb2.ChatRequest:
+        tools = self._tools.get(call.tools)
+        if tools is None:
+            tools = [
+                gateway_pb2.Tool(name=name, description=description, parameters_json=parameters)
+                for name, description, parameters in call.tools
+            ]
+            if len(self._tools) < _TOOLBOXES_MAX:
+                self._tools[call.tools] = tools
+        request = gateway_pb2.ChatRequest(
+            model=call.model,
+            tools=tools,
+            max_output_tokens=call.max_output_tokens,
+            conversation_id=call.conversation_id,
+        )
+        messages = request.messages
+        for message in call.messages:
+            _add_message(messages, message)
+        if call.total_s:
+            request.timeouts.total.FromMilliseconds(int(call.total_s * 1000))
+        return request
 
-def _message_pb(message: PromptMessage) -> gateway_pb2.PromptMessage:
-    return gateway_pb2.PromptMessage(
-        role=_PROMPT_ROLES[message.role],
-        text=message.text,
-        tool_calls=[
-            gateway_pb2.ToolCall(id=call_id, name=name, arguments_json=arguments)
-            for call_id, name, arguments in message.tool_calls
-        ],
-        tool_call_id=message.tool_call_id,
-    )
+
+class _Pour:
+    """Hands on what is nothing but text, or nothing but reasoning.
+
+    Args:
+        tap: Says whether it has taken it.
+    """
+
+    __slots__ = ("_tap",)
+
+    def __init__(self, tap: Callable[[TextDelta | ReasoningDelta], bool]) -> None:
+        self._tap = tap
+
+    def __call__(self, response: gateway_pb2.ChatResponse) -> bool:
+        return (written := _written(response.deltas)) is not None and self._tap(written)
+
+
+def _add_message(messages: Any, message: PromptMessage) -> None:
+    """Appends a message where it is to be, so that nothing is copied."""
+    role, text, calls, tool_call_id = message
+    added = messages.add()
+    added.role = _PROMPT_ROLES[role]
+    added.text = text
+    for call in calls:
+        added.tool_calls.add(id=call.id, name=call.name, arguments_json=call.arguments_json)
+    if tool_call_id:
+        added.tool_call_id = tool_call_id
 
 
 class _Calls:
     """The tools' calls of one answer, put together from their pieces."""
+
+    __slots__ = ("_pieces",)
 
     def __init__(self) -> None:
         self._pieces: dict[int, tuple[str, str, list[str]]] = {}

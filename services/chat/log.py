@@ -24,7 +24,7 @@ from services.chat.domain import (
 from services.chat.stretch import Stretch
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Iterable
+    from collections.abc import Callable, Iterable
 
     from services.chat.domain import Kind, Part
 
@@ -89,6 +89,7 @@ class RunLog:
     Attributes:
         last_seq: Number of the newest event; 0: there is none.
         ended: The newest event is the run's last.
+        moved: It goes on elsewhere.
         answer: What of the events counts.
         taps: Watchers who are told as soon as there is something.
     """
@@ -98,7 +99,6 @@ class RunLog:
         "_confirmed",
         "_firsts",
         "_held",
-        "_moved",
         "_soon",
         "_stretch",
         "_text_chars",
@@ -106,6 +106,7 @@ class RunLog:
         "answer",
         "ended",
         "last_seq",
+        "moved",
         "taps",
     )
 
@@ -121,7 +122,7 @@ class RunLog:
         self.taps: list[Tap] = []
         self._confirmed = 0
         self._held = False
-        self._moved = False
+        self.moved = False
         self._soon = False
 
     def append(self, kind: Kind) -> None:
@@ -201,19 +202,19 @@ class RunLog:
 
     def release(self) -> None:
         """Shows everything again, unless the log has moved: what is not shown by then never is."""
-        if self._held and not self._moved:
+        if self._held and not self.moved:
             self._held = False
             self.announce()
 
     def move(self) -> None:
         """Sends the watchers elsewhere once they have seen what is shown here."""
-        self._moved = True
+        self.moved = True
         self.announce()
 
     @property
     def ends_here(self) -> bool:
         """Whether its last event is there, or watchers are to go elsewhere."""
-        return self.ended or self._moved
+        return self.ended or self.moved
 
     def after(self, seq: int) -> list[Event]:
         """Returns the events after a position that may be shown, in order; fewer than all where they are more than one batch may hold."""
@@ -247,26 +248,13 @@ class RunLog:
             if future.cancelled() and future in self._waiting:
                 self._waiting.remove(future)
 
-    async def follow(self, seq: int, tap: Tap | None = None) -> AsyncGenerator[list[Event], None]:
+    def follow(self, seq: int, tap: Tap | None = None) -> Following:
         """Replays the events after a position, then follows the log to its end.
 
         Yields: at least one event, in order; what a tap takes is not among them.
         Raises: RunMoved: another instance goes on with it.
         """
-        while True:
-            events = self.after(seq)
-            if events:
-                yield events
-                seq = events[-1].seq
-            elif self.ended and seq >= self.last_seq:
-                return
-            elif self._moved:
-                raise RunMoved
-            elif tap is not None:
-                await tap.drained(self, seq)
-                seq = tap.seq
-            else:
-                await self.changed()
+        return Following(self, seq, tap)
 
     def parts(self) -> tuple[Part, ...]:
         """Returns what has been written so far and still counts, in order."""
@@ -301,3 +289,37 @@ class RunLog:
         elif isinstance(kind, Reset):
             self.answer.reset(kind)
             self._text_chars = min(self._text_chars, kind.offset)
+
+
+class Following:
+    """A watcher's way through a log: an iterator, since each live run has one for long, and a generator takes three times as much memory."""
+
+    __slots__ = ("_log", "_seq", "_tap")
+
+    def __init__(self, log: RunLog, seq: int, tap: Tap | None) -> None:
+        self._log = log
+        self._seq = seq
+        self._tap = tap
+
+    def __aiter__(self) -> Following:
+        return self
+
+    async def __anext__(self) -> list[Event]:
+        log, tap = self._log, self._tap
+        while True:
+            events = log.after(self._seq)
+            if events:
+                self._seq = events[-1].seq
+                return events
+            if log.ended and self._seq >= log.last_seq:
+                raise StopAsyncIteration
+            if log.moved:
+                raise RunMoved
+            if tap is not None:
+                await tap.drained(log, self._seq)
+                self._seq = tap.seq
+            else:
+                await log.changed()
+
+    async def aclose(self) -> None:
+        """Does nothing: it holds nothing but its place."""

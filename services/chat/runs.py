@@ -17,7 +17,7 @@ from services.chat.domain import Draining, RunStatus, TooManyRuns, TooManyWatche
 from services.chat.ports import NewRun
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator
+    from collections.abc import AsyncGenerator, Callable, Coroutine
 
     from opentelemetry.trace import Span
 
@@ -108,7 +108,7 @@ class Runs:
         with self.place():
             self._started += 1
             self._host.spawn(self._run(ask, caller, begun, model, started_at), done=self._forget)
-            run_id = await asyncio.shield(begun)
+            run_id = await begun
             found = await self._follow.find(run_id, caller)
             async with contextlib.aclosing(self._follow.events(found, 0, caller, tap=tap)) as batches:
                 async for events in batches:
@@ -183,21 +183,22 @@ class Runs:
             if not await self._host.wait_for_all(give_up_at - time.monotonic()):
                 log.error("runs_left_behind", count=len(self._host.tasks))
 
-    @contextlib.contextmanager
-    def place(self) -> Iterator[None]:
+    def place(self) -> _Place:
         """Holds a watcher's place for the length of the block.
 
         Raises: TooManyWatchers: there is none.
         """
-        if self._watchers >= self._rules.max_watchers:
+        return _Place(self)
+
+    def count_watchers(self, change: int) -> None:
+        """Takes note that watchers have come or gone.
+
+        Raises: TooManyWatchers: there is no place for one that comes.
+        """
+        if change > 0 and self._watchers >= self._rules.max_watchers:
             raise TooManyWatchers
-        self._watchers += 1
+        self._watchers += change
         metrics.WATCHERS.set(self._watchers)
-        try:
-            yield
-        finally:
-            self._watchers -= 1
-            metrics.WATCHERS.set(self._watchers)
 
     async def _run(
         self, ask: Ask, caller: Caller, begun: asyncio.Future[str], model: Model | None, started_at: float
@@ -208,8 +209,9 @@ class Runs:
                 turn = await self._begin(ask, caller, begun, model, span=span, started_at=started_at)
             except Exception as error:  # noqa: BLE001 - told to the caller, who awaits it and raises it
                 telemetry.fail(span, type(error).__qualname__)
-                begun.set_exception(error)
-                begun.exception()  # the caller may have gone: then nobody else takes it
+                if not begun.done():  # otherwise the caller has gone
+                    begun.set_exception(error)
+                    begun.exception()  # the caller may go just now: then nobody else takes it
                 return
             finally:
                 if not begun.done():
@@ -243,7 +245,8 @@ class Runs:
                 started_at=started_at,
             )
             await asyncio.sleep(0)  # the model is asked first; whoever has to know of the run is told meanwhile
-        begun.set_result(found.run.id)
+        if not begun.done():  # otherwise the caller has gone
+            begun.set_result(found.run.id)
         self._tell(found, caller)
         return turn
 
@@ -306,3 +309,18 @@ class Runs:
     def _forget(self) -> None:
         self._started -= 1
         self._ended()
+
+
+class _Place:
+    """A watcher's place; held for as long as a stream lasts, so it is no generator."""
+
+    __slots__ = ("_runs",)
+
+    def __init__(self, runs: Runs) -> None:
+        self._runs = runs
+
+    def __enter__(self) -> None:
+        self._runs.count_watchers(1)
+
+    def __exit__(self, *_: object) -> None:
+        self._runs.count_watchers(-1)

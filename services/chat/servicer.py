@@ -103,6 +103,8 @@ class _Spout:
         tap: For the events after those that have been sent; None: the call has a connection of its own, where each message is waited for.
     """
 
+    __slots__ = ("_offer", "_response", "_run_id", "tap")
+
     def __init__(self, response: type[pb.StartRunResponse | pb.WatchRunResponse], context: Any) -> None:
         self._response = response
         self._run_id = ""

@@ -203,15 +203,9 @@ class Steps:
         metrics.STEPS.inc()
         self._finished = None
         self._asked = self._wrote = False
-        written = self._log.answer.finished_parts()
-        knows_tools = self._offers() or any(part.kind is PartKind.TOOL_USE for part in written)
-        call = ModelCall(
-            self._run.model,
-            self._prompt.messages(written, tools=knows_tools),
-            tools=self._tools.offers if self._tools is not None and not withheld else (),
-            conversation_id=self._run.conversation_id,
+        batches = self._gateway.chat(
+            self._call_of_model(withheld=withheld), token=self._credential.token, tap=self._pour
         )
-        batches = self._gateway.chat(call, token=self._credential.token, tap=self._pour)
         async with contextlib.aclosing(batches):
             async for batch in batches:
                 for delta in batch:
@@ -222,6 +216,16 @@ class Steps:
                     # Once what announces it has left: a first delta waits for no bookkeeping.
                     asyncio.get_running_loop().call_soon(self._first_delta)
         return self._whole()
+
+    def _call_of_model(self, *, withheld: bool) -> ModelCall:
+        written = self._log.answer.finished_parts()
+        knows_tools = self._offers() or any(part.kind is PartKind.TOOL_USE for part in written)
+        return ModelCall(
+            self._run.model,
+            self._prompt.messages(written, tools=knows_tools),
+            tools=self._tools.offers if self._tools is not None and not withheld else (),
+            conversation_id=self._run.conversation_id,
+        )
 
     def _whole(self) -> ModelFinished:
         if self._finished is None:

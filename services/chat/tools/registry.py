@@ -40,6 +40,7 @@ class Registry:
 
     def __init__(self, tools: Iterable[Tool] = ()) -> None:
         self._tools: dict[str, Offered] = {}
+        self._offers: dict[str, tuple[ToolOffer, ...]] = {}
         for tool in tools:
             _check(tool)
             if tool.name in self._tools:
@@ -72,7 +73,14 @@ class Registry:
             identity: Who.
             offered: The model can call tools.
         """
-        return Toolbox(self._tools, identity, offered=offered)
+        if not offered:
+            return Toolbox(self._tools, identity, ())
+        role = identity.role if identity.role in PERMISSIONS else ""
+        offers = self._offers.get(role)
+        if offers is None:
+            offers = tuple(item.offer for item in self._tools.values() if _may_use(role, item.tool))
+            self._offers[role] = offers
+        return Toolbox(self._tools, identity, offers)
 
 
 class Toolbox:
@@ -80,13 +88,15 @@ class Toolbox:
 
     Attributes:
         identity: Whose run it is.
-        offers: What the model is told of; empty where it cannot call tools.
+        offers: What the model is told of; empty where it cannot call tools. All callers of a role share them.
     """
 
-    def __init__(self, tools: dict[str, Offered], identity: Identity, *, offered: bool) -> None:
+    __slots__ = ("_tools", "identity", "offers")
+
+    def __init__(self, tools: dict[str, Offered], identity: Identity, offers: tuple[ToolOffer, ...]) -> None:
         self.identity = identity
+        self.offers = offers
         self._tools = tools
-        self.offers = tuple(item.offer for item in tools.values() if offered and self.may_use(item.tool))
 
     def find(self, name: str) -> Offered | None:
         """Returns a tool, also one that the caller may not use; None: there is none."""
@@ -94,7 +104,11 @@ class Toolbox:
 
     def may_use(self, tool: Tool) -> bool:
         """Says whether the caller's role carries what the tool needs."""
-        return not tool.permission or tool.permission in PERMISSIONS.get(self.identity.role, frozenset())
+        return _may_use(self.identity.role, tool)
+
+
+def _may_use(role: str, tool: Tool) -> bool:
+    return not tool.permission or tool.permission in PERMISSIONS.get(role, frozenset())
 
 
 def _imported(entry: str) -> Tool:
