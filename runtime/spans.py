@@ -11,6 +11,7 @@ from opentelemetry import context, propagate, trace
 from opentelemetry.attributes import BoundedAttributes
 from opentelemetry.context import Context
 from opentelemetry.sdk.trace import Event, ReadableSpan, SpanLimits, Tracer
+from opentelemetry.sdk.trace import TracerProvider as SdkProvider
 from opentelemetry.sdk.util import BoundedList
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import NonRecordingSpan, Span, SpanContext, SpanKind, Status, StatusCode, TraceFlags
@@ -27,6 +28,8 @@ _BY_PARENT = (
     "localParentSampled:AlwaysOnSampler,localParentNotSampled:AlwaysOffSampler}"
 )
 """How a sampler that does as was decided for the parent ends its description of itself."""
+_EVERY_ROOT = "ParentBased{root:AlwaysOnSampler," + _BY_PARENT
+"""The description of the one that takes every trace which begins here, as is the default."""
 _UNSET = Status(StatusCode.UNSET)
 _RANDOM = TraceFlags.RANDOM_TRACE_ID
 _SAMPLED = TraceFlags.SAMPLED
@@ -50,12 +53,14 @@ class RecordedSpan(Span):
         parent: Those of its parent; None: there is none.
         kind: Role of this side.
         attributes: Known at the start; must not change afterwards.
+
+    Attributes:
+        ids: Its own ids.
     """
 
     __slots__ = (
         "_ended_at",
         "_events",
-        "_ids",
         "_kind",
         "_known",
         "_links",
@@ -65,6 +70,7 @@ class RecordedSpan(Span):
         "_started_at",
         "_status",
         "_tracer",
+        "ids",
     )
 
     def __init__(
@@ -79,13 +85,14 @@ class RecordedSpan(Span):
     ) -> None:
         self._name = name
         self._tracer = tracer
-        self._ids = span_context
+        self.ids = span_context
         self._parent = parent
         self._kind = kind
         self._known = attributes
-        self._said: dict[str, AnyValue] = {}
-        self._events: list[tuple[str, Attributes, int]] = []
-        self._links: list[Link] = []
+        # Most spans are told little, and a live stream holds two of them.
+        self._said: dict[str, AnyValue] | None = None
+        self._events: tuple[tuple[str, Attributes, int], ...] = ()
+        self._links: tuple[Link, ...] = ()
         self._status = _UNSET
         self._ended_at: int | None = None
         self._started_at = time.time_ns()
@@ -97,7 +104,7 @@ class RecordedSpan(Span):
 
     def get_span_context(self) -> SpanContext:
         """Returns its ids."""
-        return self._ids
+        return self.ids
 
     def is_recording(self) -> bool:
         """Returns whether it has not ended."""
@@ -105,23 +112,27 @@ class RecordedSpan(Span):
 
     def set_attribute(self, key: str, value: AnyValue) -> None:
         """Notes an attribute; the last of a name holds."""
-        if self._ended_at is None:
+        if self._ended_at is not None:
+            return
+        if self._said is None:
+            self._said = {key: value}
+        else:
             self._said[key] = value
 
     def set_attributes(self, attributes: Mapping[str, AnyValue]) -> None:
         """Notes several."""
         if self._ended_at is None:
-            self._said.update(attributes)
+            self._said = {**(self._said or {}), **attributes}
 
     def add_event(self, name: str, attributes: Attributes = None, timestamp: int | None = None) -> None:
         """Notes that something happened: now, where no time is given, in nanoseconds since the epoch."""
         if self._ended_at is None:
-            self._events.append((name, attributes, timestamp or time.time_ns()))
+            self._events += ((name, attributes, timestamp or time.time_ns()),)
 
     def add_link(self, context: SpanContext, attributes: Attributes = None) -> None:
         """Notes a span of another trace, or another branch of this one, that has to do with it."""
         if self._ended_at is None and (context.is_valid or attributes or context.trace_state):
-            self._links.append(trace.Link(context, attributes))
+            self._links += (trace.Link(context, attributes),)
 
     def update_name(self, name: str) -> None:
         """Gives it another name."""
@@ -156,10 +167,12 @@ class RecordedSpan(Span):
         own, event = _LIMITS.max_span_attributes, _LIMITS.max_event_attributes
         return {
             "name": self._name,
-            "context": self._ids,
+            "context": self.ids,
             "parent": self._parent,
             "resource": self._tracer.resource,
-            "attributes": _bounded({**(self._known or {}), **self._said}, own, _LIMITS.max_span_attribute_length),
+            "attributes": _bounded(
+                {**(self._known or {}), **(self._said or {})}, own, _LIMITS.max_span_attribute_length
+            ),
             "events": BoundedList.from_seq(
                 _LIMITS.max_events,
                 [
@@ -213,21 +226,34 @@ class Recorder:
 
     Args:
         provider: Whose tracer it is; one that is not the SDK's records nothing.
+
+    Attributes:
+        provider: The same.
+        lasting: No other provider will take its place in this process.
     """
 
     def __init__(self, provider: TracerProvider) -> None:
         self.provider = provider
         self._tracer = provider.get_tracer(_SCOPE.name)
-        self._by_parent = isinstance(self._tracer, Tracer) and self._tracer.sampler.get_description().endswith(
-            _BY_PARENT
-        )
+        sampler = self._tracer.sampler.get_description() if isinstance(self._tracer, Tracer) else ""
+        self._by_parent = sampler.endswith(_BY_PARENT)
+        self._every_root = sampler == _EVERY_ROOT
+        # A provider of the SDK is set once and stays.
+        self.lasting = isinstance(provider, SdkProvider)
 
     def start(self, name: str, parent: SpanContext | None, kind: SpanKind, attributes: Attributes) -> Span:
         """Starts a span; one that is not sampled holds ids only."""
         tracer = self._tracer
         if not isinstance(tracer, Tracer):
             return tracer.start_span(name, _below(parent), kind, attributes)
-        if parent is None or not self._by_parent:
+        if parent is None:
+            if not self._every_root:
+                return self._decide(tracer, name, parent, kind, attributes)
+            ids = tracer.id_generator
+            flags = _KNOWN if ids.is_trace_id_random() else _SAMPLED
+            root = SpanContext(ids.generate_trace_id(), ids.generate_span_id(), False, _FLAGS[flags])
+            return RecordedSpan(name, tracer, root, parent=None, kind=kind, attributes=attributes)
+        if not self._by_parent:
             return self._decide(tracer, name, parent, kind, attributes)
         # A tuple, read as one: its properties are calls.
         trace_id, _, _, flags, state, _ = parent
@@ -256,6 +282,8 @@ class Recorder:
 def recorder() -> Recorder:
     """Returns the one of this process."""
     global _recorder  # noqa: PLW0603 - as there is one provider a process, which may be set after a span or two
+    if _recorder is not None and _recorder.lasting:
+        return _recorder
     provider = trace.get_tracer_provider()
     if _recorder is None or _recorder.provider is not provider:
         _recorder = Recorder(provider)
@@ -268,6 +296,8 @@ _recorder: Recorder | None = None
 def parent_in(headers: Mapping[str, str]) -> SpanContext | None:
     """Returns the ids of the span that incoming headers, lower-case names, speak of; None: of none, or none that is well formed."""
     given = headers.get("traceparent", "")
+    if not given and not _OTHER_HEADERS:
+        return None
     if _OTHER_HEADERS or "tracestate" in headers or not (match := _TRACEPARENT.fullmatch(given)):
         found = trace.get_current_span(propagate.extract(headers)).get_span_context()
     else:
@@ -279,6 +309,8 @@ def parent_in(headers: Mapping[str, str]) -> SpanContext | None:
 def current(within: Context) -> SpanContext | None:
     """Returns the ids of a context's span; None: there is none."""
     span = within.get(_SPAN_KEY)
+    if type(span) is RecordedSpan:  # nearly all are, and what is made here has ids
+        return span.ids
     ids = span.get_span_context() if isinstance(span, Span) else None
     return ids if ids is not None and ids.is_valid else None
 
@@ -292,7 +324,7 @@ def outgoing_headers() -> dict[str, str]:
     """Returns the W3C trace headers that a call to another process carries."""
     within = context.get_current()
     ids = current(within)
-    if _OTHER_HEADERS or len(within) > 1 or (ids is not None and ids.trace_state):
+    if _OTHER_HEADERS or len(within) > 1 or (ids is not None and ids[4]):  # the trace's state
         # Other propagators have a say, or there is more to carry, such as baggage.
         headers: dict[str, str] = {}
         propagate.inject(headers)

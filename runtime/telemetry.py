@@ -80,6 +80,7 @@ class span:  # noqa: N801 - used like a function
 
     def __enter__(self) -> Span:
         name, remote, kind, attributes = self._arguments
+        del self._arguments  # headers need not be kept for as long as a stream lasts
         within = context.get_current()
         parent = spans.current(within) if remote is None else spans.parent_in(remote)
         self._span = spans.recorder().start(name, parent, kind, attributes)

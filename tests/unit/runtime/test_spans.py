@@ -97,6 +97,19 @@ def test_one_without_a_parent_begins_a_trace() -> None:
     assert first.context.trace_id != second.context.trace_id
 
 
+def test_where_a_trace_begins_its_ids_say_what_the_sdks_say() -> None:
+    provider, _ = exporting()
+    theirs = provider.get_tracer("parley").start_span("name", context.Context()).get_span_context()
+    ours = start(provider, None).get_span_context()
+    assert ours[2:] == theirs[2:]
+
+
+def test_a_sampler_that_begins_no_traces_is_asked() -> None:
+    provider, _ = exporting(ParentBased(ALWAYS_OFF))
+    assert not start(provider, None).is_recording()
+    assert start(provider).is_recording()
+
+
 def test_what_it_is_told_after_its_end_is_lost() -> None:
     provider, exporter = exporting()
     span = start(provider)
