@@ -43,6 +43,7 @@ def servicers(
     database: Database,
     *,
     message_max_chars: int,
+    searching: Database | None = None,
     verifier: Verifier | None = None,
     clock: Callable[[], float] = time.time,
 ) -> tuple[Servicer, Servicer]:
@@ -51,11 +52,12 @@ def servicers(
     Args:
         database: Opened with `load_queries()`, as the role `parley_data`.
         message_max_chars: Longest message of a user.
+        searching: The same with connections of its own, so that searches take none from answers; None: there are enough.
         verifier: The server's own, for credentials that come within a request; None refuses those.
         clock: Seconds since the epoch.
     """
     conversations = Conversations(PostgresConversations(database), clock)
-    search = Search(PostgresSearch(database))
+    search = Search(PostgresSearch(searching or database))
     runs = PostgresRuns(database)
     starting = Starting(runs, clock, message_max_chars=message_max_chars)
     keeping = Keeping(runs, clock)

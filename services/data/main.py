@@ -14,6 +14,7 @@ from runtime.server import Server, serve
 from services.data.composition import load_queries, servicers
 from services.data.config import DataConfig
 from services.data.readiness import await_schema
+from services.data.search.domain import SEARCHES_AT_ONCE
 
 
 async def main() -> None:
@@ -26,12 +27,14 @@ async def main() -> None:
         "data", log_level=config.log_level, log_format=config.log_format, metrics_listen=config.metrics_listen
     )
     async with AsyncExitStack() as stack:
-        database = await stack.enter_async_context(
-            postgres.connect(config.database_url.reveal(), load_queries(), max_connections=config.pool_max_size)
-        )
+        url, queries = config.database_url.reveal(), load_queries()
+        database = await stack.enter_async_context(postgres.connect(url, queries, max_connections=config.pool_max_size))
+        searching = await stack.enter_async_context(postgres.connect(url, queries, max_connections=SEARCHES_AT_ONCE))
         channel = await stack.enter_async_context(open_channel(config.auth_address, auth_pb2.DESCRIPTOR))
         auth = auth_pb2_grpc.AuthServiceStub(channel)
         verifier = Verifier(partial(remote_keys, auth.GetJwks, auth_pb2.GetJwksRequest()), audience="data")
-        offered = servicers(database, message_max_chars=config.message_max_chars, verifier=verifier)
+        offered = servicers(
+            database, searching=searching, message_max_chars=config.message_max_chars, verifier=verifier
+        )
         server = Server("data", config.listen, offered, verifier=verifier, direct_port=config.direct_port)
         await serve(server, config, prepare=partial(await_schema, database))

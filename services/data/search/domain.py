@@ -20,8 +20,9 @@ if TYPE_CHECKING:
 
 QUERY_MAX_CHARS = 200
 SNIPPET_MAX_CHARS = 200
+SEARCHES_AT_ONCE = 2
+"""How many run at once in an instance; each may take seconds."""
 _RESULTS_A_PAGE = 20
-_AT_ONCE = 2
 _LEAD_CHARS = 60
 
 
@@ -71,7 +72,7 @@ class Search:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._free = asyncio.Semaphore(_AT_ONCE)
+        self._free = asyncio.Semaphore(SEARCHES_AT_ONCE)
 
     async def find(self, caller: Identity, query: str, *, page_size: int, page_token: str) -> tuple[list[Result], str]:
         """Returns a page of the conversations that hold all words of `query`, and the token of the next one; empty on the last.

@@ -5,8 +5,12 @@ from typing import Any
 import pytest
 
 from parley.data.v1 import data_pb2 as pb
+from runtime import postgres
+from runtime.channel import open_channel
 from runtime.errors import InvalidArgument
+from runtime.testing import Clock, Issuer, loopback
 from runtime.validation import encode_page_token
+from services.data.composition import load_queries, servicers
 from services.data.search.domain import snippet
 from tests.contract.data.person import Person, Service, text
 
@@ -168,3 +172,22 @@ def test_a_snippet_holds_the_match_and_at_most_two_hundred_characters(length: in
 
 def test_a_snippet_shows_words_side_by_side_rather_than_the_first_of_them() -> None:
     assert "the red apple tree" in snippet("red " + "x " * 300 + "the red apple tree" + " y" * 300, ["red", "apple"])
+
+
+async def test_a_search_needs_none_of_the_connections_that_answers_are_stored_over(stored: Any) -> None:
+    """It may take seconds: were it to wait for them, or they for it, one user's search would stop everybody's answers."""
+    issuer, queries = Issuer(), load_queries()
+    async with (
+        postgres.connect(stored.url, queries, max_connections=1) as answers,
+        postgres.connect(stored.url, queries, max_connections=1) as searching,
+    ):
+        verifier = issuer.verifier("data")
+        offered = servicers(answers, searching=searching, message_max_chars=100, verifier=verifier)
+        async with (
+            loopback("data", *offered, verifier=verifier) as address,
+            open_channel(address, pb.DESCRIPTOR) as channel,
+        ):
+            person = Service(channel, issuer, Clock()).person()
+            titled = (await person.create("Trip to Kyoto")).id
+            async with answers.transaction():
+                assert await found(person, "Kyoto") == [titled]
