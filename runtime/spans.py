@@ -17,7 +17,7 @@ from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import NonRecordingSpan, Span, SpanContext, SpanKind, Status, StatusCode, TraceFlags
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Container, Mapping
 
     from opentelemetry.trace import Link, TracerProvider
     from opentelemetry.util.types import AnyValue, Attributes
@@ -291,6 +291,11 @@ def recorder() -> Recorder:
 
 
 _recorder: Recorder | None = None
+
+
+def may_name_a_trace(headers: Container[bytes]) -> bool:
+    """Says whether it is worth looking for a caller's span in incoming headers, lower-case names."""
+    return _OTHER_HEADERS or b"traceparent" in headers
 
 
 def parent_in(headers: Mapping[str, str]) -> SpanContext | None:

@@ -16,7 +16,7 @@ from prometheus_client import start_http_server
 from runtime import logs, spans
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Container, Mapping
 
     from opentelemetry.trace import Span, SpanKind
 
@@ -112,6 +112,11 @@ def fail(current: Span, error_type: str) -> None:
     """Marks a span as failed for the given reason."""
     current.set_attribute("error.type", error_type)
     current.set_status(trace.StatusCode.ERROR)
+
+
+def may_name_a_trace(headers: Container[bytes]) -> bool:
+    """Says whether it is worth looking for a caller's span in incoming headers, lower-case names."""
+    return spans.may_name_a_trace(headers)
 
 
 def outgoing_headers() -> dict[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ from runtime.errors import Internal, ParleyError
 from services.edge import problems
 from services.edge.dialects.openai import errors as openai_errors
 from services.edge.problems import BodyTimeout, BodyTooLarge
+from services.edge.wire import WIRE
 
 if TYPE_CHECKING:
     from opentelemetry.trace import Span
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 
     from services.edge.cors import Cors
     from services.edge.operation.readiness import Readiness
+    from services.edge.wire import Wire
 
 log = structlog.stdlib.get_logger()
 
@@ -51,6 +54,7 @@ _FIRST_BYTE = Histogram(
     buckets=[0.0005 * 2**n for n in range(16)],
 )
 _ACTIVE = Gauge("parley_http_requests_active", "Requests under way.")
+_REMEMBERED = 512  # paths are few, and methods those that a parser knows
 
 
 class _ClientGoneError(Exception):
@@ -61,7 +65,7 @@ class Exchange:
     """One request and what is known of its answer.
 
     Attributes:
-        headers: The request's, lower-case names; of several the last.
+        headers: The request's as they came, lower-case names; of several the last.
         status: The answer's, once it has begun.
         first_byte_s: How long the caller waited for it.
         reason: Code of the error it tells of.
@@ -70,7 +74,7 @@ class Exchange:
 
     def __init__(self, scope: Scope, send: Send, extra: list[tuple[bytes, bytes]]) -> None:
         self.scope = scope
-        self.headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+        self.headers: dict[bytes, bytes] = dict(scope["headers"])
         self.status: int | None = None
         self.first_byte_s = 0.0
         self.reason = ""
@@ -78,6 +82,14 @@ class Exchange:
         self.extra = extra
         self._send = send
         self._started = time.perf_counter()
+
+    def header(self, name: bytes) -> str:
+        """Returns a header of the request; empty: there is none."""
+        return self.headers.get(name, b"").decode("latin-1")
+
+    def text_headers(self) -> dict[str, str]:
+        """Returns the request's headers as text."""
+        return {name.decode("latin-1"): value.decode("latin-1") for name, value in self.headers.items()}
 
     async def send(self, message: Message) -> None:
         """Sends one part of the answer, completing its headers."""
@@ -129,6 +141,8 @@ class Front:
         self._max_body_bytes = max_body_bytes
         self._max_prompt_bytes = max_prompt_bytes
         self._body_timeout_s = body_timeout_s
+        self._active = 0
+        _ACTIVE.set_function(lambda: self._active)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers one request."""
@@ -136,11 +150,11 @@ class Front:
             await self._app(scope, receive, send)
             return
         exchange = Exchange(scope, send, [])
-        rid = accepted_request_id(exchange.headers.get("x-request-id", ""))
+        rid = accepted_request_id(exchange.header(b"x-request-id") if b"x-request-id" in exchange.headers else "")
         request_id.set(rid)
         credential.set("")
         set_identity(None)
-        exchange.extra += [(b"x-request-id", rid.encode()), *self._cors.headers(exchange.headers.get("origin", ""))]
+        exchange.extra += [(b"x-request-id", rid.encode()), *self._cors.headers(exchange.header(b"origin"))]
         if self._readiness.draining:
             exchange.extra.append((b"connection", b"close"))
         scope["parley.exchange"], scope["parley.notes"] = exchange, exchange.notes
@@ -156,24 +170,29 @@ class Front:
             "url.path": exchange.scope["path"],
             "url.scheme": exchange.scope["scheme"],
         }
-        _ACTIVE.inc()
-        with telemetry.span(method, kind=SpanKind.SERVER, attributes=attributes, remote=exchange.headers) as span:
+        remote = exchange.text_headers() if telemetry.may_name_a_trace(exchange.headers) else {}
+        self._active += 1
+        with telemetry.span(method, kind=SpanKind.SERVER, attributes=attributes, remote=remote) as span:
+            del attributes, remote  # a stream may last for long
             try:
                 await self._answer(exchange, receive)
             except asyncio.CancelledError:
                 exchange.reason = exchange.reason or "CANCELLED"
                 raise
             finally:
-                _ACTIVE.dec()
+                self._active -= 1
                 self._record(exchange, span)
 
     async def _answer(self, exchange: Exchange, receive: Receive) -> None:
         scope = exchange.scope
         try:
-            if (allowed := self._cors.preflight(scope["method"], exchange.headers)) is not None:
-                await allowed(scope, receive, exchange.send)
-                return
-            await self._app(scope, await self._with_body(exchange, receive), exchange.send)
+            if scope["method"] == "OPTIONS":
+                allowed = self._cors.preflight(scope["method"], exchange.text_headers())
+                if allowed is not None:
+                    await allowed(scope, receive, exchange.send)
+                    return
+            whole = await self._whole_body(exchange, receive)
+            await self._app(scope, receive if whole is None else _replaying(whole, receive), exchange.send)
         except _ClientGoneError:
             return
         except ParleyError as error:
@@ -188,15 +207,25 @@ class Front:
         if exchange.status is None:
             await problems.respond(error, path=exchange.scope["path"])(exchange.scope, receive, exchange.send)
 
-    async def _with_body(self, exchange: Exchange, receive: Receive) -> Receive:
-        """Returns a `receive` that holds the whole body, which is read here, within its bounds."""
+    async def _whole_body(self, exchange: Exchange, receive: Receive) -> bytes | None:
+        """Reads the body, within its bounds; None: the request is said to have none."""
+        headers = exchange.headers
         prompt = exchange.scope["path"].startswith(openai_errors.PREFIX)
         longest = self._max_prompt_bytes if prompt else self._max_body_bytes
-        length = exchange.headers.get("content-length", "")
+        length = headers.get(b"content-length", b"")
         if length.isdigit() and int(length) > longest:
             raise _too_large(longest)
-        if length in {"", "0"} and "transfer-encoding" not in exchange.headers:
-            return receive
+        if length in {b"", b"0"} and b"transfer-encoding" not in headers:
+            return None
+        wire: Wire | None = exchange.scope.get(WIRE)
+        body = wire.body() if wire is not None else None
+        if body is None:
+            return await self._read_body(receive, longest)
+        if len(body) > longest:
+            raise _too_large(longest)
+        return body
+
+    async def _read_body(self, receive: Receive, longest: int) -> bytes:
         body = bytearray()
         try:
             async with asyncio.timeout(self._body_timeout_s):
@@ -211,12 +240,7 @@ class Front:
                     more = message.get("more_body", False)
         except TimeoutError:
             raise BodyTimeout("The request's body did not arrive in time.") from None
-        whole: list[Message] = [{"type": "http.request", "body": bytes(body), "more_body": False}]
-
-        async def replay() -> Message:
-            return whole.pop() if whole else await receive()
-
-        return replay
+        return bytes(body)
 
     def _record(self, exchange: Exchange, span: Span) -> None:
         method, route, seconds = exchange.scope["method"], exchange.route, exchange.elapsed_s
@@ -226,10 +250,10 @@ class Front:
         span.set_attribute("http.response.status_code", status)
         if status >= _SERVER_ERROR:
             telemetry.fail(span, exchange.reason or str(status))
-        _REQUESTS.labels(method, route, str(status)).inc()
-        _SECONDS.labels(method, route).observe(seconds)
+        _requests(method, route, status).inc()
+        _seconds(method, route).observe(seconds)
         if exchange.status is not None:
-            _FIRST_BYTE.labels(method, route).observe(exchange.first_byte_s)
+            _first_byte(method, route).observe(exchange.first_byte_s)
         log.info(
             "http",
             **{
@@ -242,6 +266,32 @@ class Front:
             **({"reason": exchange.reason} if exchange.reason else {}),
             **exchange.notes,
         )
+
+
+@functools.lru_cache(_REMEMBERED)
+def _requests(method: str, route: str, status: int) -> Counter:
+    """Looks a measure up once: that costs more than to write it."""
+    return _REQUESTS.labels(method, route, str(status))
+
+
+@functools.lru_cache(_REMEMBERED)
+def _seconds(method: str, route: str) -> Histogram:
+    return _SECONDS.labels(method, route)
+
+
+@functools.lru_cache(_REMEMBERED)
+def _first_byte(method: str, route: str) -> Histogram:
+    return _FIRST_BYTE.labels(method, route)
+
+
+def _replaying(body: bytes, receive: Receive) -> Receive:
+    """Returns a `receive` that begins with the whole body."""
+    whole: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
+
+    async def replay() -> Message:
+        return whole.pop() if whole else await receive()
+
+    return replay
 
 
 def _too_large(max_bytes: int) -> BodyTooLarge:

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import functools
 from typing import TYPE_CHECKING, Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from services.edge import problems
-from services.edge.streams import PUSH
+from services.edge.wire import WIRE, Wire
 
 if TYPE_CHECKING:
     import asyncio
-
-    from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
     from runtime.errors import ParleyError
 
@@ -39,7 +36,9 @@ class HttpConnection(HttpToolsProtocol):
         self._in_head = True
         # Since the last byte of a body or the last end or beginning of a request.
         self._bytes_without_body = 0
+        self._read_bytes = self._first_read_bytes = 0
         self._fault = problems.NOT_HTTP
+        self._wire: Wire | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as uvicorn has it
         """Begins to wait for a head, where there is room."""
@@ -53,11 +52,14 @@ class HttpConnection(HttpToolsProtocol):
         """Waits no longer."""
         self._head_is_here()
         super().connection_lost(exc)
+        if self._wire is not None:
+            self._wire.tell_gone()
 
     def data_received(self, data: bytes) -> None:
         """Reads on, unless it is too much."""
         # Counted first, since the callbacks below start anew: what came with the read in which a head begins is not counted.
-        self._bytes_without_body += len(data)
+        self._read_bytes = len(data)
+        self._bytes_without_body += self._read_bytes
         super().data_received(data)
         if self.transport.is_closing():
             return
@@ -73,6 +75,7 @@ class HttpConnection(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         """Begins to count and to wait."""
         self._bytes_without_body = 0
+        self._first_read_bytes = self._read_bytes
         self._await_head()
         super().on_message_begin()
 
@@ -80,12 +83,13 @@ class HttpConnection(HttpToolsProtocol):
         """Lets the request through, unless a single read brought a head that is too long."""
         self._head_is_here()
         self._in_head = False
-        if len(self.url) + sum(len(name) + len(value) for name, value in self.headers) > MAX_HEAD_BYTES:
+        # Summed only where the reads that brought it hold as much.
+        if self._first_read_bytes + self._bytes_without_body > MAX_HEAD_BYTES and self._head_bytes() > MAX_HEAD_BYTES:
             self._fault = problems.HEAD_TOO_LONG
             raise _HeadTooLongError  # the parser stops, and has `send_400_response` called
         super().on_headers_complete()
         if self.cycle is not None:
-            self.cycle.scope[PUSH] = functools.partial(_push, self.cycle)  # type: ignore[literal-required] # an extension of ours
+            self.cycle.scope[WIRE] = self._wire = Wire(self.cycle)  # type: ignore[literal-required] # an extension of ours
 
     def on_body(self, body: bytes) -> None:
         """Takes a piece of the body, whose length is bounded elsewhere."""
@@ -114,21 +118,15 @@ class HttpConnection(HttpToolsProtocol):
         else:
             self.transport.close()
 
+    def _head_bytes(self) -> int:
+        return len(self.url) + sum(len(name) + len(value) for name, value in self.headers)
+
     def _refuse(self, error: ParleyError) -> None:
         answer = problems.respond(error, path="")
         status = _STATUS_LINES[answer.status_code]
         head = [status, *(name + b": " + value for name, value in answer.raw_headers)]
         self.transport.write(b"\r\n".join([*head, b"connection: close", b"", b""]) + bytes(answer.body))
         self.transport.close()
-
-
-def _push(answer: RequestResponseCycle, data: bytes) -> bool:
-    """Writes a piece of an answer's body, as uvicorn's own `send` does that has nothing to wait for."""
-    if not answer.chunked_encoding or answer.response_complete or answer.disconnected or answer.flow.write_paused:
-        return False
-    if data:  # an empty piece would be the end
-        answer.transport.write(b"%x\r\n%b\r\n" % (len(data), data))
-    return True
 
 
 class _HeadTooLongError(Exception):

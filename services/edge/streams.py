@@ -12,11 +12,12 @@ from starlette.responses import Response
 
 from runtime.errors import ParleyError
 from services.edge.problems import NotReady, TooManyStreams
+from services.edge.wire import WIRE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
     from starlette.types import Receive, Scope, Send
+
+    from services.edge.wire import Wire
 
 Ending = Literal["cut", "completed", "nothing_new", "client_gone", "stalled", "drained", "broken"]
 
@@ -29,8 +30,7 @@ _HEADERS = [
 ]
 _QUIET_START_S = 0.25
 _LAST_WORDS_S = 1.0
-PUSH = "parley.push"
-"""Where a request's scope holds what sends a piece of its answer at once, or says False where it would have to be waited for."""
+_LOOKS = 8  # in the length of a heartbeat
 _COUNT_EVERY = 64  # a metric takes a lock
 _OPEN = Gauge("parley_edge_streams_open", "Event streams that are open.")
 _EVENTS = Counter("parley_edge_stream_events_total", "Events sent on event streams.")
@@ -46,28 +46,40 @@ class Placed(Protocol):
     def leave(self, why: Ending) -> None:
         """Ends it from outside its own task."""
 
+    def look(self, now: float) -> None:
+        """Is asked several times in the length of a heartbeat to see what is due; `now` is the loop's time."""
+
 
 class Streams:
     """The event streams that are open.
 
+    One timer looks after all of them.
+
     Args:
         limit: How many may be.
-        heartbeat_s: Silence after which one says something.
+        heartbeat_s: Longest silence of one.
         stalled_reader_s: Time after which one whose client reads nothing is cut.
+
+    Attributes:
+        heartbeat_s: As above.
+        stalled_reader_s: As above.
+        look_every_s: How often each is looked after.
     """
 
     def __init__(self, *, limit: int, heartbeat_s: float, stalled_reader_s: float) -> None:
         self.heartbeat_s = heartbeat_s
         self.stalled_reader_s = stalled_reader_s
+        self.look_every_s = heartbeat_s / _LOOKS
         self._limit = limit
         self._draining = False
         self._open: set[Placed] = set()
         self._none_open = asyncio.Event()
         self._none_open.set()
+        self._timer: asyncio.TimerHandle | None = None
+        _OPEN.set_function(lambda: len(self._open))
 
-    @contextlib.contextmanager
-    def place(self, stream: Placed) -> Iterator[None]:
-        """Holds a place for the length of the block.
+    def take(self, stream: Placed) -> None:
+        """Takes a place, to be given back.
 
         Raises: TooManyStreams; NotReady: it would never end, and the drain has begun.
         """
@@ -77,14 +89,24 @@ class Streams:
             raise TooManyStreams("This server holds as many open streams as it may; try again.", retry_after_s=1)
         self._open.add(stream)
         self._none_open.clear()
-        _OPEN.inc()
-        try:
-            yield
-        finally:
-            self._open.discard(stream)
-            _OPEN.dec()
-            if not self._open:
-                self._none_open.set()
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(self.look_every_s, self._look)
+
+    def give_back(self, stream: Placed) -> None:
+        """Gives a place back."""
+        self._open.discard(stream)
+        if not self._open:
+            self._none_open.set()
+
+    def _look(self) -> None:
+        self._timer = None
+        if not self._open:
+            return
+        loop = asyncio.get_running_loop()
+        now = loop.time()
+        for stream in list(self._open):
+            stream.look(now)
+        self._timer = loop.call_later(self.look_every_s, self._look)
 
     async def drain(self, grace_s: float) -> None:
         """Waits for the streams to end; tells those still open after `grace_s` to come back elsewhere, and those that never end at once."""
@@ -132,15 +154,20 @@ class PushedStream(Response):
         self._streams = streams
         self._quiet_start = quiet_start
         self._send: Send
+        self._loop = asyncio.get_running_loop()
+        self._wire: Wire | None = None
         self._begun = False
         self._busy_since: float | None = None
         self._last_sent = 0.0
-        self._leaving: asyncio.Timeout | None = None
+        self._task: asyncio.Task[Any] | None = None
+        self._watcher: asyncio.Task[None] | None = None
+        self._quiet_timer: asyncio.TimerHandle | None = None
+        self._aside: asyncio.Task[None] | None = None
+        self._left = False
         self._ending: Ending = "cut"  # unless one of the others is reached
         self._error: ParleyError | None = None
         self._events = 0
         self._uncounted = 0
-        self._pusher: Callable[[bytes], bool] | None = None
 
     @abstractmethod
     async def relay(self) -> None:
@@ -155,34 +182,35 @@ class PushedStream(Response):
 
     async def write(self, data: bytes, events: int) -> None:
         """Sends a piece that tells of so many events."""
-        await self._write(data)
-        self._events += events
-        _EVENTS.inc(events)
+        if not self.push(data, events):
+            await self._write(data)
+            self._counts(events)
 
     def push(self, data: bytes, events: int) -> bool:
         """Sends a piece as `write` does, but only where nothing has to be waited for; says False, and sends nothing, elsewhere."""
-        if not self._begun or self._busy_since is not None or self._pusher is None or not self._pusher(data):
+        if not self._begun or self._busy_since is not None or self._wire is None or not self._wire.push(data):
             return False
-        self._last_sent = asyncio.get_running_loop().time()
-        self._events += events
-        self._uncounted += events
-        if self._uncounted >= _COUNT_EVERY:
-            self._count()
+        self._last_sent = self._loop.time()
+        self._counts(events)
         return True
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers the request."""
         self._send = send
-        self._pusher = scope.pop(PUSH, None)
+        self._wire = scope.pop(WIRE, None)
+        self._last_sent = self._loop.time()
         try:
-            with self._streams.place(self):
-                watcher = asyncio.create_task(self._watch(receive))
-                try:
-                    await self._pump()
-                finally:
-                    watcher.cancel()
+            self._streams.take(self)
+            try:
+                self._be_told(receive)
+                await self._pump()
+            finally:
+                self._be_told_no_more()
+                self._streams.give_back(self)
+                if self._aside is not None:
+                    self._aside.cancel()
                     # Not awaited itself: its cancellation is not ours.
-                    await asyncio.wait([watcher])
+                    await asyncio.wait([self._aside])
             # The place is given back before the client sees the end, for it may ask for the next stream at once.
             await self._end()
         finally:
@@ -193,24 +221,45 @@ class PushedStream(Response):
             if self._error is not None:
                 notes["stream.reason"] = self._error.code
 
+    def leave(self, why: Ending) -> None:
+        """Ends the stream from outside its own task."""
+        if self._task is None:
+            return
+        self._ending = why
+        if not self._left:
+            self._left = True
+            self._task.cancel()
+
+    def look(self, now: float) -> None:
+        """Keeps a silent stream alive, and ends one that is not read."""
+        if self._busy_since is not None:
+            if now - self._busy_since >= self._streams.stalled_reader_s:
+                self.leave("stalled")
+            return
+        would_be_silent_s = now - self._last_sent + self._streams.look_every_s
+        if self._begun and would_be_silent_s > self._streams.heartbeat_s and not self.push(HEARTBEAT, 0):
+            self._write_aside(HEARTBEAT)
+
+    def _counts(self, events: int) -> None:
+        self._events += events
+        self._uncounted += events
+        if self._uncounted >= _COUNT_EVERY:
+            self._count()
+
     def _count(self) -> None:
         _EVENTS.inc(self._uncounted)
         self._uncounted = 0
 
-    def leave(self, why: Ending) -> None:
-        """Ends the stream from outside its own task."""
-        if self._leaving is not None:
-            self._ending = why
-            self._leaving.reschedule(asyncio.get_running_loop().time())
-
     async def _pump(self) -> None:
+        # `leave` cancels this task, which is not to be taken for a cancellation of the request.
+        task = self._task = asyncio.current_task(self._loop)
+        assert task is not None  # noqa: S101 - this runs in one
+        cancelling = task.cancelling()
         try:
-            # A scope that another task can end, without that being taken for a cancellation of the request.
-            async with asyncio.timeout(None) as self._leaving:
-                await self.relay()
+            await self.relay()
             self._ending = "broken" if self.endless else "completed"
-        except TimeoutError:
-            if self._ending == "cut":
+        except asyncio.CancelledError:
+            if not self._left or task.uncancel() > cancelling:
                 raise
         except ParleyError as error:
             if not self._begun:
@@ -218,7 +267,7 @@ class PushedStream(Response):
             self._ending = "broken"
             self._error = error
         finally:
-            self._leaving = None
+            self._task = None
 
     async def _end(self) -> None:
         if self._ending in {"client_gone", "stalled"}:
@@ -231,13 +280,16 @@ class PushedStream(Response):
         if not self._begun:
             raise being_replaced()
         last = b"" if self._ending == "completed" else self.farewell(self._error)
+        end = {"type": "http.response.body", "body": last, "more_body": False}
+        if self._wire is not None and not self._wire.full:
+            await self._send(end)
+            return
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_LAST_WORDS_S):
-                await self._send({"type": "http.response.body", "body": last, "more_body": False})
+                await self._send(end)
 
     async def _write(self, data: bytes) -> None:
-        loop = asyncio.get_running_loop()
-        self._busy_since = loop.time()
+        self._busy_since = self._loop.time()
         if not self._begun:
             self._begun = True
             self.commit()
@@ -245,35 +297,48 @@ class PushedStream(Response):
             await self._send({"type": "http.response.start", "status": 200, "headers": _HEADERS})
         await self._send({"type": "http.response.body", "body": data, "more_body": True})
         self._busy_since = None
-        self._last_sent = loop.time()
+        self._last_sent = self._loop.time()
+
+    def _write_aside(self, data: bytes) -> None:
+        """Writes in a task of its own, for whoever cannot wait; nothing is written only to begin."""
+
+        async def write() -> None:
+            if data or not self._begun:
+                await self._write(data)
+
+        if self._aside is None or self._aside.done():
+            self._aside = asyncio.create_task(write())
+
+    def _be_told(self, receive: Receive) -> None:
+        """Begins to notice that the client has gone, or that there has been nothing to say for a while."""
+        if self._wire is None:
+            self._watcher = asyncio.create_task(self._watch(receive))
+        else:
+            self._wire.on_gone = self._client_has_gone
+            if self._wire.gone:
+                self._loop.call_soon(self._client_has_gone)
+        if self._quiet_start:
+            self._quiet_timer = self._loop.call_later(_QUIET_START_S, self._begin_quietly)
+
+    def _be_told_no_more(self) -> None:
+        if self._wire is not None:
+            self._wire.on_gone = None
+        if self._watcher is not None:
+            self._watcher.cancel()
+        if self._quiet_timer is not None:
+            self._quiet_timer.cancel()
+
+    def _client_has_gone(self) -> None:
+        self.leave("client_gone")
+
+    def _begin_quietly(self) -> None:
+        if not self._begun and self._busy_since is None:
+            self._write_aside(b"")
 
     async def _watch(self, receive: Receive) -> None:
-        """Notices that the client has gone, and keeps a silent stream alive."""
-        loop = asyncio.get_running_loop()
-        self._last_sent = loop.time()
-        wait_s = _QUIET_START_S if self._quiet_start else self._streams.heartbeat_s
-        while True:
-            try:
-                async with asyncio.timeout(wait_s):
-                    message: Any = await receive()
-            except TimeoutError:
-                await self._tick(loop.time())
-                silence = 0.0 if self._busy_since is not None else loop.time() - self._last_sent
-                wait_s = max(self._streams.heartbeat_s - silence, 0.01)
-                continue
-            if message["type"] == "http.disconnect":
-                self.leave("client_gone")
-                return
-
-    async def _tick(self, now: float) -> None:
-        if self._busy_since is not None:
-            if now - self._busy_since >= self._streams.stalled_reader_s:
-                self.leave("stalled")
-        elif not self._begun:
-            if self._quiet_start:
-                await self._write(b"")
-        elif now - self._last_sent >= self._streams.heartbeat_s:
-            await self._write(HEARTBEAT)
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        self._client_has_gone()
 
 
 def being_replaced() -> NotReady:

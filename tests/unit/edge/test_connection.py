@@ -9,7 +9,7 @@ from starlette.types import Receive, Scope, Send
 
 from services.edge.connection import MAX_HEAD_BYTES
 from services.edge.server import HttpServer
-from services.edge.streams import PUSH
+from services.edge.wire import WIRE
 
 GET = b"GET / HTTP/1.1\r\nhost: x\r\n"
 Client = tuple[asyncio.StreamReader, asyncio.StreamWriter]
@@ -183,7 +183,7 @@ class Pushing(App):
         self.refused = asyncio.Event()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        push = scope[PUSH]
+        push = scope[WIRE].push
         assert not push(b"before there is an answer")
         await send({"type": "http.response.start", "status": 200, "headers": []})
         await send({"type": "http.response.body", "body": b"hello", "more_body": True})
@@ -212,3 +212,56 @@ async def test_nothing_is_pushed_at_a_client_that_does_not_read() -> None:
         await app.refused.wait()
         assert 0 < app.pushed < 1_000
         assert (await answer(reader)).count(app.piece) == app.pushed
+
+
+class Waiting(App):
+    """Takes bodies as far as they are here, and answers once the client goes or more is sent."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bodies: list[bytes | None] = []
+        self.begun = asyncio.Event()
+        self.gone = asyncio.Event()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        wire = scope[WIRE]
+        wire.on_gone = self.gone.set
+        self.bodies.append(wire.body())
+        self.begun.set()
+        if self.bodies[-1] is None:
+            while (message := await receive())["more_body"]:
+                pass
+            self.bodies.append(message["body"])
+        await self.go_on.wait()
+        if not wire.gone:
+            await send({"type": "http.response.start", "status": 204, "headers": []})
+            await send({"type": "http.response.body"})
+
+
+POST = b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 4\r\n\r\n"
+
+
+async def test_a_body_that_came_with_its_head_is_taken_at_once() -> None:
+    app = Waiting()
+    async with serving(app) as server, client(server) as (reader, writer):
+        writer.write(POST + b"body")
+        assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 204 ")
+        assert app.bodies == [b"body"]
+        app.begun.clear()
+        writer.write(POST)
+        await app.begun.wait()
+        writer.write(b"more")
+        await reader.readuntil(b"\r\n\r\n")
+        assert app.bodies == [b"body", None, b"more"]
+
+
+async def test_an_answer_is_told_when_its_client_goes() -> None:
+    app = Waiting()
+    app.go_on.clear()
+    async with serving(app) as server:
+        async with client(server) as (_, writer):
+            writer.write(POST + b"body")
+            await app.begun.wait()
+            assert not app.gone.is_set()
+        await app.gone.wait()
+        app.go_on.set()

@@ -2,15 +2,18 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from typing import Any
+
+import pytest
 
 from parley.chat.v1 import chat_pb2
 from runtime.errors import Unavailable
 from services.edge.runs.reattach import RunFeed, Tap
 from services.edge.runs.sse import frames
 from services.edge.runs.stream import EventStream
-from services.edge.streams import PUSH, Streams
+from services.edge.streams import Streams
+from services.edge.wire import WIRE
 
 RUN = "r"
 
@@ -54,12 +57,16 @@ class Call:
 
 
 class Served:
-    """An event stream at work; `sent` is what its client got, `pushed` how often without anybody waiting."""
+    """An event stream at work; `sent` is what its client got, `pushed` how often past ASGI; the stream takes it for its `Wire`."""
 
-    def __init__(self, *, closed: bool = False) -> None:
+    gone = full = False
+    on_gone: Callable[[], None] | None = None
+
+    def __init__(self, *, closed: bool = False, heartbeat_s: float = 60) -> None:
         self.sent = b""
         self.pushed = 0
         self.closed = closed
+        self.tried = asyncio.Event()
         tap = Tap()
         self.calls = [Call(tap)]
         self.rewatched = asyncio.Event()
@@ -71,11 +78,12 @@ class Served:
             return self.calls[-1].responses()
 
         feed = RunFeed(self.calls[0].responses, watch, patience_s=60, repeatable=False, tap=tap)
-        streams = Streams(limit=1, heartbeat_s=60, stalled_reader_s=60)
+        streams = Streams(limit=1, heartbeat_s=heartbeat_s, stalled_reader_s=60)
         stream = EventStream(streams, feed, quiet_start=False, tap=tap)
-        self.task = asyncio.create_task(stream({"type": "http", PUSH: self._push}, self._receive, self._send))
+        self.task = asyncio.create_task(stream({"type": "http", WIRE: self}, self._receive, self._send))
 
-    def _push(self, data: bytes) -> bool:
+    def push(self, data: bytes) -> bool:
+        self.tried.set()
         if not self.closed:
             self.sent += data
             self.pushed += 1
@@ -103,7 +111,7 @@ async def test_after_the_first_text_events_are_written_as_they_arrive() -> None:
     await call.arrive(None)
     await served.task
     assert served.sent == spelt(batch(1, 2, 3), last(4))
-    assert served.pushed == 1
+    assert served.pushed == 2, "all but the first"
 
 
 async def test_where_the_client_reads_slowly_events_wait_in_line() -> None:
@@ -136,3 +144,35 @@ async def test_what_was_written_so_counts_for_where_another_call_goes_on() -> No
     await served.task
     assert served.sent.count(b"id: r:2\n") == 1
     assert b"id: r:3\n" in served.sent
+
+
+async def test_a_client_that_goes_ends_the_stream() -> None:
+    served = Served()
+    (call,) = served.calls
+    await call.arrive(batch(1))
+    await call.waiting.wait()
+    assert served.on_gone is not None
+    served.on_gone()
+    await served.task
+    assert served.sent == spelt(batch(1)), "nobody is there for a farewell"
+    assert served.on_gone is None
+
+
+async def test_a_client_that_had_gone_before_is_sent_nothing() -> None:
+    served = Served()
+    served.gone = True
+    await served.task
+    assert served.sent == b""
+
+
+@pytest.mark.parametrize("closed", [False, True])
+async def test_a_silent_stream_says_something(closed: bool) -> None:
+    """Also where it has to be waited for."""
+    served = Served(closed=closed, heartbeat_s=0.01)
+    (call,) = served.calls
+    await call.arrive(batch(1))
+    await served.tried.wait()
+    await call.arrive(last(2))
+    await call.arrive(None)
+    await served.task
+    assert b": ping\n\n" in served.sent

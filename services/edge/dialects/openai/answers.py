@@ -95,10 +95,16 @@ class WholeAnswer(Response):
         if not self._left.done():
             self._left.set_result(None)
 
+    def look(self, now: float) -> None:
+        """Has nothing that could be due."""
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers the request, unless its client has gone."""
-        with self._streams.place(self):
+        self._streams.take(self)
+        try:
             body = await self._unless_gone(receive)
+        finally:
+            self._streams.give_back(self)
         if body is not None:
             await Response(body, media_type="application/json")(scope, receive, send)
 

@@ -1,0 +1,64 @@
+"""What an answer may ask of its connection past ASGI: to write at once, to hand over a body that is here, to tell when the client goes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
+
+WIRE = "parley.wire"
+"""Where a request's scope holds its `Wire`; other servers than ours have none."""
+
+
+class Wire:
+    """The connection of one request.
+
+    Args:
+        answer: uvicorn's side of it.
+
+    Attributes:
+        on_gone: Called when the client has gone.
+    """
+
+    __slots__ = ("_answer", "on_gone")
+
+    def __init__(self, answer: RequestResponseCycle) -> None:
+        self._answer = answer
+        self.on_gone: Callable[[], None] | None = None
+
+    @property
+    def gone(self) -> bool:
+        """Whether the client has gone."""
+        return self._answer.disconnected
+
+    @property
+    def full(self) -> bool:
+        """Whether a write would have to be waited for."""
+        return self._answer.flow.write_paused
+
+    def tell_gone(self) -> None:
+        """Notes that the client has gone."""
+        if self.on_gone is not None:
+            self.on_gone()
+
+    def push(self, data: bytes) -> bool:
+        """Writes a piece of the answer's body, as uvicorn's own `send` does that has nothing to wait for; says False where it would wait."""
+        answer = self._answer
+        if not answer.chunked_encoding or answer.response_complete or answer.disconnected or answer.flow.write_paused:
+            return False
+        if data:  # an empty piece would be the end
+            answer.transport.write(b"%x\r\n%b\r\n" % (len(data), data))
+        return True
+
+    def body(self) -> bytes | None:
+        """Takes the request's body where all of it is here, as nearly every message's is; None: `receive` has to be awaited."""
+        answer = self._answer
+        if answer.more_body or answer.waiting_for_100_continue or answer.disconnected or answer.response_complete:
+            return None
+        answer.flow.resume_reading()
+        answer.message_event.clear()
+        body, answer.body = bytes(answer.body), bytearray()
+        return body
