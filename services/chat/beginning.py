@@ -38,7 +38,7 @@ def resume(begun: Begun, log: RunLog, tools: Toolbox | None) -> RunStatus | None
     Returns: how the run ends at once; None: a model is asked.
     """
     _open(begun, log)
-    if not log.answer.parts() and begun.answer:
+    if begun.answer and not log.answer.parts():
         for kind in retold(begun.answer):
             log.append(kind)
         if not begun.last_seq:

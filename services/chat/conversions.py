@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from datetime import UTC
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import TYPE_CHECKING
+
+from google.protobuf.duration_pb2 import Duration
 
 from parley.data.v1 import data_pb2
 from services.chat.domain import Part, PartKind, Run, RunStatus, Usage
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from datetime import datetime
-
     from google.protobuf.timestamp_pb2 import Timestamp
 
     from parley.gateway.v1 import gateway_pb2
 
 STATUSES = {
-    RunStatus.QUEUED: data_pb2.RUN_STATUS_QUEUED,
     RunStatus.QUEUED: data_pb2.RUN_STATUS_QUEUED,
     RunStatus.RUNNING: data_pb2.RUN_STATUS_RUNNING,
     RunStatus.COMPLETED: data_pb2.RUN_STATUS_COMPLETED,
@@ -26,6 +25,7 @@ STATUSES = {
     RunStatus.INTERRUPTED: data_pb2.RUN_STATUS_INTERRUPTED,
     RunStatus.LIMITED: data_pb2.RUN_STATUS_LIMITED,
 }
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _STATUS_OF = {number: status for status, number in STATUSES.items()}
 
 
@@ -69,20 +69,24 @@ def usage_pb(usage: Usage) -> data_pb2.Usage:
     )
 
 
-def parts_of(message: data_pb2.Message) -> Iterator[Part]:
-    """Yields the parts of a stored message, without those of a kind that this release does not know."""
+def parts_of(message: data_pb2.Message) -> tuple[Part, ...]:
+    """Returns the parts of a stored message, without those of a kind that this release does not know."""
+    parts: list[Part] = []
     for part in message.parts:
         match part.WhichOneof("kind"):
             case "text":
-                yield Part(PartKind.TEXT, part.text)
+                parts.append(Part(PartKind.TEXT, part.text))
             case "reasoning":
-                yield Part(PartKind.REASONING, part.reasoning)
+                parts.append(Part(PartKind.REASONING, part.reasoning))
             case "tool_use":
                 use = part.tool_use
-                yield Part(PartKind.TOOL_USE, use.input_json, use.tool_call_id, use.name)
+                parts.append(Part(PartKind.TOOL_USE, use.input_json, use.tool_call_id, use.name))
             case "tool_result":
                 result = part.tool_result
-                yield Part(PartKind.TOOL_RESULT, result.content, result.tool_call_id, result.name, result.is_error)
+                parts.append(
+                    Part(PartKind.TOOL_RESULT, result.content, result.tool_call_id, result.name, result.is_error)
+                )
+    return tuple(parts)
 
 
 def part_pb(part: Part) -> data_pb2.Part:
@@ -106,9 +110,16 @@ def part_pb(part: Part) -> data_pb2.Part:
 
 def text_of(message: data_pb2.Message) -> str:
     """Returns the text of a stored message."""
-    return "".join(part.text for part in parts_of(message) if part.kind is PartKind.TEXT)
+    return "".join([part.text for part in message.parts])  # empty in parts of other kinds
+
+
+@lru_cache(maxsize=16)
+def duration(seconds: float) -> Duration:
+    """Returns a length of time as contracts spell it, to the millisecond; it is shared, and must not be changed."""
+    whole, rest = divmod(int(seconds * 1000), 1000)
+    return Duration(seconds=whole, nanos=rest * 1_000_000)
 
 
 def moment(timestamp: Timestamp) -> datetime:
     """Returns a moment in UTC."""
-    return timestamp.ToDatetime(UTC)
+    return _EPOCH + timedelta(0, timestamp.seconds, timestamp.nanos // 1000)

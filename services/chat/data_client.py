@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 from typing import TYPE_CHECKING
 
 from parley.data.v1 import data_pb2, data_pb2_grpc
@@ -10,7 +11,7 @@ from runtime.channel import unary
 from runtime.errors import NotFound
 from services.chat.asking import Earlier, Role
 from services.chat.checkpoints import Checkpoints
-from services.chat.conversions import STATUSES, moment, part_pb, parts_of, run_of, text_of, usage_of, usage_pb
+from services.chat.conversions import STATUSES, duration, moment, part_pb, parts_of, run_of, text_of, usage_of, usage_pb
 from services.chat.domain import Part, Run, RunNotFound, Stored
 from services.chat.ports import (
     ActiveLimits,
@@ -21,6 +22,7 @@ from services.chat.ports import (
     ClaimKind,
     DeadLetter,
     OnConflict,
+    RequestLimits,
 )
 
 if TYPE_CHECKING:
@@ -73,13 +75,9 @@ class DataClient:
             max_tries=new.max_tries,
             on_conflict=_CONFLICTS[new.on_conflict],
             active_limits=_limits_pb(new.limits),
-            request_limits=data_pb2.RequestLimits(
-                per_minute=new.request_limits.per_minute,
-                per_hour=new.request_limits.per_hour,
-                per_day=new.request_limits.per_day,
-            ),
+            request_limits=_request_limits_pb(new.request_limits),
+            lease=duration(new.lease_s),
         )
-        request.lease.FromMilliseconds(int(new.lease_s * 1000))
         match new.branch:
             case (BranchKind.EDIT, message_id):
                 request.edit_message_id = message_id
@@ -96,7 +94,7 @@ class DataClient:
             asked_at=moment(begun.user_message.create_time),
             history=tuple(map(_earlier, begun.history)),
             existing=begun.existing,
-            answer=tuple(parts_of(begun.answer)),
+            answer=parts_of(begun.answer),
             last_seq=run.last_seq,
             max_tries=run.max_tries or 1,
             untitled=begun.untitled,
@@ -107,9 +105,13 @@ class DataClient:
         self, owner: str, *, lease_s: float, suspicion_s: float, max_runs: int, limits: ActiveLimits, token: str
     ) -> Claimed:
         """Takes runs that nobody owns; needs the service's own token."""
-        request = data_pb2.ClaimRunsRequest(owner=owner, max_runs=max_runs, active_limits=_limits_pb(limits))
-        request.lease.FromMilliseconds(int(lease_s * 1000))
-        request.suspicion.FromMilliseconds(int(suspicion_s * 1000))
+        request = data_pb2.ClaimRunsRequest(
+            owner=owner,
+            max_runs=max_runs,
+            active_limits=_limits_pb(limits),
+            lease=duration(lease_s),
+            suspicion=duration(suspicion_s),
+        )
         claimed = await unary(self._stub.ClaimRuns, request, timeout_s=self._timeout_s, token=token)
         claims = (
             Claim(
@@ -146,7 +148,7 @@ class DataClient:
             asked_at=moment(loaded.user_message.create_time),
             history=tuple(map(_earlier, loaded.history)),
             existing=False,
-            answer=tuple(parts_of(loaded.answer)),
+            answer=parts_of(loaded.answer),
             last_seq=run.last_seq,
             claim=claim.kind,
             tries=run.tries,
@@ -175,8 +177,8 @@ class DataClient:
             parts=map(part_pb, parts),
             usage=None if usage is None else usage_pb(usage),
             last_seq=last_seq,
+            lease=duration(lease_s),
         )
-        request.lease.FromMilliseconds(int(lease_s * 1000))
         with _ours():
             return await self._checkpoints.store(request, token=token)
 
@@ -203,8 +205,8 @@ class DataClient:
             parts=map(part_pb, failed.parts),
             usage=usage_pb(failed.usage),
             last_seq=failed.last_seq,
+            delay=duration(delay_s),
         )
-        request.delay.FromMilliseconds(int(delay_s * 1000))
         with _ours():
             response = await unary(self._stub.RetryRun, request, timeout_s=self._timeout_s, token=token)
         return run_of(response.run)
@@ -242,7 +244,7 @@ class DataClient:
             run=run_of(run),
             content=text_of(found.user_message),
             asked_at=moment(found.user_message.create_time),
-            parts=tuple(parts_of(answer)),
+            parts=parts_of(answer),
             usage=usage_of(answer.usage) if answer.HasField("usage") else None,
             last_seq=run.last_seq,
         )
@@ -305,6 +307,8 @@ def _ours() -> Iterator[None]:
         raise RunNotFound from None
 
 
+# What is the same for each run is spelt once; it is copied into each request, and must not be changed.
+@functools.lru_cache(maxsize=16)
 def _limits_pb(limits: ActiveLimits) -> data_pb2.ActiveLimits:
     return data_pb2.ActiveLimits(
         per_user=limits.per_user,
@@ -313,5 +317,10 @@ def _limits_pb(limits: ActiveLimits) -> data_pb2.ActiveLimits:
     )
 
 
+@functools.lru_cache(maxsize=16)
+def _request_limits_pb(limits: RequestLimits) -> data_pb2.RequestLimits:
+    return data_pb2.RequestLimits(per_minute=limits.per_minute, per_hour=limits.per_hour, per_day=limits.per_day)
+
+
 def _earlier(message: data_pb2.Message) -> Earlier:
-    return Earlier(_HISTORY_ROLES[message.role], tuple(parts_of(message)))
+    return Earlier(_HISTORY_ROLES[message.role], parts_of(message))

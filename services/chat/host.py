@@ -68,6 +68,7 @@ class Host:
         self._tools = tools
         self._titles = titles
         self._rules = rules
+        metrics.RUNS_ACTIVE.set_function(self.tasks.__len__)
 
     def history_tokens(self, model: Model | None, content: str) -> int:
         """Returns how much history a run may be given."""
@@ -147,12 +148,10 @@ class Host:
         """Runs work that a drain waits for."""
         task = asyncio.create_task(work)
         self.tasks.add(task)
-        metrics.RUNS_ACTIVE.set(len(self.tasks))
         task.add_done_callback(lambda task: self._forget(task, done))
 
     def _forget(self, task: asyncio.Task[None], done: Callable[[], None] | None) -> None:
         self.tasks.discard(task)
-        metrics.RUNS_ACTIVE.set(len(self.tasks))
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("unforeseen_error", exc_info=error)
         if done is not None:

@@ -87,6 +87,12 @@ class _Told:
 
     def take(self, role: Role, parts: Sequence[Part]) -> None:
         """Adds one stored message; an answer with tools becomes several, one for each step and one for each result."""
+        if not parts:
+            return
+        if len(parts) == 1 and parts[0].kind is PartKind.TEXT:  # nearly always
+            if text := parts[0].text:
+                self.messages.append(PromptMessage(role, text))
+            return
         texts: list[str] = []
         calls: list[Part] = []
         results: dict[str, Part] = {}
@@ -130,6 +136,8 @@ _OF_TOOLS = (PartKind.TOOL_USE, PartKind.TOOL_RESULT)
 
 
 def _from_user(history: tuple[Earlier, ...]) -> tuple[Earlier, ...]:
+    if not history or history[0].role is Role.USER:  # nearly always
+        return history
     return tuple(itertools.dropwhile(lambda earlier: earlier.role is not Role.USER, history))
 
 
@@ -137,7 +145,8 @@ def _too_much(messages: list[PromptMessage]) -> bool:
     # One of the messages is the system's; characters take up to four bytes, and most prompts are told by them to be short enough.
     if len(messages) >= _MAX_MESSAGES:
         return True
-    texts = [text for message in messages for text in (message.text, *(call[2] for call in message.tool_calls))]
+    texts = [message.text for message in messages]
+    texts += [call.arguments_json for message in messages for call in message.tool_calls]
     return sum(map(len, texts)) * 4 > _MAX_BYTES and sum(len(text.encode()) for text in texts) > _MAX_BYTES
 
 
