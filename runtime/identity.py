@@ -6,6 +6,7 @@ import asyncio
 import json
 import time
 from collections import OrderedDict
+from sys import intern
 from typing import TYPE_CHECKING, Any
 
 import jwt
@@ -113,7 +114,8 @@ class Verifier:
             raise InvalidToken("The access token is not valid.") from None
         if not isinstance(claims["exp"], int | float) or claims["exp"] + _LEEWAY_S <= now:
             raise InvalidToken("The access token has expired; refresh the session.")
-        return claims
+        # Names, and most values, are those of every other token that is remembered, or of this user's other one: kept once.
+        return {intern(name): intern(value) if isinstance(value, str) else value for name, value in claims.items()}
 
     def _identity(self, claims: dict[str, Any]) -> Identity:
         fields = [claims[name] for name in ("sub", "org", "role", "session_id")]
