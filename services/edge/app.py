@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from fastapi import APIRouter
     from starlette.requests import Request
     from starlette.responses import Response
+    from starlette.types import ASGIApp
 
     from runtime.identity import Verifier
     from services.edge.clients import Services
@@ -93,11 +94,13 @@ def build(config: EdgeConfig, services: Services, verifier: Verifier, streams: S
     operation = OperationRoutes(readiness, Page(Path(config.web_root)), functools.partial(describe, app))
     app.router.routes += operation.routes()
     _handle_errors(app, nouns)
-    app.middleware_stack = Shortcut(app.build_middleware_stack(), start, callers)
+    app.middleware_stack = app.build_middleware_stack()
+    # Outside the framework's application, which would be a part of every stream.
+    answering: ASGIApp = Shortcut(app, start, callers)
     if openai is not None:
-        app.middleware_stack = Direct(app.middleware_stack, openai, callers)
+        answering = Direct(answering, openai, callers)
     return Front(
-        app,
+        answering,
         cors=Cors(config.cors_origins),
         readiness=readiness,
         max_body_bytes=config.max_body_bytes,

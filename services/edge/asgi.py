@@ -20,6 +20,8 @@ from services.edge.problems import BodyTimeout, BodyTooLarge
 from services.edge.wire import WIRE
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable
+
     from opentelemetry.trace import Span
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -65,7 +67,7 @@ class Exchange:
     """One request and what is known of its answer.
 
     Attributes:
-        headers: The request's as they came, lower-case names; of several the last.
+        headers: The request's as they came, lower-case names, of several the last; none once the answer has begun.
         status: The answer's, once it has begun.
         first_byte_s: How long the caller waited for it.
         reason: Code of the error it tells of.
@@ -100,6 +102,7 @@ class Exchange:
             names = {name for name, _ in given}
             missing = [(name, value) for name, value in _SECURITY_HEADERS.items() if name not in names]
             message = {**message, "headers": [*given, *missing, *self.extra]}
+            self.headers = {}  # read by now, and an answer may last for long
         await self._send(message)
 
     @property
@@ -144,11 +147,10 @@ class Front:
         self._active = 0
         _ACTIVE.set_function(lambda: self._active)
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answers one request."""
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+        """Answers one request; to be called where it is awaited, in a context of its own."""
         if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
+            return self._app(scope, receive, send)
         exchange = Exchange(scope, send, [])
         rid = accepted_request_id(exchange.header(b"x-request-id") if b"x-request-id" in exchange.headers else "")
         request_id.set(rid)
@@ -159,9 +161,8 @@ class Front:
             exchange.extra.append((b"connection", b"close"))
         scope["parley.exchange"], scope["parley.notes"] = exchange, exchange.notes
         if scope["path"] in UNTOUCHED:
-            await self._answer(exchange, receive)
-        else:
-            await self._observe(exchange, receive)
+            return self._answer(exchange, receive)
+        return self._observe(exchange, receive)
 
     async def _observe(self, exchange: Exchange, receive: Receive) -> None:
         method = exchange.scope["method"]

@@ -48,6 +48,7 @@ class HttpServer:
             host=host.strip("[]") or "0.0.0.0",
             port=int(port),
             http=connection,  # type: ignore[arg-type] # called, never taken for a class
+            interface="asgi3",
             ws="none",
             loop="none",
             lifespan="off",

@@ -149,7 +149,8 @@ class PushedStream(Response):
     """What a stream begins with."""
 
     def __init__(self, streams: Streams, *, quiet_start: bool = False, endless: bool = False) -> None:
-        super().__init__()
+        # Not the base's: there is no body and no header to render.
+        self.background = None
         self.endless = endless
         self._streams = streams
         self._quiet_start = quiet_start
@@ -292,6 +293,8 @@ class PushedStream(Response):
         self._busy_since = self._loop.time()
         if not self._begun:
             self._begun = True
+            if self._wire is not None:
+                self._wire.forget_head()
             self.commit()
             data = self.opening + data
             await self._send({"type": "http.response.start", "status": 200, "headers": _HEADERS})

@@ -39,6 +39,11 @@ class Wire:
         """Whether a write would have to be waited for."""
         return self._answer.flow.write_paused
 
+    def forget_head(self) -> None:
+        """Drops the request's headers, which nobody reads once it is being answered, and an answer may last for long."""
+        if not self._answer.more_body:
+            self._answer.scope["headers"].clear()  # type: ignore[attr-defined] # uvicorn makes a list
+
     def tell_gone(self) -> None:
         """Notes that the client has gone."""
         if self.on_gone is not None:

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from starlette.requests import Request
 
+_REMEMBERED = 128  # of what callers say, which is nearly always the same
 _RANGES = {"*/*": 0, "text/*": 1, "text/event-stream": 2}
 
 
 def header(request: Request, name: str) -> str:
     """Returns a header that is a list: several lines of it are one, as RFC 9110 has it."""
-    return ", ".join(request.headers.getlist(name))
+    wanted = name.encode()
+    given = [value for key, value in request.scope["headers"] if key == wanted]
+    return ", ".join([str(value, "latin-1") for value in given]) if given else ""
 
 
+@functools.lru_cache(_REMEMBERED)
 def accepts(accept: str) -> bool:
     """Says whether an `Accept` header takes `text/event-stream`; the most specific range decides, as RFC 9110 has it."""
     found: tuple[int, bool] = (-1, True)
@@ -28,6 +33,7 @@ def accepts(accept: str) -> bool:
     return found[1] if found[0] >= 0 else not accept.strip()
 
 
+@functools.lru_cache(_REMEMBERED)
 def prefers_async(prefer: str) -> bool:
     """Says whether a `Prefer` header wishes an answer before the work is done, as RFC 7240 has it."""
     return any(wish.partition(";")[0].strip().lower() == "respond-async" for wish in prefer.split(","))

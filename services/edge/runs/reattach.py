@@ -161,7 +161,7 @@ class RunFeed:
 
         Raises: whatever chat raised, unless going on elsewhere is the answer.
         """
-        call = self._begin
+        call, self._begin = self._begin, self._watch_rest
         last: chat_pb2.RunEvent | None = None
         while True:
             self._attempts.calling()
@@ -170,6 +170,7 @@ class RunFeed:
                     async for batch in batches:
                         self._attempts.settled()
                         self._run_id = batch.run_id
+                        call = self._watch_rest  # what it began with is not needed any more
                         if (fresh := after(batch, self._seq)) is not None:
                             last = fresh.events[-1]
                             self._seq = last.seq
@@ -180,8 +181,6 @@ class RunFeed:
                 await self._attempts.pause(error)
             else:
                 return
-            if self._seq:
-                call = self._watch_rest
 
     def _watch_rest(self) -> Batches:
         return self._watch(self._run_id, self._seq)

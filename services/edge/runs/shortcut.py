@@ -33,6 +33,9 @@ class _Route:
     path: str
 
 
+_IN_ANY, _IN_CONVERSATION = _Route(_CHAT), _Route(_RUNS)
+
+
 class Shortcut:
     """Answers a well-formed message itself; whatever is unusual about a request, down to a wrong field, is left to the framework.
 
@@ -49,30 +52,32 @@ class Shortcut:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers one request."""
-        if scope["type"] != "http" or scope["method"] != "POST":
-            await self._app(scope, receive, send)
-            return
-        path = scope["path"]
+        path = scope["path"] if scope["type"] == "http" and scope["method"] == "POST" else ""
         in_conversation = None if path == _CHAT else _RUNS_PATH.fullmatch(path)
         if (path != _CHAT and in_conversation is None) or not _says_json(scope):
             await self._app(scope, receive, send)
             return
+        conversation_id = "" if in_conversation is None else in_conversation[1]
         message = await receive()
-        body = _body(message, NewTurn if in_conversation is None else NewRun)
-        if body is None:
+        response = await self._response(scope, receive, message, conversation_id)
+        if response is None:
             await self._app(scope, _again(message, receive), send)
             return
-        scope["route"] = _Route(_CHAT if in_conversation is None else _RUNS)
-        request = Request(scope, receive)
-        await self._callers.admit(request.headers.get("authorization", ""))
-        answering: Awaitable[Response]
-        if isinstance(body, NewTurn):
-            answering = self._start.chat(body, request)
-        else:
-            assert in_conversation is not None  # noqa: S101 - as above
-            answering = self._start.start(UUID(in_conversation[1]), body, request)
-        response = await answering
+        del message, in_conversation  # a stream may last for long
         await response(scope, receive, send)
+
+    async def _response(
+        self, scope: Scope, receive: Receive, message: Message, conversation_id: str
+    ) -> Response | None:
+        body = _body(message, NewRun if conversation_id else NewTurn)
+        if body is None:
+            return None
+        scope["route"] = _IN_CONVERSATION if conversation_id else _IN_ANY
+        await self._callers.admit(_authorization(scope))
+        request = Request(scope, receive)
+        if isinstance(body, NewTurn):
+            return await self._start.chat(body, request)
+        return await self._start.start(UUID(conversation_id), body, request)
 
 
 def _says_json(scope: Scope) -> bool:
@@ -80,6 +85,14 @@ def _says_json(scope: Scope) -> bool:
     given: dict[bytes, bytes] = dict(scope["headers"])
     length = given.get(b"content-length", b"")
     return given.get(b"content-type") == b"application/json" and length.isdigit() and length != b"0"
+
+
+def _authorization(scope: Scope) -> str:
+    """Returns the header, the first where there are several."""
+    for name, value in scope["headers"]:
+        if name == b"authorization":
+            return str(value, "latin-1")
+    return ""
 
 
 def _body(message: Message, shape: type[NewTurn | NewRun]) -> NewTurn | NewRun | None:

@@ -54,14 +54,13 @@ class EventStream(PushedStream):
 
     async def relay(self) -> None:
         """Writes the events."""
-        span = trace.get_current_span()
-        texts = 0
+        texts = False
         async with contextlib.aclosing(self._feed.batches()) as batches:
             async for batch in batches:
                 numbered = self._feed.is_cursor(batch.run_id)
                 await self.write(frames(batch.run_id, batch.events, numbered=numbered), len(batch.events))
-                if not texts and (texts := sum(event.HasField("text") for event in batch.events)):
-                    span.add_event("first_text_sent")
+                if not texts and (texts := _has_text(batch)):
+                    trace.get_current_span().add_event("first_text_sent")
                     if self._tap is not None:
                         self._tap.write = self._pour
 
@@ -75,3 +74,10 @@ class EventStream(PushedStream):
     def farewell(self, error: ParleyError | None) -> bytes:  # noqa: ARG002 - whatever it was
         """Returns the wish to come back."""
         return COME_BACK
+
+
+def _has_text(batch: Batch) -> bool:
+    for event in batch.events:  # noqa: SIM110 - `any` would make a generator before the first token
+        if event.HasField("text"):
+            return True
+    return False

@@ -39,8 +39,7 @@ async def front(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Any]:
 
 async def ask(front: Any, way: str, path: str, body: bytes, **headers: str) -> tuple[int, Any, str]:
     """Returns status, body (without what differs from request to request) and the route that was noted."""
-    app = front._app
-    stack = app.middleware_stack
+    stack = front._app
     assert isinstance(stack, Shortcut)
     passed: list[int] = []
 
@@ -48,7 +47,7 @@ async def ask(front: Any, way: str, path: str, body: bytes, **headers: str) -> t
         passed.append(1)
         await stack._app(*args)
 
-    app.middleware_stack = framework if way == "framework" else Shortcut(framework, stack._start, stack._callers)
+    front._app = framework if way == "framework" else Shortcut(framework, stack._start, stack._callers)
     given = {"content_type": "application/json", "authorization": f"Bearer {ISSUER.token('u-1')}", **headers}
     raw = [(name.replace("_", "-").encode(), value.encode()) for name, value in given.items()]
     scope = {
@@ -70,7 +69,7 @@ async def ask(front: Any, way: str, path: str, body: bytes, **headers: str) -> t
     try:
         await front(scope, receive, send)
     finally:
-        app.middleware_stack = stack
+        front._app = stack
     content = json.loads(b"".join(message.get("body", b"") for message in sent[1:]))
     content.pop("request_id", None)
     front.passed = bool(passed)

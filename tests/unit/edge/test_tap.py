@@ -82,6 +82,9 @@ class Served:
         stream = EventStream(streams, feed, quiet_start=False, tap=tap)
         self.task = asyncio.create_task(stream({"type": "http", WIRE: self}, self._receive, self._send))
 
+    def forget_head(self) -> None:
+        pass
+
     def push(self, data: bytes) -> bool:
         self.tried.set()
         if not self.closed:

@@ -10,6 +10,7 @@ from starlette.requests import Request
 from services.edge.dialects.openai.routes import COMPLETIONS
 
 if TYPE_CHECKING:
+    from starlette.responses import Response
     from starlette.types import ASGIApp, Receive, Scope, Send
 
     from services.edge.callers import Callers
@@ -41,7 +42,9 @@ class Direct:
             await self._app(scope, receive, send)
             return
         scope["route"] = _Route(COMPLETIONS)
-        request = Request(scope, receive)
-        await self._callers.admit(request.headers.get("authorization", ""))
-        response = await self._routes.complete(request)
+        response = await self._response(Request(scope, receive))
         await response(scope, receive, send)
+
+    async def _response(self, request: Request) -> Response:
+        await self._callers.admit(request.headers.get("authorization", ""))
+        return await self._routes.complete(request)
