@@ -1,10 +1,12 @@
 """The chain has one order, and each link does its part for all kinds of calls."""
 
 import asyncio
+import contextlib
 import json
 
 import pytest
 import structlog
+from prometheus_client import REGISTRY
 
 from parley.chat.v1 import chat_pb2, chat_pb2_grpc
 from runtime import channel, context, errors, interceptors
@@ -130,6 +132,42 @@ async def test_a_call_without_a_deadline_gets_one() -> None:
         stub = chat_pb2_grpc.ChatServiceStub(opened)
         with pytest.raises(errors.DeadlineExceeded):
             await channel.unary(stub.CancelRun, chat_pb2.CancelRunRequest(), timeout_s=0.1, token=issuer.token())
+
+
+async def test_a_caller_that_goes_is_not_taken_for_a_deadline() -> None:
+    class NoDeadline:
+        @staticmethod
+        def time_remaining() -> None:
+            return None
+
+    begun = asyncio.Event()
+
+    async def work() -> None:
+        begun.set()
+        await asyncio.Event().wait()
+
+    call = interceptors.Call("/x/Y", streaming=False, metadata={}, context=NoDeadline())
+    task = asyncio.create_task(interceptors.Deadline(unary_s=60).around(call, work))
+    await begun.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
+@pytest.mark.parametrize("fails", [False, True])
+async def test_calls_under_way_are_counted_until_they_end(fails: bool) -> None:
+    def active() -> float | None:
+        return REGISTRY.get_sample_value("parley_rpc_active", {"method": "/x/Counted"})
+
+    async def work() -> None:
+        assert active() == 1
+        if fails:
+            raise asyncio.CancelledError
+
+    call = interceptors.Call("/x/Counted", streaming=False, metadata={}, context=None)
+    with contextlib.suppress(asyncio.CancelledError):
+        await interceptors.AccessLog().around(call, work)
+    assert active() == 0
 
 
 async def test_each_call_writes_one_line_with_its_final_status_and_no_token() -> None:
