@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
+import functools
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 import structlog
 from opentelemetry.trace import SpanKind
@@ -17,10 +17,6 @@ from services.gateway import gen_ai
 from services.gateway.failures import AttemptFailed
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from opentelemetry.trace import Span
-
     from services.gateway.domain import Call, Deployment, Usage
 
 log = structlog.stdlib.get_logger()
@@ -43,37 +39,19 @@ ERRORS = Counter("parley_gateway_provider_errors_total", "Attempts at providers 
 RETRIES = Counter("parley_gateway_provider_retries_total", "Further attempts at providers.", ["provider"])
 
 
+# Their children are looked up once: that costs more than to write to them.
+_active = functools.cache(ACTIVE.labels)
+_duration = functools.cache(DURATION.labels)
+_first_delta = functools.cache(FIRST_DELTA.labels)
+_tokens = functools.cache(TOKENS.labels)
+
+
 class TelemetryObserver:
     """Tells OpenTelemetry, Prometheus and the log about provider calls; see `chat.Observer`."""
 
-    @contextlib.contextmanager
-    def attempt(self, deployment: Deployment, call: Call, number: int) -> Iterator[Attempt]:
+    def attempt(self, deployment: Deployment, call: Call, number: int) -> Attempt:
         """See `chat.Observer.attempt`."""
-        attributes: dict[str, str | bool | int | float] = {
-            gen_ai.OPERATION_NAME: gen_ai.OPERATION_CHAT,
-            gen_ai.PROVIDER_NAME: deployment.provider,
-            gen_ai.REQUEST_MODEL: deployment.model,
-            gen_ai.REQUEST_STREAM: True,
-            gen_ai.ATTEMPT: number,
-        }
-        if call.conversation_id:
-            attributes[gen_ai.CONVERSATION_ID] = call.conversation_id
-        if call.max_output_tokens:
-            attributes[gen_ai.REQUEST_MAX_TOKENS] = call.max_output_tokens
-        if call.temperature is not None:
-            attributes[gen_ai.REQUEST_TEMPERATURE] = call.temperature
-        name = f"{gen_ai.OPERATION_CHAT} {deployment.model}"
-        with telemetry.span(name, kind=SpanKind.CLIENT, attributes=attributes) as span:
-            seen = Attempt(deployment, span)
-            ACTIVE.labels(deployment.provider).inc()
-            try:
-                yield seen
-            except BaseException as error:
-                seen.failed(error)
-                raise
-            finally:
-                ACTIVE.labels(deployment.provider).dec()
-                seen.ended()
+        return Attempt(deployment, call, number)
 
     def pause(self, deployment: Deployment, failed: AttemptFailed, wait_s: float) -> None:
         """See `chat.Observer.pause`."""
@@ -82,17 +60,33 @@ class TelemetryObserver:
 
 
 class Attempt:
-    """One attempt; see `chat.Observation`."""
+    """One attempt, and what surrounds it; see `chat.Observation`."""
 
-    def __init__(self, deployment: Deployment, span: Span) -> None:
-        self._span = span
-        self._provider = deployment.provider
+    def __init__(self, deployment: Deployment, call: Call, number: int) -> None:
+        self._provider = provider = deployment.provider
+        self._model = model = deployment.model
         # A call may name any model of a provider: only the listed ones may become labels.
-        self._labels = (deployment.provider, deployment.model if deployment.listed else "other")
-        self._started = time.perf_counter()
+        self._labels = (provider, model if deployment.listed else "other")
+        self._scope = telemetry.span(
+            f"{gen_ai.OPERATION_CHAT} {model}",
+            kind=SpanKind.CLIENT,
+            attributes=_attributes(provider, model, call, number),
+        )
         self._first_delta_s: float | None = None
         self._error_type = ""
-        self._model = deployment.model
+
+    def __enter__(self) -> Self:
+        self._span = self._scope.__enter__()
+        self._started = time.perf_counter()
+        _active(self._provider).inc()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        if error is not None:
+            self._failed(error)
+        _active(self._provider).dec()
+        self._ended()
+        self._scope.__exit__(kind, error, trace)
 
     def first_delta(self) -> None:
         """See `chat.Observation.first_delta`."""
@@ -104,7 +98,7 @@ class Attempt:
         counts = usage.counts
         estimated = str(usage.estimated).lower()
         for kind, number in (("input", counts.input_tokens), ("output", counts.output_tokens)):
-            TOKENS.labels(*self._labels, kind, estimated).inc(number)
+            _tokens(*self._labels, kind, estimated).inc(number)
         self._span.set_attributes(
             {
                 gen_ai.USAGE_INPUT_TOKENS: counts.input_tokens,
@@ -117,7 +111,7 @@ class Attempt:
         if finish_reason is not None:
             self._span.set_attribute(gen_ai.RESPONSE_FINISH_REASONS, [finish_reason])
 
-    def failed(self, error: BaseException) -> None:
+    def _failed(self, error: BaseException) -> None:
         """Notes what ended the attempt; a caller who left is no failure of the provider."""
         if isinstance(error, AttemptFailed):
             self._error_type = error.error.code
@@ -139,12 +133,30 @@ class Attempt:
         if self._error_type not in {"", "cancelled"}:
             ERRORS.labels(self._provider, self._error_type).inc()
 
-    def ended(self) -> None:
+    def _ended(self) -> None:
         """Notes that the attempt is over."""
         if self._first_delta_s is not None:
-            FIRST_DELTA.labels(*self._labels).observe(self._first_delta_s)
+            _first_delta(*self._labels).observe(self._first_delta_s)
             self._span.set_attribute(gen_ai.RESPONSE_TIME_TO_FIRST_CHUNK, self._first_delta_s)
             self._span.set_attribute(gen_ai.RESPONSE_MODEL, self._model)
-        DURATION.labels(*self._labels, self._error_type).observe(time.perf_counter() - self._started)
+        _duration(*self._labels, self._error_type).observe(time.perf_counter() - self._started)
         if self._error_type:
             telemetry.fail(self._span, self._error_type)
+
+
+def _attributes(provider: str, model: str, call: Call, number: int) -> dict[str, str | bool | int | float]:
+    """Returns what is known of an attempt at its start."""
+    attributes: dict[str, str | bool | int | float] = {
+        gen_ai.OPERATION_NAME: gen_ai.OPERATION_CHAT,
+        gen_ai.PROVIDER_NAME: provider,
+        gen_ai.REQUEST_MODEL: model,
+        gen_ai.REQUEST_STREAM: True,
+        gen_ai.ATTEMPT: number,
+    }
+    if call.conversation_id:
+        attributes[gen_ai.CONVERSATION_ID] = call.conversation_id
+    if call.max_output_tokens:
+        attributes[gen_ai.REQUEST_MAX_TOKENS] = call.max_output_tokens
+    if call.temperature is not None:
+        attributes[gen_ai.REQUEST_TEMPERATURE] = call.temperature
+    return attributes

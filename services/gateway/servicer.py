@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from parley.gateway.v1 import gateway_pb2 as pb
 from parley.gateway.v1 import gateway_pb2_grpc
@@ -60,6 +60,8 @@ _REASONS = {
     FinishReason.CONTENT_FILTER: pb.FINISH_REASON_CONTENT_FILTER,
 }
 
+_NO_TIMEOUTS = Timeouts()
+
 
 class GatewayServicer(gateway_pb2_grpc.GatewayServiceServicer):
     """Serves `GatewayService`."""
@@ -96,36 +98,37 @@ def _offer(context: object) -> Offer | None:
 
 
 def _call(request: pb.ChatRequest) -> Call:
+    has = request.HasField
     return Call(
         model=request.model,
-        messages=tuple(_message(place, message) for place, message in enumerate(request.messages)),
-        tools=tuple(Tool(tool.name, tool.description, tool.parameters_json) for tool in request.tools),
-        temperature=_optional(request, "temperature"),
+        messages=tuple([_message(place, message) for place, message in enumerate(request.messages)]),
+        tools=tuple([Tool(tool.name, tool.description, tool.parameters_json) for tool in request.tools]),
+        temperature=request.temperature if has("temperature") else None,
         max_output_tokens=request.max_output_tokens,
         stop=tuple(request.stop),
-        timeouts=Timeouts(
-            seconds("timeouts.first_token", request.timeouts.first_token),
-            seconds("timeouts.gap", request.timeouts.gap),
-            seconds("timeouts.total", request.timeouts.total),
-        ),
+        timeouts=_timeouts(request.timeouts) if has("timeouts") else _NO_TIMEOUTS,
         conversation_id=request.conversation_id,
         run_id=request.run_id,
         bot=request.bot,
-        tool_choice=_tool_choice(request.tool_choice),
-        parallel_tool_calls=_optional(request, "parallel_tool_calls"),
-        response_format=_response_format(request.response_format),
-        seed=_optional(request, "seed"),
-        top_p=_optional(request, "top_p"),
-        frequency_penalty=_optional(request, "frequency_penalty"),
-        presence_penalty=_optional(request, "presence_penalty"),
-        top_logprobs=_optional(request, "top_logprobs"),
+        tool_choice=_tool_choice(request.tool_choice) if has("tool_choice") else None,
+        parallel_tool_calls=request.parallel_tool_calls if has("parallel_tool_calls") else None,
+        response_format=_response_format(request.response_format) if has("response_format") else None,
+        seed=request.seed if has("seed") else None,
+        top_p=request.top_p if has("top_p") else None,
+        frequency_penalty=request.frequency_penalty if has("frequency_penalty") else None,
+        presence_penalty=request.presence_penalty if has("presence_penalty") else None,
+        top_logprobs=request.top_logprobs if has("top_logprobs") else None,
         reasoning_effort=request.reasoning_effort,
         allow_reset=request.allow_reset,
     )
 
 
-def _optional(request: pb.ChatRequest, field: str) -> Any:
-    return getattr(request, field) if request.HasField(field) else None  # type: ignore[arg-type]
+def _timeouts(timeouts: pb.Timeouts) -> Timeouts:
+    return Timeouts(
+        seconds("timeouts.first_token", timeouts.first_token),
+        seconds("timeouts.gap", timeouts.gap),
+        seconds("timeouts.total", timeouts.total),
+    )
 
 
 def _tool_choice(choice: pb.ToolChoice) -> ToolChoice | None:
@@ -151,9 +154,9 @@ def _message(place: int, message: pb.PromptMessage) -> Message:
     return Message(
         role=role,
         text=message.text,
-        tool_calls=tuple(ToolCall(call.id, call.name, call.arguments_json) for call in message.tool_calls),
+        tool_calls=tuple([ToolCall(call.id, call.name, call.arguments_json) for call in message.tool_calls]),
         tool_call_id=message.tool_call_id,
-        images=tuple(Image(image.url, image.detail) for image in message.images),
+        images=tuple([Image(image.url, image.detail) for image in message.images]),
     )
 
 

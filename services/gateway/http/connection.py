@@ -70,7 +70,12 @@ class Connection(asyncio.Protocol):
     @property
     def reusable(self) -> bool:
         """The answer was read to its end, and another request may follow."""
-        return self.open and self._lasting and self._body == _NONE and not self._raw and not self._refused
+        return self.open and self._lasting and self.over and not self._raw
+
+    @property
+    def over(self) -> bool:
+        """Nothing of the answer is left to be read."""
+        return self._body == _NONE and not self._refused
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Keeps the transport."""

@@ -76,6 +76,11 @@ class Response:
         self.headers = connection.headers
         self.read = connection.read
 
+    @property
+    def over(self) -> bool:
+        """Nothing of the body is left to be read."""
+        return self._connection.over
+
     def close(self) -> None:
         """Keeps the connection for the next call where the body was read to its end; else closes it at once."""
         self._pool.give_back(self._origin, self._connection)

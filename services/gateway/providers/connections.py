@@ -55,6 +55,11 @@ class ProxiedResponse:
         self.status = response.status
         self.headers: Mapping[str, str] = response.headers
 
+    @property
+    def over(self) -> bool:
+        """Nothing of the body is left to be read."""
+        return self._response.content.at_eof()
+
     async def read(self, _tap: Tap | None = None) -> bytes:
         """Returns all of the body that has arrived, at least a byte; nothing at its end. Nothing is tapped. Raises: aiohttp.ClientError, OSError."""
         return await self._response.content.readany()

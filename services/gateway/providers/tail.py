@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+import functools
 import json
 from dataclasses import dataclass
 from functools import partial
@@ -46,12 +47,12 @@ class TailDeployment:
     timeouts: Timeouts
     bridge: Bridge
 
-    @property
+    @functools.cached_property
     def key(self) -> str:
         """See `domain.Deployment`."""
         return f"{self.source.name}/{self.model}#{self.source.account}"
 
-    @property
+    @functools.cached_property
     def provider(self) -> str:
         """The provider's name in OpenTelemetry."""
         return self.source.system

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import functools
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
@@ -60,12 +61,12 @@ class UpstreamDeployment:
     session: aiohttp.ClientSession
     pool: Pool
 
-    @property
+    @functools.cached_property
     def key(self) -> str:
         """See `domain.Deployment`."""
         return f"{self.source.name}/{self.model}#{self.source.account}"
 
-    @property
+    @functools.cached_property
     def provider(self) -> str:
         """The provider's name in OpenTelemetry."""
         return self.source.system
@@ -192,6 +193,8 @@ async def _read_trailer(response: Response | ProxiedResponse) -> bytes:
 
 
 async def _read_epilogue(response: Response | ProxiedResponse) -> None:
+    if response.over:
+        return
     try:
         async with asyncio.timeout(_EPILOGUE_TIMEOUT_S):
             while await response.read():

@@ -163,4 +163,4 @@ def argue(index: int, arguments: str, out: list[ProviderDelta]) -> None:
 def counted(counts: Counts) -> Counts | None:
     """Returns the counts when they can be true, else None, so that nobody is charged for a provider's nonsense."""
     numbers = (counts.input_tokens, counts.output_tokens, counts.cached_tokens, counts.reasoning_tokens)
-    return counts if all(0 <= number < _MAX_COUNT for number in numbers) else None
+    return counts if min(numbers) >= 0 and max(numbers) < _MAX_COUNT else None
