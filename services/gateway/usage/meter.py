@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import time
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from runtime.context import current_identity
 from runtime.ids import uuid7
@@ -15,7 +15,8 @@ from services.gateway.tally import input_tokens
 from services.gateway.usage.domain import CANCELLED, COMPLETED, OpenCall, TokenBudgetExceeded, Used, cost
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
+    from collections.abc import AsyncGenerator, Awaitable, Callable
+    from types import TracebackType
 
     from services.gateway.chat import Observation, Observer
     from services.gateway.domain import Call, Deployment, Usage
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from services.gateway.usage.ledger import Ledger
 
 _TOKENS_A_MESSAGE = 8
+# One turn of the loop asks, the next one sends what was asked in it.
+_TURNS_TO_SEND = 2
 
 
 class Meter:
@@ -65,10 +68,7 @@ class Meter:
             await holding.admitted()
             yield holding.call
 
-    @contextlib.asynccontextmanager
-    async def begin(
-        self, *, model: str, prompt_tokens: int, output_tokens: int, run_id: str = "", bot: str = ""
-    ) -> AsyncGenerator[Holding, None]:
+    def begin(self, *, model: str, prompt_tokens: int, output_tokens: int, run_id: str = "", bot: str = "") -> Holding:
         """As `call`, but the block begins while the tokens are still being held back: nothing may be used before `admitted` has returned."""
         caller = current_identity()
 
@@ -87,17 +87,13 @@ class Meter:
                 started_at=now,
             )
 
-        holding = Holding(self._budgets, self._ledger, make)
-        try:
-            # The question sets out now, and is answered while the block goes on.
-            await asyncio.sleep(0)
-            yield holding
-        finally:
-            holding.end()
+        return Holding(self._budgets, self._ledger, make)
 
 
 class Holding:
-    """What is held back for a call of ours: as much again for each call of a provider, once the one before has used some of it.
+    """What is held back for a call of ours for the length of a block.
+
+    It is as much again for each call of a provider, once the one before has used some of it.
 
     Args:
         budgets: Who may call.
@@ -112,8 +108,21 @@ class Holding:
         self._budgets = budgets
         self._ledger = ledger
         self._make = make
-        self.call = make()
+
+    async def __aenter__(self) -> Self:
+        """Sends the question whether there is enough; it is answered while the block goes on."""
+        self.call = self._make()
         self._reserving = self._reserve()
+        try:
+            for _ in range(_TURNS_TO_SEND):
+                await asyncio.sleep(0)
+        except BaseException:
+            self.end()
+            raise
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self.end()
 
     async def admitted(self) -> None:
         """Returns once there is enough for a call of a provider.
@@ -179,8 +188,11 @@ class MeteredAdmission:
             bot=call.bot,
         )
         async with wanted as holding:
-            with self._attempts.of(call, holding):
+            self._attempts.begin(call, holding)
+            try:
                 yield holding.admitted
+            finally:
+                self._attempts.end(call)
 
 
 class Attempts:
@@ -197,42 +209,65 @@ class Attempts:
         # By identity: a call is as large as its prompt, and two may be equal.
         self._open: dict[int, Holding] = {}
 
-    @contextlib.contextmanager
-    def of(self, call: Call, holding: Holding) -> Iterator[None]:
-        """Says for the length of the block what a call's attempts belong to."""
+    def begin(self, call: Call, holding: Holding) -> None:
+        """Says what a call's attempts belong to, until `end`."""
         self._open[id(call)] = holding
-        try:
-            yield
-        finally:
-            del self._open[id(call)]
 
-    @contextlib.contextmanager
-    def attempt(self, deployment: Deployment, call: Call, number: int) -> Iterator[Observation]:
+    def end(self, call: Call) -> None:
+        """Forgets a call."""
+        del self._open[id(call)]
+
+    def attempt(
+        self, deployment: Deployment, call: Call, number: int
+    ) -> contextlib.AbstractContextManager[Observation]:
         """See `chat.Observer.attempt`."""
         holding = self._open.get(id(call))
-        with self._inner.attempt(deployment, call, number) as seen:
-            if holding is None:
-                yield seen
-                return
-            opened = holding.call
-            opened.provider, opened.model = deployment.provider, deployment.model
-            noted = _Noted(seen)
-            started_at = self._now()
-            outcome = COMPLETED
-            try:
-                yield noted
-            except BaseException as error:
-                outcome = _outcome(error)
-                raise
-            finally:
-                opened.used.append(self._row(opened, noted, outcome, started_at))
+        inner = self._inner.attempt(deployment, call, number)
+        return inner if holding is None else _Noted(inner, holding.call, deployment, self._clock)
 
     def pause(self, deployment: Deployment, failed: AttemptFailed, wait_s: float) -> None:
         """See `chat.Observer.pause`."""
         self._inner.pause(deployment, failed, wait_s)
 
-    def _row(self, opened: OpenCall, noted: _Noted, outcome: str, started_at: datetime) -> Used:
-        usage = noted.usage
+
+class _Noted:
+    """One attempt of which a row is made; see `chat.Observation`."""
+
+    def __init__(
+        self,
+        inner: contextlib.AbstractContextManager[Observation],
+        opened: OpenCall,
+        deployment: Deployment,
+        clock: Callable[[], float],
+    ) -> None:
+        self._inner = inner
+        self._opened = opened
+        self._clock = clock
+        self._usage: Usage | None = None
+        opened.provider, opened.model = deployment.provider, deployment.model
+
+    def __enter__(self) -> Self:
+        self._seen = self._inner.__enter__()
+        self._started_at = self._now()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool | None:
+        self._opened.used.append(self._row(COMPLETED if error is None else _outcome(error)))
+        return self._inner.__exit__(kind, error, trace)
+
+    def first_delta(self) -> None:
+        """See `chat.Observation.first_delta`."""
+        self._seen.first_delta()
+
+    def used(self, usage: Usage, finish_reason: str | None) -> None:
+        """See `chat.Observation.used`."""
+        self._usage = usage
+        self._seen.used(usage, finish_reason)
+
+    def _row(self, outcome: str) -> Used:
+        opened, usage = self._opened, self._usage
         counts = usage.counts if usage is not None else None
         # A provider that was left before it said anything has read the prompt all the same; one that refused has not.
         heard = counts is None and outcome in _READ
@@ -247,29 +282,12 @@ class Attempts:
             cost_usd=cost(usage.cost_usd) if usage is not None else None if heard else 0.0,
             estimated=usage.estimated if usage is not None else heard,
             outcome=outcome,
-            started_at=started_at,
+            started_at=self._started_at,
             ended_at=self._now(),
         )
 
     def _now(self) -> datetime:
         return datetime.fromtimestamp(self._clock(), UTC)
-
-
-class _Noted:
-    """One attempt; see `chat.Observation`."""
-
-    def __init__(self, inner: Observation) -> None:
-        self._inner = inner
-        self.usage: Usage | None = None
-
-    def first_delta(self) -> None:
-        """See `chat.Observation.first_delta`."""
-        self._inner.first_delta()
-
-    def used(self, usage: Usage, finish_reason: str | None) -> None:
-        """See `chat.Observation.used`."""
-        self.usage = usage
-        self._inner.used(usage, finish_reason)
 
 
 _READ = frozenset({CANCELLED, FirstTokenTimeout.reason.lower(), RunTimeout.reason.lower()})
