@@ -221,10 +221,12 @@ class Keeper:
         return bool(await self._insist(release))
 
     def close(self) -> None:
-        """Ends all that; the log stays as it is."""
+        """Ends all that, and tells nobody of anything any more; the log stays as it is."""
         self._closed = True
         self.rest()
         self._stop_looking()
+        # Otherwise whoever made this and this would hold each other, with the log and the prompt, until the garbage collector comes by.
+        self._usage = self._lost = self._unwanted = _nobody
 
     async def _insist(self, store: Callable[[], Awaitable[T]]) -> T | None:
         give_up_at = time.monotonic() + self._pace.finish_retry_for_s
@@ -309,3 +311,7 @@ class Keeper:
         metrics.DOUBTS.inc()
         log.warning("run_in_doubt", run_id=self._run_id)
         self._log.hold()
+
+
+def _nobody(_: object = None) -> None:
+    """Told of a run that is over."""

@@ -158,6 +158,10 @@ class Steps:
         if self._effects:
             await asyncio.wait(self._effects, timeout=timeout_s)
 
+    def close(self) -> None:
+        """Tells nobody of anything any more, so that the run does not hold itself in memory."""
+        self._first_delta = _nobody
+
     def _offers(self) -> bool:
         return self._tools is not None and bool(self._tools.offers)
 
@@ -360,6 +364,10 @@ class Steps:
         """Returns about what the call under way has used."""
         answer = self._log.answer
         return estimated(self._prompt.tokens(answer.finished_parts()), answer.step_parts())
+
+
+def _nobody() -> None:
+    """Told of a run that is over."""
 
 
 _WITH_CALLS = (FinishReason.TOOL_CALLS, FinishReason.STOP)

@@ -180,6 +180,7 @@ class Turn:
         finally:
             self._credential.close()
             self._keeper.close()
+            self._steps.close()
             self._end_here()
 
     def stop(self, status: RunStatus) -> None:

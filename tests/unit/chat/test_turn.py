@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import weakref
 from dataclasses import replace
 
 import pytest
@@ -61,3 +63,17 @@ async def test_an_end_that_is_neither_stored_nor_in_the_tail_is_not_told() -> No
     data.refuse = None
     await living
     assert data.endings[0].last_seq == last
+
+
+async def test_a_run_that_has_ended_is_held_by_nobody() -> None:
+    """Its log and its prompt would otherwise stay until the garbage collector comes by, which is rare in a process that holds much."""
+    data = Storing()
+    held = weakref.ref(data)
+    gc.disable()
+    try:
+        await lived(turn(Saying(), data))
+        await asyncio.sleep(0)
+        del data
+        assert held() is None
+    finally:
+        gc.enable()
