@@ -211,8 +211,12 @@ class Link:
         return direct, self._outbox
 
     def _take_all(self, batch: pb.ConnectResponse) -> None:
+        exchanges = self._exchanges
         for frame in batch.frames:
-            self._take(frame)
+            if frame.WhichOneof("kind") != "message":
+                self._take(frame)
+            elif (exchange := exchanges.get(frame.call)) is not None:  # else it was cancelled meanwhile
+                exchange.message(frame.message)
 
     def _take(self, frame: pb.ServiceFrame) -> None:
         kind = frame.WhichOneof("kind")
@@ -223,8 +227,6 @@ class Link:
                 self._say_go_away()
         elif (exchange := self._exchanges.get(frame.call)) is None:
             return  # it was cancelled meanwhile
-        elif kind == "message":
-            exchange.message(frame.message)
         elif kind == "answer":
             exchange.answer(frame.answer)
         elif kind == "end":

@@ -45,6 +45,7 @@ class Pipe(asyncio.Protocol):
         self.closed = asyncio.Event()
         self.greeted = asyncio.Event()
         self.error: Exception | None = None
+        self._heard = False
         self._read = read
         self._take = take
         self._transport: asyncio.Transport | None = None
@@ -86,7 +87,9 @@ class Pipe(asyncio.Protocol):
             except Exception as error:  # noqa: BLE001 - told to whoever owns the connection
                 self._fail(error)
                 return
-            self.greeted.set()
+            if not self._heard:
+                self._heard = True
+                self.greeted.set()
             at = end
         del buffer[:at]
 

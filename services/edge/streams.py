@@ -185,14 +185,18 @@ class PushedStream(Response):
         """Sends a piece that tells of so many events."""
         if not self.push(data, events):
             await self._write(data)
-            self._counts(events)
+            self._events += events
+            self._uncounted += events
 
     def push(self, data: bytes, events: int) -> bool:
         """Sends a piece as `write` does, but only where nothing has to be waited for; says False, and sends nothing, elsewhere."""
         if not self._begun or self._busy_since is not None or self._wire is None or not self._wire.push(data):
             return False
         self._last_sent = self._loop.time()
-        self._counts(events)
+        self._events += events
+        self._uncounted += events
+        if self._uncounted >= _COUNT_EVERY:
+            self._count()
         return True
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -240,12 +244,6 @@ class PushedStream(Response):
         would_be_silent_s = now - self._last_sent + self._streams.look_every_s
         if self._begun and would_be_silent_s > self._streams.heartbeat_s and not self.push(HEARTBEAT, 0):
             self._write_aside(HEARTBEAT)
-
-    def _counts(self, events: int) -> None:
-        self._events += events
-        self._uncounted += events
-        if self._uncounted >= _COUNT_EVERY:
-            self._count()
 
     def _count(self) -> None:
         _EVENTS.inc(self._uncounted)

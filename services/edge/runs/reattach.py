@@ -25,6 +25,7 @@ LOST: tuple[type[ParleyError], ...] = (Unavailable, Cancelled)
 
 _NOTHING_BEGUN = frozenset({"DRAINING"})
 _NEVER = frozenset({"WATCH_EXPIRED"})
+_ENDS = frozenset({"done", "error"})
 _ELSEWHERE_S = 3.0
 _FIRST_PAUSE_S = 0.05
 _LONGEST_PAUSE_S = 1.0
@@ -45,13 +46,14 @@ class Attempts:
 
     Attributes:
         committed: The client has been told something.
+        tries: How many calls in a row have given nothing.
     """
 
     def __init__(self, patience_s: float, *, repeatable: bool) -> None:
         self.committed = False
         self._repeatable = repeatable
         self._patience_s = patience_s
-        self._tries = 0
+        self.tries = 0
         self._failing_since = 0.0
         self._called_at = 0.0
 
@@ -61,7 +63,7 @@ class Attempts:
 
     def settled(self) -> None:
         """Notes that the call at hand gives something."""
-        self._tries = 0
+        self.tries = 0
 
     async def pause(self, error: ParleyError) -> None:
         """Waits until the next call is to be made.
@@ -70,13 +72,13 @@ class Attempts:
         """
         now = asyncio.get_running_loop().time()
         if now - self._called_at > max(self._patience_s, _SETTLED_S):
-            self._tries = 0
-        if self._tries == 0:
+            self.tries = 0
+        if self.tries == 0:
             self._failing_since = now
         if now - self._failing_since >= self._patience_for(error):
             raise error
-        pause_s = min(_FIRST_PAUSE_S * 2**self._tries, _LONGEST_PAUSE_S) * random.uniform(0.5, 1.5)  # noqa: S311 - no secret
-        self._tries += 1
+        pause_s = min(_FIRST_PAUSE_S * 2**self.tries, _LONGEST_PAUSE_S) * random.uniform(0.5, 1.5)  # noqa: S311 - no secret
+        self.tries += 1
         _REATTACHED.labels(error.code).inc()
         await asyncio.sleep(max(pause_s, min(error.retry_after_s or 0.0, _LONGEST_PAUSE_S)))
 
@@ -150,10 +152,17 @@ class RunFeed:
         """Says whether a batch has been written past `batches`, which is then waiting for it."""
         events = batch.events
         first, last = events[0], events[-1]
-        if batch.run_id != self._run_id or first.seq <= self._seq or is_end(last) or not write(batch):
+        # For every token: `is_end` and `settled` would be calls.
+        seq = last.seq
+        if (
+            batch.run_id != self._run_id
+            or first.seq <= self._seq
+            or last.WhichOneof("kind") in _ENDS
+            or not write(batch)
+        ):
             return False
-        self._attempts.settled()
-        self._seq = last.seq
+        self._attempts.tries = 0
+        self._seq = seq
         return True
 
     async def batches(self) -> Batches:
@@ -196,4 +205,4 @@ def after(batch: Batch, seq: int) -> Batch | None:
 
 def is_end(event: chat_pb2.RunEvent) -> bool:
     """Says whether an event is its run's last one."""
-    return event.WhichOneof("kind") in {"done", "error"}
+    return event.WhichOneof("kind") in _ENDS

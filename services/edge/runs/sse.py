@@ -49,6 +49,20 @@ def frames(run_id: str, events: Iterable[chat_pb2.RunEvent], *, numbered: bool =
     return b"".join(written)
 
 
+def text_frame(run_id: str) -> bytes:
+    """Returns what `frames` writes of a text, for a run of which there are many: to be filled with `%` by `text_of`."""
+    run, spelt_run = run_id.encode().replace(b"%", b"%%"), _encode(run_id).replace(b"%", b"%%")
+    return b'id: %b:%%d\nevent: text\ndata: {"run_id":%b,"seq":%%d,"delta":%%b,"offset":%%d}\n\n' % (run, spelt_run)
+
+
+def text_of(event: chat_pb2.RunEvent) -> tuple[int, int, bytes, int] | None:
+    """Returns what a `text_frame` is filled with; None: the event is no text."""
+    if event.WhichOneof("kind") != "text":
+        return None
+    seq, text = event.seq, event.text
+    return seq, seq, _encode(text.delta), text.offset
+
+
 def status_name(status: chat_pb2.RunStatus.ValueType) -> str:
     """Returns a run's status as the API spells it, such as `completed`."""
     return chat_pb2.RunStatus.Name(status).removeprefix("RUN_STATUS_").lower()

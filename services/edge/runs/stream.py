@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from opentelemetry import trace
 
-from services.edge.runs.sse import COME_BACK, OPENING, frames
+from services.edge.runs.sse import COME_BACK, OPENING, frames, text_frame, text_of
 from services.edge.streams import PushedStream
 
 if TYPE_CHECKING:
@@ -51,6 +51,7 @@ class EventStream(PushedStream):
         super().__init__(streams, quiet_start=quiet_start, endless=endless)
         self._feed = feed
         self._tap = tap
+        self._text_frame = b""
 
     async def relay(self) -> None:
         """Writes the events."""
@@ -65,7 +66,12 @@ class EventStream(PushedStream):
                         self._tap.write = self._pour
 
     def _pour(self, batch: Batch) -> bool:
-        return self.push(frames(batch.run_id, batch.events), len(batch.events))
+        events = batch.events
+        if len(events) == 1 and (text := text_of(events[0])) is not None:  # nearly all are
+            if not self._text_frame:
+                self._text_frame = text_frame(batch.run_id)  # a tap gives events of one run
+            return self.push(self._text_frame % text, 1)
+        return self.push(frames(batch.run_id, events), len(events))
 
     def commit(self) -> None:
         """Tells the feed."""

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from parley.chat.v1 import chat_pb2
-from services.edge.runs.sse import frames
+from services.edge.runs.sse import frames, text_frame, text_of
 
 RUN = "0193f000-0000-7000-8000-000000000001"
 
@@ -155,3 +155,15 @@ def test_a_frame_that_is_no_cursor_has_no_id() -> None:
     event = chat_pb2.RunEvent(seq=4, thinking=chat_pb2.Thinking())
     expected = f'event: thinking\ndata: {{"run_id":"{RUN}","seq":4}}\n\n'
     assert frames(RUN, [event], numbered=False) == expected.encode()
+
+
+@pytest.mark.parametrize("run_id", [RUN, '100%"d'])
+def test_a_frame_that_is_kept_for_a_runs_texts_gives_the_same_bytes(run_id: str) -> None:
+    event = chat_pb2.RunEvent(seq=7, text=chat_pb2.Text(delta='a "%d"\n', offset=3))
+    filling = text_of(event)
+    assert filling is not None
+    assert text_frame(run_id) % filling == frames(run_id, [event])
+
+
+def test_only_a_text_fills_it() -> None:
+    assert text_of(chat_pb2.RunEvent(seq=1, done=chat_pb2.Done())) is None
