@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 from typing import TYPE_CHECKING, TypeAlias, cast
 
 if TYPE_CHECKING:
@@ -288,7 +289,13 @@ class Connection(asyncio.Protocol):
 def _whole_chunk(raw: bytes) -> bytes:
     """Returns what a chunk holds that is whole and by itself, as nearly every read of a stream is; nothing for anything else."""
     end = raw.find(b"\r\n", 0, _SHORT_LINE)
-    if end <= 0 or not raw.endswith(b"\r\n") or not _HEX.issuperset(raw[:end]):
+    if end <= 0 or not raw.endswith(b"\r\n"):
         return b""
-    size = int(raw[:end], 16)
+    size = _size(raw[:end])
     return raw[end + 2 : -2] if size and len(raw) == end + size + 4 else b""
+
+
+@functools.lru_cache(maxsize=1024)
+def _size(line: bytes) -> int:
+    """Returns the size that the first line of a chunk tells; 0 where it tells none or more. Those of a stream's chunks are nearly all the same."""
+    return int(line, 16) if _HEX.issuperset(line) else 0

@@ -22,7 +22,7 @@ from services.gateway.providers.provider import Provider, Wire
 from services.gateway.wires.anthropic import AnthropicParser
 from services.gateway.wires.ollama import OllamaParser
 from services.gateway.wires.openai import OpenAIParser
-from services.gateway.wires.parser import CutOff, ErrorInStream, Parser, Unreadable
+from services.gateway.wires.parser import UNREADABLE, ErrorInStream, Parser, Unreadable
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Sequence
@@ -131,7 +131,10 @@ class UpstreamDeployment:
         """Returns what parses bytes as they arrive and has the deltas taken; those that are not taken are added to the refused ones."""
 
         def tap(data: bytes) -> bool:
-            deltas = self._parse(parser, data)
+            try:
+                deltas = parser.feed(data)
+            except UNREADABLE as error:
+                raise self._failed(error) from None
             # Once the model has said why it stopped, the rest has a deadline of its own.
             if not parser.finished and (not deltas or take(deltas)):
                 return True
@@ -143,14 +146,18 @@ class UpstreamDeployment:
     def _parse(self, parser: Parser, data: bytes) -> Sequence[ProviderDelta]:
         try:
             return parser.feed(data) if data else parser.end()
-        except Unreadable as error:
-            raise faults.unreadable(self.source, self.model, error.cause) from None
-        except CutOff:
-            raise faults.cut_off(self.source, self.model) from None
-        except ErrorInStream as error:
-            raise faults.refused(
-                self.source, self.model, status=error.status, code=error.code, text=error.text
-            ) from None
+        except UNREADABLE as error:
+            raise self._failed(error) from None
+
+    def _failed(self, error: Exception) -> AttemptFailed:
+        """Returns what a parser's failure means."""
+        match error:
+            case Unreadable(cause=cause):
+                return faults.unreadable(self.source, self.model, cause)
+            case ErrorInStream(status=status, code=code, text=text):
+                return faults.refused(self.source, self.model, status=status, code=code, text=text)
+            case _:
+                return faults.cut_off(self.source, self.model)
 
     def _check_type(self, response: Response | ProxiedResponse) -> None:
         kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()

@@ -9,17 +9,16 @@ class Lines:
     r"""Collects bytes until a line is whole; LF and CRLF end a line.
 
     A long line is kept in pieces and joined once, so that feeding it byte by byte does not cost the square of its length.
+
+    Attributes:
+        empty: No line has begun.
     """
 
     def __init__(self) -> None:
         self._pieces: list[bytes] = []
         self._size = 0
         self.readable = True
-
-    @property
-    def empty(self) -> bool:
-        """No line has begun."""
-        return not self._pieces
+        self.empty = True
 
     def feed(self, data: bytes) -> list[bytes]:
         """Returns the lines that the bytes complete, without their ends.
@@ -40,10 +39,12 @@ class Lines:
             self._size += len(rest)
             if self._size > MAX_LINE_BYTES:
                 raise Unreadable("line_too_long")
+        self.empty = not self._pieces
         return [line[:-1] if line.endswith(b"\r") else line for line in lines]
 
     def end(self) -> list[bytes]:
         """Returns the last line, where the stream ended without ending it."""
         rest = b"".join(self._pieces).removesuffix(b"\r")
         self._pieces.clear()
+        self.empty = True
         return [rest] if rest else []

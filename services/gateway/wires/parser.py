@@ -48,6 +48,10 @@ class ErrorInStream(Exception):
         self.text = text
 
 
+UNREADABLE = (Unreadable, CutOff, ErrorInStream)
+"""What parsers raise."""
+
+
 class Cutter(Protocol):
     """Cuts bytes into the items a wire is made of: lines or events.
 
