@@ -63,7 +63,7 @@ WITH RECURSIVE opened AS MATERIALIZED (
 )
 SELECT
   branch.id, branch.conversation_id, branch.run_id, branch.parent_id, branch.position, branch.role, branch.state, branch.model,
-  branch.parts, branch.usage, branch.created_at, coalesce(siblings.ids, ARRAY[branch.id]) AS sibling_ids
+  branch.parts, branch.usage, branch.created_at, coalesce(siblings.ids, ARRAY[branch.id])::text[] AS sibling_ids
 FROM opened
 LEFT JOIN branch ON true
 LEFT JOIN siblings ON siblings.place = coalesce(branch.parent_id, branch.conversation_id)

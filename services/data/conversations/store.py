@@ -87,9 +87,7 @@ class PostgresConversations:
         if not rows:
             raise ConversationNotFound
         return [
-            replace(message_of(row), sibling_ids=tuple(map(str, row["sibling_ids"])))
-            for row in rows
-            if row["id"] is not None
+            replace(message_of(row), sibling_ids=tuple(row["sibling_ids"])) for row in rows if row["id"] is not None
         ]
 
     async def _one(self, caller: Identity, query: str, *args: Any) -> Conversation:

@@ -2,7 +2,7 @@
 
 -- name: begin_run_at_head
 -- Starts a run whose message follows the newest one, while nothing is in its way: one row, of NULLs where `start_run` has to look closer.
-SELECT lease_expires_at, untitled, parent_id, last_position, history_roles, history_parts
+SELECT lease_expires_at, untitled, parent_id, last_position, history_roles, history_parts::text[] AS history_parts
 FROM chat.begin_run_at_head(
   $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22
 );
@@ -53,7 +53,13 @@ SELECT outcome, cancel_requested FROM chat.keep_run($1, $2, $3, $4, $5, $6, $7, 
 
 -- name: checkpoint_runs
 -- Stores what is visible of many running answers and renews their leases: a row, with its place in the arrays, for each that was stored.
-SELECT place, cancel_requested FROM chat.keep_runs($1, $2, $3, $4, $5, $6, $7, $8);
+-- All arrays are of texts: for each other kind the driver would ask every new connection what it is, in a statement that takes both of them
+-- more time and memory than all others.
+SELECT place, cancel_requested
+FROM chat.keep_runs(
+  $1, $2::text[]::uuid[], $3::text[]::bigint[], $4::text[]::jsonb[], $5::text[]::bigint[], $6::text[]::jsonb[],
+  $7::text[]::bigint[], $8::text[]::interval[]
+);
 
 -- name: release_run
 -- Stores what is visible of a running answer and gives the run back.

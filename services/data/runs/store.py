@@ -134,12 +134,12 @@ class PostgresRuns:
             "checkpoint_runs",
             [claims_json(one.caller) for one in checkpoints],
             [one.progress.run_id for one in checkpoints],
-            [one.progress.fence for one in checkpoints],
+            [str(one.progress.fence) for one in checkpoints],
             [parts_json(one.progress.parts) for one in checkpoints],
-            [one.text_bytes for one in checkpoints],
+            [str(one.text_bytes) for one in checkpoints],
             [_usage(one.progress.usage) for one in checkpoints],
-            [one.progress.last_seq for one in checkpoints],
-            [timedelta(seconds=one.lease_s) for one in checkpoints],
+            [str(one.progress.last_seq) for one in checkpoints],
+            [f"{one.lease_s:f} seconds" for one in checkpoints],
         )
         wanted = {row["place"]: row["cancel_requested"] for row in rows}
         return [wanted.get(place) for place in range(1, len(checkpoints) + 1)]
