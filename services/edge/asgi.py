@@ -116,6 +116,22 @@ class Exchange:
         return getattr(self.scope.get("route"), "path", "")
 
 
+class _Replay:
+    """A `receive` that begins with the whole body."""
+
+    __slots__ = ("_body", "_receive")
+
+    def __init__(self, body: bytes, receive: Receive) -> None:
+        self._body: bytes | None = body
+        self._receive = receive
+
+    async def __call__(self) -> Message:
+        body, self._body = self._body, None
+        if body is None:
+            return await self._receive()
+        return {"type": "http.request", "body": body, "more_body": False}
+
+
 class Front:
     """The outermost application.
 
@@ -192,8 +208,9 @@ class Front:
                 if allowed is not None:
                     await allowed(scope, receive, exchange.send)
                     return
-            whole = await self._whole_body(exchange, receive)
-            await self._app(scope, receive if whole is None else _replaying(whole, receive), exchange.send)
+            if (whole := await self._whole_body(exchange, receive)) is not None:
+                receive, whole = _Replay(whole, receive), None  # held by nobody once it has been read
+            await self._app(scope, receive, exchange.send)
         except _ClientGoneError:
             return
         except ParleyError as error:
@@ -283,16 +300,6 @@ def _seconds(method: str, route: str) -> Histogram:
 @functools.lru_cache(_REMEMBERED)
 def _first_byte(method: str, route: str) -> Histogram:
     return _FIRST_BYTE.labels(method, route)
-
-
-def _replaying(body: bytes, receive: Receive) -> Receive:
-    """Returns a `receive` that begins with the whole body."""
-    whole: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
-
-    async def replay() -> Message:
-        return whole.pop() if whole else await receive()
-
-    return replay
 
 
 def _too_large(max_bytes: int) -> BodyTooLarge:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from services.edge import problems
-from services.edge.wire import WIRE, Wire
+from services.edge.wire import WIRE, Signal, Wire
 
 if TYPE_CHECKING:
     import asyncio
@@ -89,6 +89,8 @@ class HttpConnection(HttpToolsProtocol):
             raise _HeadTooLongError  # the parser stops, and has `send_400_response` called
         super().on_headers_complete()
         if self.cycle is not None:
+            # Before the request's task has run: nobody waits for what is there.
+            self.cycle.message_event = Signal()  # type: ignore[assignment] # all that uvicorn uses of it
             self.cycle.scope[WIRE] = self._wire = Wire(self.cycle)  # type: ignore[literal-required] # an extension of ours
 
     def on_body(self, body: bytes) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -11,6 +12,35 @@ if TYPE_CHECKING:
 
 WIRE = "parley.wire"
 """Where a request's scope holds its `Wire`; other servers than ours have none."""
+
+
+class Signal:
+    """An event that holds no queue before somebody has waited for it: `asyncio.Event` always does, 600 bytes of it."""
+
+    __slots__ = ("_event", "_set")
+
+    def __init__(self) -> None:
+        self._set = False
+        self._event: asyncio.Event | None = None
+
+    def set(self) -> None:
+        """Lets everybody go on who waits or will wait."""
+        self._set = True
+        if self._event is not None:
+            self._event.set()
+
+    def clear(self) -> None:
+        """Has whoever comes now wait."""
+        self._set = False
+        if self._event is not None:
+            self._event.clear()
+
+    async def wait(self) -> None:
+        """Returns once it is set."""
+        if not self._set:
+            if self._event is None:
+                self._event = asyncio.Event()
+            await self._event.wait()
 
 
 class Wire:

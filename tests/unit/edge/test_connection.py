@@ -9,7 +9,7 @@ from starlette.types import Receive, Scope, Send
 
 from services.edge.connection import MAX_HEAD_BYTES
 from services.edge.server import HttpServer
-from services.edge.wire import WIRE
+from services.edge.wire import WIRE, Signal
 
 GET = b"GET / HTTP/1.1\r\nhost: x\r\n"
 Client = tuple[asyncio.StreamReader, asyncio.StreamWriter]
@@ -265,3 +265,18 @@ async def test_an_answer_is_told_when_its_client_goes() -> None:
             assert not app.gone.is_set()
         await app.gone.wait()
         app.go_on.set()
+
+
+async def test_a_signal_is_waited_for_as_an_event_is() -> None:
+    signal = Signal()
+    waiting = [asyncio.create_task(signal.wait()) for _ in range(2)]
+    await asyncio.sleep(0)
+    signal.set()
+    await asyncio.gather(*waiting)
+    await signal.wait()
+    signal.clear()
+    again = asyncio.create_task(signal.wait())
+    await asyncio.sleep(0)
+    assert not again.done()
+    signal.set()
+    await again
