@@ -29,6 +29,8 @@ class Passage:
         tally: Counts them.
     """
 
+    __slots__ = ("_offer", "_tally", "_waits")
+
     def __init__(self, offer: Offer, waits: Waits, tally: Tally) -> None:
         self._offer = offer
         self._waits = waits
