@@ -42,7 +42,7 @@ class EdgeConfig(ServerConfig):
     max_streams: int = at_least(1, default=10_000)
     """Event streams that may be open at once; more are answered 503."""
     heartbeat_s: float = at_least(0.1, default=15.0)
-    """Silence after which a comment is sent on an event stream, in seconds."""
+    """Longest silence of an event stream, in seconds; a comment is sent before it is over."""
     reattach_s: float = at_least(0, default=30.0)
     """Time for which an open event stream looks for another instance when its own has gone, in seconds; then its client is sent back."""
     stalled_reader_s: float = at_least(1, default=60.0)

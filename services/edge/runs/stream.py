@@ -11,6 +11,8 @@ from services.edge.runs.sse import COME_BACK, OPENING, frames, text_frame, text_
 from services.edge.streams import PushedStream
 
 if TYPE_CHECKING:
+    from opentelemetry.trace import Span
+
     from runtime.errors import ParleyError
     from services.edge.runs.reattach import Batch, Batches, Tap
     from services.edge.streams import Streams
@@ -52,26 +54,41 @@ class EventStream(PushedStream):
         self._feed = feed
         self._tap = tap
         self._text_frame = b""
+        # The request's span, until it has been told of the first text.
+        self._before_text: Span | None = None
 
     async def relay(self) -> None:
         """Writes the events."""
-        texts = False
+        begun = False
         async with contextlib.aclosing(self._feed.batches()) as batches:
             async for batch in batches:
                 numbered = self._feed.is_cursor(batch.run_id)
                 await self.write(frames(batch.run_id, batch.events, numbered=numbered), len(batch.events))
-                if not texts and (texts := _has_text(batch)):
-                    trace.get_current_span().add_event("first_text_sent")
+                if not begun:
+                    begun = True
+                    self._before_text = trace.get_current_span()
                     if self._tap is not None:
-                        self._tap.write = self._pour
+                        self._tap.write = self._pour  # the first text, too: nobody has to be woken up for it
+                if self._before_text is not None:
+                    self._look_for_text(batch)
 
     def _pour(self, batch: Batch) -> bool:
         events = batch.events
         if len(events) == 1 and (text := text_of(events[0])) is not None:  # nearly all are
             if not self._text_frame:
                 self._text_frame = text_frame(batch.run_id)  # a tap gives events of one run
-            return self.push(self._text_frame % text, 1)
-        return self.push(frames(batch.run_id, events), len(events))
+            pushed = self.push(self._text_frame % text, 1)
+        else:
+            pushed = self.push(frames(batch.run_id, events), len(events))
+        if pushed and self._before_text is not None:
+            self._look_for_text(batch)
+        return pushed
+
+    def _look_for_text(self, batch: Batch) -> None:
+        """Notes in the request's span that the first text has been sent, where it has."""
+        if self._before_text is not None and any(event.HasField("text") for event in batch.events):
+            self._before_text.add_event("first_text_sent")
+            self._before_text = None
 
     def commit(self) -> None:
         """Tells the feed."""
@@ -80,10 +97,3 @@ class EventStream(PushedStream):
     def farewell(self, error: ParleyError | None) -> bytes:  # noqa: ARG002 - whatever it was
         """Returns the wish to come back."""
         return COME_BACK
-
-
-def _has_text(batch: Batch) -> bool:
-    for event in batch.events:  # noqa: SIM110 - `any` would make a generator before the first token
-        if event.HasField("text"):
-            return True
-    return False

@@ -6,9 +6,13 @@ from collections.abc import AsyncGenerator, Callable
 from typing import Any
 
 import pytest
+from opentelemetry import context
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.trace import SpanKind, set_span_in_context
 
 from parley.chat.v1 import chat_pb2
 from runtime.errors import Unavailable
+from runtime.spans import RecordedSpan, Recorder
 from services.edge.runs.reattach import RunFeed, Tap
 from services.edge.runs.sse import frames
 from services.edge.runs.stream import EventStream
@@ -115,6 +119,38 @@ async def test_after_the_first_text_events_are_written_as_they_arrive() -> None:
     await served.task
     assert served.sent == spelt(batch(1, 2, 3), last(4))
     assert served.pushed == 2, "all but the first"
+
+
+async def test_the_first_text_is_written_as_it_arrives_where_something_came_before_it() -> None:
+    served = Served()
+    (call,) = served.calls
+    first = chat_pb2.WatchRunResponse(run_id=RUN, events=[chat_pb2.RunEvent(seq=1, thinking=chat_pb2.Thinking())])
+    assert not await call.arrive(first)
+    assert await call.arrive(batch(2))
+    assert served.sent == spelt(first, batch(2))
+    served.task.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await served.task
+
+
+async def test_the_span_is_told_once_when_the_first_text_was_sent() -> None:
+    provider = TracerProvider(shutdown_on_exit=False)
+    span = Recorder(provider).start("x", None, SpanKind.SERVER, None)
+    assert isinstance(span, RecordedSpan)
+    token = context.attach(set_span_in_context(span))
+    served = Served()
+    context.detach(token)
+    (call,) = served.calls
+    thinking = chat_pb2.RunEvent(seq=1, thinking=chat_pb2.Thinking())
+    assert not await call.arrive(chat_pb2.WatchRunResponse(run_id=RUN, events=[thinking]))
+    await call.waiting.wait()
+    assert not list(span.fields()["events"])
+    for seq in (2, 3):
+        assert await call.arrive(batch(seq))
+    assert [event.name for event in span.fields()["events"]] == ["first_text_sent"]
+    served.task.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await served.task
 
 
 async def test_where_the_client_reads_slowly_events_wait_in_line() -> None:
