@@ -33,17 +33,11 @@ async def running(*work: Callable[[], Awaitable[None]]) -> AsyncIterator[None]:
             tasks = [task for task in tasks if not task.done()]
 
 
-async def ended(task: asyncio.Task[Any]) -> None:
-    """Returns when a task has ended, however that was: as `asyncio.wait` does, with a fraction of what that holds while it waits."""
-    if task.done():
-        return
+def ended(task: asyncio.Task[Any]) -> asyncio.Future[None]:
+    """Returns what to await until a task has ended, however that was: as `asyncio.wait` does, with a fraction of what that holds meanwhile."""
     waiter = asyncio.get_running_loop().create_future()
-    wake = partial(_wake, waiter)
-    task.add_done_callback(wake)
-    try:
-        await waiter
-    finally:
-        task.remove_done_callback(wake)
+    task.add_done_callback(partial(_wake, waiter))
+    return waiter
 
 
 def _wake(waiter: asyncio.Future[None], _: object) -> None:

@@ -165,7 +165,8 @@ class Turn:
         self._credential.keep()
         self._keeper.keep()
         try:
-            outcome = await self._outcome()
+            await self._answered()
+            outcome = self._outcome()
             self._keeper.rest()
             if self._superseded:
                 log.info("run_superseded", run_id=self.run.id, fence=self.fence)
@@ -178,6 +179,8 @@ class Turn:
             else:
                 await self._finish(outcome or Outcome(self._stop or RunStatus.INTERRUPTED))
         finally:
+            if self._answering is not None:
+                self._answering.cancel()  # where this was cancelled; otherwise it has ended
             self._credential.close()
             self._keeper.close()
             self._steps.close()
@@ -250,15 +253,14 @@ class Turn:
         if titles is not None and self._begun.untitled:
             titles.make(self.run.conversation_id, self._begun.history, self._begun.content, self._credential)
 
-    async def _outcome(self) -> Outcome | None:
+    def _answered(self) -> asyncio.Future[None]:
+        assert self._answering is not None  # noqa: S101 - `begin` comes first
+        return background.ended(self._answering)
+
+    def _outcome(self) -> Outcome | None:
         """Returns how the answer has ended; None: it was cut off from here."""
         answering = self._answering
-        assert answering is not None  # noqa: S101 - `begin` comes first
-        try:
-            await background.ended(answering)
-        except asyncio.CancelledError:
-            answering.cancel()
-            raise
+        assert answering is not None  # noqa: S101 - it has ended
         self._span.add_event("model_ended")
         if answering.cancelled():
             return None if self._stop is None else Outcome(self._stop)
