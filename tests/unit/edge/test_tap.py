@@ -66,11 +66,13 @@ class Served:
     gone = full = False
     on_gone: Callable[[], None] | None = None
 
-    def __init__(self, *, closed: bool = False, heartbeat_s: float = 60) -> None:
+    def __init__(self, *, closed: bool = False, heartbeat_s: float = 60, stalled_reader_s: float = 60) -> None:
         self.sent = b""
         self.pushed = 0
         self.closed = closed
         self.tried = asyncio.Event()
+        self.reading = asyncio.Event()
+        self.reading.set()
         tap = Tap()
         self.calls = [Call(tap)]
         self.rewatched = asyncio.Event()
@@ -82,7 +84,7 @@ class Served:
             return self.calls[-1].responses()
 
         feed = RunFeed(self.calls[0].responses, watch, patience_s=60, repeatable=False, tap=tap)
-        streams = Streams(limit=1, heartbeat_s=heartbeat_s, stalled_reader_s=60)
+        streams = Streams(limit=1, heartbeat_s=heartbeat_s, stalled_reader_s=stalled_reader_s)
         stream = EventStream(streams, feed, quiet_start=False, tap=tap)
         self.task = asyncio.create_task(stream({"type": "http", WIRE: self}, self._receive, self._send))
 
@@ -101,6 +103,7 @@ class Served:
         return {}
 
     async def _send(self, message: Any) -> None:
+        await self.reading.wait()
         self.sent += message.get("body", b"")
 
 
@@ -215,3 +218,13 @@ async def test_a_silent_stream_says_something(closed: bool) -> None:
     await call.arrive(None)
     await served.task
     assert b": ping\n\n" in served.sent
+
+
+async def test_a_client_that_reads_nothing_while_there_is_nothing_to_say_is_cut() -> None:
+    served = Served(closed=True, heartbeat_s=0.01, stalled_reader_s=0.02)
+    (call,) = served.calls
+    await call.arrive(batch(1))
+    await call.waiting.wait()
+    served.reading.clear()
+    await served.task
+    assert served.sent.replace(b": ping\n\n", b"") == spelt(batch(1)), "no farewell"
