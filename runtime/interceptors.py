@@ -280,7 +280,7 @@ class Chain(grpc.aio.ServerInterceptor):  # type: ignore[type-arg] # generic in 
 
         Returns: what takes the request and the servicer's context; it returns the response, or writes the responses to the context.
         """
-        behaviour = _behaviour(handler)
+        behaviour = handler.unary_unary or handler.unary_stream or handler.stream_unary or handler.stream_stream
         links = self._links
 
         def within(call: Call, work: Proceed) -> Awaitable[Any]:
@@ -302,7 +302,3 @@ class Chain(grpc.aio.ServerInterceptor):  # type: ignore[type-arg] # generic in 
             await within(Call(method, streaming=True, metadata=metadata, context=context), send)
 
         return streaming if handler.response_streaming else unary
-
-
-def _behaviour(handler: Any) -> Any:
-    return handler.unary_unary or handler.unary_stream or handler.stream_unary or handler.stream_stream

@@ -308,7 +308,7 @@ def parent_in(headers: Mapping[str, str]) -> SpanContext | None:
     else:
         flags = int(match[3], 16)
         found = SpanContext(int(match[1], 16), int(match[2], 16), True, _FLAGS.get(flags) or TraceFlags(flags))
-    return found if found.is_valid else None
+    return found if found[5] else None  # whether it is valid, which as a property is a call
 
 
 def current(within: Context) -> SpanContext | None:
