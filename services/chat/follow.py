@@ -192,7 +192,7 @@ class Follow:
             look_in_s, told_seen = _FIRST_LOOK_S, False
             told: dict[int, Sequence[Part]] = {}
             while stored.run.status in ACTIVE:
-                if seq > max(stored.last_seq, replica.last_seq) + snapshot.UNSEEN_MAX_EVENTS:
+                if seq > max(stored.last_seq, replica.last_seq) + snapshot.AHEAD_MAX_EVENTS:
                     raise CursorAhead
                 while events := await self._more(replica, seq, run_id, gone, look_in_s):
                     yield events

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 UNSEEN_MAX_EVENTS = 10_000
 """How far a live log may be ahead of what is stored or in the tail: about a second of the fastest model."""
+AHEAD_MAX_EVENTS = 2 * UNSEEN_MAX_EVENTS
+"""How far a good cursor may be: a log that was made anew begins that far ahead, and both stores may not have heard of it yet."""
 OPENING = 3
 """`run`, `user_message` and `thinking` are the first events of every log; one of a queued run holds the first two."""
 _WRITTEN = (PartKind.TEXT, PartKind.REASONING)

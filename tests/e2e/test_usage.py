@@ -97,7 +97,9 @@ async def test_a_provider_and_an_alias_are_added_tried_used_and_removed(
     made = await http.post("/v1/admin/aliases", json=alias)
     assert made.status_code == 201, made.text
     assert refusal(await http.delete("/v1/admin/providers/mine")) == (409, "provider_in_use", None)
-    await asyncio.sleep(1)  # as long as it may take to reach every instance
+    async with asyncio.timeout(10):
+        while (await person.http.get("/openai/v1/models/swift")).status_code != 200:  # noqa: ASYNC110 - it is told by no event
+            await asyncio.sleep(0.05)
     stream = await person.say("Hi", model="swift")
     assert stream.last.event == "done"
     assert (await http.delete("/v1/admin/aliases/swift")).status_code == 204

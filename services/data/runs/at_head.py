@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from services.data.runs.starting import NewRun
 
 
-def arguments(caller: Identity, new: NewRun) -> tuple[Any, ...]:
-    """Returns what the statement `begin_run_at_head` takes."""
+def opening(caller: Identity, new: NewRun) -> tuple[Any, ...]:
+    """Returns what every statement that begins a run takes first."""
     return (
         claims_json(caller),
         new.conversation_id,
@@ -38,6 +38,13 @@ def arguments(caller: Identity, new: NewRun) -> tuple[Any, ...]:
         timedelta(seconds=new.lease_s),
         new.history_max_messages,
         new.history_max_bytes,
+    )
+
+
+def arguments(caller: Identity, new: NewRun) -> tuple[Any, ...]:
+    """Returns what the statement `begin_run_at_head` takes."""
+    return (
+        *opening(caller, new),
         new.max_tries,
         new.limits.per_user,
         new.limits.per_conversation,

@@ -12,6 +12,7 @@ from parley.data.v1 import data_pb2
 from runtime.config import Secret
 from runtime.errors import Unavailable
 from services.chat.entries import key_of
+from services.chat.snapshot import UNSEEN_MAX_EVENTS
 from tests.contract.chat.screen import Screen
 from tests.contract.chat.scripted_gateway import Gate, Think
 from tests.contract.chat.world import Instance, Person, World, eventually, refusal
@@ -56,6 +57,22 @@ async def test_without_redis_another_instance_shows_what_is_stored(world: World,
         gate.open()
         await there.read(ada.watch(other, here.run_id, there.seq))
         assert (there.text, there.last) == ("Hello", (await here.rest()).last)
+
+
+async def test_a_cursor_of_a_log_that_was_made_anew_is_good_before_any_store_knows_of_it(
+    world: World, chat: Instance, ada: Person
+) -> None:
+    """Such a log begins far ahead. Whoever comes back at once, elsewhere, is not sent away; only the run's end tells what never was."""
+    gate = Gate()
+    world.gateway.script("Hel", gate, "lo")
+    async with world.chat(redis_url=NO_REDIS) as other:
+        here = await ada.begin(chat, text="Hel")
+        ahead = asyncio.create_task(refusal(ada.watch(other, here.run_id, here.screen.seq + UNSEEN_MAX_EVENTS + 9)))
+        await Screen().read(ada.watch(other, here.run_id), until=lambda screen: screen.text == "Hel")
+        assert not ahead.done()
+        gate.open()
+        await here.rest()
+        assert (await ahead).code == "CURSOR_AHEAD"
 
 
 async def test_a_log_that_redis_has_lost_is_sent_again(world: World, chat: Instance, ada: Person) -> None:

@@ -10,12 +10,9 @@ from fastapi import APIRouter, Query, Response
 
 from parley.data.v1 import data_pb2
 from runtime.errors import FailedPrecondition, NotFound
-from services.edge.calls import SignedInRoute
-from services.edge.description import BEARER
-from services.edge.dialects.openai.description import ANSWERS
-from services.edge.dialects.openai.errors import PREFIX
 from services.edge.dialects.openai.response_ids import response_id as response_id_of
 from services.edge.dialects.openai.response_ids import run_id_of, told_as_response
+from services.edge.dialects.openai.routing import Operation, router_of
 
 if TYPE_CHECKING:
     from services.edge.clients import Services
@@ -45,22 +42,17 @@ class KeptRoutes:
 
     def routers(self) -> list[APIRouter]:
         """Returns the routes."""
-        router = APIRouter(route_class=SignedInRoute, tags=["OpenAI"], prefix=PREFIX.rstrip("/"))
-        for path, endpoint, method, summary in (
-            ("/responses/{response_id}/input_items", self.input_items, "GET", "List what a response answers"),
-            ("/responses/{response_id}", self.delete_response, "DELETE", "Delete a response"),
-            ("/conversations/{conversation_id}", self.delete_conversation, "DELETE", "Delete a conversation"),
-        ):
-            router.add_api_route(
-                path,
-                endpoint,
-                methods=[method],
-                response_class=Response,
-                summary=summary,
-                responses=ANSWERS,
-                openapi_extra=BEARER,
+        return [
+            router_of(
+                Operation(
+                    "GET", "/responses/{response_id}/input_items", self.input_items, "List what a response answers"
+                ),
+                Operation("DELETE", "/responses/{response_id}", self.delete_response, "Delete a response"),
+                Operation(
+                    "DELETE", "/conversations/{conversation_id}", self.delete_conversation, "Delete a conversation"
+                ),
             )
-        return [router]
+        ]
 
     async def input_items(
         self,

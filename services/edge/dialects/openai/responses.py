@@ -13,16 +13,15 @@ from parley.chat.v1 import chat_pb2
 from runtime.channel import stream
 from runtime.errors import ParleyError, ResourceExhausted, Unavailable
 from runtime.validation import invalid
-from services.edge.calls import SignedInRoute
 from services.edge.clients import Services  # noqa: TC001 - as everywhere in routes
-from services.edge.description import BEARER
 from services.edge.dialects.openai.answers import WholeAnswer
 from services.edge.dialects.openai.bodies import Reader
-from services.edge.dialects.openai.description import ANSWERS, RESPONSE, STREAMED
-from services.edge.dialects.openai.errors import PREFIX, envelope
+from services.edge.dialects.openai.description import RESPONSE
+from services.edge.dialects.openai.errors import envelope
 from services.edge.dialects.openai.response_bodies import ResponseBody, message_of
 from services.edge.dialects.openai.response_events import Projection, of_run
 from services.edge.dialects.openai.response_ids import run_id_of, told_as_response
+from services.edge.dialects.openai.routing import Operation, router_of
 from services.edge.problems import status_of
 from services.edge.runs.reattach import RunFeed
 from services.edge.runs.sse import when_again
@@ -96,22 +95,26 @@ class ResponseRoutes:
 
     def routers(self) -> list[APIRouter]:
         """Returns the routes."""
-        router = APIRouter(route_class=SignedInRoute, tags=["OpenAI"], prefix=PREFIX.rstrip("/"))
-        for path, endpoint, method, summary, extra, streams in (
-            ("/responses", self.create, "POST", "Answer a message in a conversation", RESPONSE, True),
-            ("/responses/{response_id}", self.get, "GET", "Get a response, or go on with its events", {}, True),
-            ("/responses/{response_id}/cancel", self.cancel, "POST", "Stop a response", {}, False),
-        ):
-            router.add_api_route(
-                path,
-                endpoint,
-                methods=[method],
-                response_class=Response,
-                summary=summary,
-                responses=STREAMED if streams else ANSWERS,
-                openapi_extra=BEARER | extra,
+        return [
+            router_of(
+                Operation(
+                    "POST",
+                    "/responses",
+                    self.create,
+                    "Answer a message in a conversation",
+                    streams=True,
+                    extra=RESPONSE,
+                ),
+                Operation(
+                    "GET",
+                    "/responses/{response_id}",
+                    self.get,
+                    "Get a response, or go on with its events",
+                    streams=True,
+                ),
+                Operation("POST", "/responses/{response_id}/cancel", self.cancel, "Stop a response"),
             )
-        return [router]
+        ]
 
     async def create(self, request: Request) -> Response:
         """Answers a message as OpenAI's `responses` does. What is answered is kept; it goes on if the client goes away."""

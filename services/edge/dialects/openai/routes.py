@@ -11,13 +11,12 @@ from fastapi import APIRouter, Request, Response
 from parley.gateway.v1 import gateway_pb2 as pb
 from runtime.channel import unary
 from runtime.errors import NotFound
-from services.edge.calls import SignedInRoute
-from services.edge.description import BEARER
 from services.edge.dialects.openai.answers import StreamedAnswer, WholeAnswer, whole
 from services.edge.dialects.openai.bodies import ChatBody, EmbeddingBody, Reader
-from services.edge.dialects.openai.description import ANSWERS, COMPLETION, EMBEDDINGS, STREAMED
+from services.edge.dialects.openai.description import COMPLETION, EMBEDDINGS
 from services.edge.dialects.openai.errors import PREFIX
 from services.edge.dialects.openai.prompt import request_of
+from services.edge.dialects.openai.routing import Operation, router_of
 from services.edge.dialects.openai.vectors import embedded, requests_of
 
 if TYPE_CHECKING:
@@ -51,23 +50,21 @@ class OpenAIRoutes:
 
     def routers(self) -> list[APIRouter]:
         """Returns the routes."""
-        router = APIRouter(route_class=SignedInRoute, tags=["OpenAI"], prefix=PREFIX.rstrip("/"))
-        for path, endpoint, method, summary, extra, streams in (
-            ("/chat/completions", self.complete, "POST", "Answer a prompt, whole or streamed", COMPLETION, True),
-            ("/embeddings", self.embed, "POST", "Turn texts into vectors", EMBEDDINGS, False),
-            ("/models", self.models, "GET", "List models and aliases", {}, False),
-            ("/models/{model:path}", self.model, "GET", "Get a model or an alias", {}, False),
-        ):
-            router.add_api_route(
-                path,
-                endpoint,
-                methods=[method],
-                response_class=Response,
-                summary=summary,
-                responses=STREAMED if streams else ANSWERS,
-                openapi_extra=BEARER | extra,
+        return [
+            router_of(
+                Operation(
+                    "POST",
+                    "/chat/completions",
+                    self.complete,
+                    "Answer a prompt, whole or streamed",
+                    streams=True,
+                    extra=COMPLETION,
+                ),
+                Operation("POST", "/embeddings", self.embed, "Turn texts into vectors", extra=EMBEDDINGS),
+                Operation("GET", "/models", self.models, "List models and aliases"),
+                Operation("GET", "/models/{model:path}", self.model, "Get a model or an alias"),
             )
-        return [router]
+        ]
 
     async def complete(self, request: Request) -> Response:
         """Answers a prompt, as OpenAI's `chat/completions` does. A client that goes away ends the model's call."""
