@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import time
 from typing import TYPE_CHECKING
 
@@ -19,7 +20,8 @@ if TYPE_CHECKING:
 
 log = structlog.stdlib.get_logger()
 
-_EXCHANGE_AFTER_S = 1.0
+_EXCHANGE_AFTER_S = (20.0, 40.0)
+"""When most answers are over; spread, so that those who came as a crowd do not come to auth as one."""
 _NEAR_END_S = 60.0
 _FIRST_PAUSE_S = 0.5
 _LONGEST_PAUSE_S = 15.0
@@ -28,8 +30,8 @@ _LONGEST_PAUSE_S = 15.0
 class Credential:
     """An access token that is exchanged for a delegated one beside the work.
 
-    Not at once, unless the user's token is about to end: the exchange would compete with the first token of the answer for the
-    processors, and an answer that is short needs none.
+    Not at once, unless the user's token is about to end: the exchange would compete with the first tokens of answers for the
+    processors, and an answer that is over by then needs none.
 
     Args:
         auth: Who exchanges it.
@@ -52,7 +54,8 @@ class Credential:
 
     def keep(self) -> None:
         """From now on has it exchanged when it is time; close it in the end."""
-        self._exchange_in(_EXCHANGE_AFTER_S if self._expires_at - self._clock() > _NEAR_END_S else 0)
+        left_s = self._expires_at - self._clock() - _NEAR_END_S
+        self._exchange_in(max(min(random.uniform(*_EXCHANGE_AFTER_S), left_s), 0))  # noqa: S311 - spreads calls, guards nothing
 
     def close(self) -> None:
         """Leaves the token as it is."""

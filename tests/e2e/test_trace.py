@@ -17,7 +17,6 @@ HOPS = (
     ("chat", "data", "parley.data.v1.RunService/BeginRun"),
     ("chat", "data", "parley.data.v1.RunService/FinishRun"),
     ("chat", "gateway", "parley.gateway.v1.GatewayService/Chat"),
-    ("chat", "auth", "parley.auth.v1.AuthService/ExchangeToken"),
 )
 """Caller, callee and method of the calls of a turn."""
 
@@ -26,7 +25,7 @@ HOPS = (
 async def turn(stack: System) -> tuple[str, str, Sequence[Span]]:
     """The spans of one turn whose caller sent a trace context; with that caller's span id and the request id.
 
-    It takes more than a second: then the run also stores a checkpoint and exchanges its token.
+    It takes more than a second: then the run also stores a checkpoint.
     """
     stack.provider.script(Answer(chunks=["One ", "after ", "the ", "other."], delay_s=0.4), match="Trace me")
     trace_id, span_id = secrets.token_hex(16), secrets.token_hex(8)
@@ -84,7 +83,6 @@ def test_stores_are_in_it(turn: tuple[str, str, Sequence[Span]]) -> None:
     _, _, spans = turn
     systems = {(span.service, span.attributes.get("db.system.name")) for span in spans}
     assert ("data", "postgresql") in systems
-    assert ("auth", "postgresql") in systems
 
 
 def test_the_log_in_redis_is_in_it(turn: tuple[str, str, Sequence[Span]]) -> None:
@@ -127,6 +125,23 @@ async def test_what_the_log_says_of_it_can_be_found_by_its_trace(
         lines = [line for line in log.splitlines() if spans[0].trace_id in line]
         assert lines, service
         assert any(request_id in line for line in lines), service
+
+
+async def test_who_signs_up_is_found_from_the_edge_to_auths_tables(stack: System) -> None:
+    trace_id, method = secrets.token_hex(16), "parley.auth.v1.AuthService/SignUp"
+    newcomer = Person(stack.edge_url)
+    newcomer.http.headers["traceparent"] = f"00-{trace_id}-{secrets.token_hex(8)}-01"
+    body = {"email": newcomer.email, "password": newcomer.password}
+    assert (await newcomer.http.post("/auth/v1/signup", json=body)).status_code == 200
+    await newcomer.close()
+
+    def complete() -> bool:
+        spans = stack.spans.of_trace(trace_id)
+        found = {(span.service, span.kind, span.name) for span in spans}
+        stores = {(span.service, span.attributes.get("db.system.name")) for span in spans}
+        return {("edge", "client", method), ("auth", "server", method)} <= found and ("auth", "postgresql") in stores
+
+    await stack.spans.until(complete)
 
 
 async def test_a_request_without_a_trace_context_begins_one(stack: System, person: Person) -> None:

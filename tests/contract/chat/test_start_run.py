@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -12,7 +13,14 @@ from prometheus_client import REGISTRY
 from parley.chat.v1 import chat_pb2 as pb
 from parley.data.v1 import data_pb2
 from parley.gateway.v1 import gateway_pb2
-from runtime.errors import AlreadyExists, InvalidArgument, NotFound, ResourceExhausted, Unavailable
+from runtime.errors import (
+    AlreadyExists,
+    InvalidArgument,
+    NotFound,
+    ResourceExhausted,
+    Unauthenticated,
+    Unavailable,
+)
 from tests.contract.chat.screen import Screen
 from tests.contract.chat.scripted_gateway import MODEL, Gate, Think, finished
 from tests.contract.chat.world import Instance, Person, World, refusal
@@ -224,14 +232,28 @@ async def test_an_answer_at_the_output_limit_is_limited(world: World, chat: Inst
     assert (await ada.stored(screen.run_id)).run.status == data_pb2.RUN_STATUS_LIMITED
 
 
+async def refused(person: Person, run_id: str) -> bool:
+    """Says whether a person's token is no good any more."""
+    try:
+        await person.stored(run_id)
+    except Unauthenticated:
+        return True
+    return False
+
+
 async def test_the_first_call_uses_the_users_token_and_the_end_a_delegated_one(
     world: World, chat: Instance, ada: Person
 ) -> None:
     """The run outlives the user's token: what is stored at the end is stored with one that lasts."""
     gate = Gate()
     world.gateway.script("Hel", gate, "lo")
-    screen = await Screen().read(ada.start(chat), until=lambda screen: screen.text)
-    assert world.gateway.tokens == [ada.token]
+    # Clocks may differ by five seconds, so it is good for two more.
+    ends_at = datetime.now(UTC) - timedelta(seconds=3)
+    ending = await world.until(ends_at, ada)
+    screen = await Screen().read(ending.start(chat), until=lambda screen: screen.text)
+    assert world.gateway.tokens == [ending.token]
+    while not await refused(ending, screen.run_id):
+        await asyncio.sleep(0.1)
     gate.open()
     await Screen().read(ada.watch(chat, screen.run_id))
     assert (await ada.stored(screen.run_id)).run.status == data_pb2.RUN_STATUS_COMPLETED

@@ -165,9 +165,16 @@ class World:
 
     async def as_member(self, person: Person) -> Person:
         """Returns somebody of the same organization who is no more than a member of it."""
-        claims = identity_of(person.token).claims
-        now = datetime.now(UTC)
-        token = await self._keys.sign(claims | {"role": "member"}, issued_at=now, expires_at=now + timedelta(minutes=5))
+        return await self._with_token(person, datetime.now(UTC) + timedelta(minutes=5), role="member")
+
+    async def until(self, ends_at: datetime, person: Person) -> Person:
+        """Returns the same person with a token that ends then."""
+        return await self._with_token(person, ends_at)
+
+    async def _with_token(self, person: Person, ends_at: datetime, **claims: str) -> Person:
+        given = identity_of(person.token).claims
+        began_at = ends_at - timedelta(minutes=15)
+        token = await self._keys.sign({**given, **claims}, issued_at=began_at, expires_at=ends_at)
         return Person(token, person.org_id, self._data_channel)
 
     async def person(self) -> Person:

@@ -65,13 +65,19 @@ async def test_a_token_with_time_left_is_not_exchanged_in_the_first_moment(monke
     await until(lambda: ending.token == "delegated")
     assert lasting.token == "own"
     lasting.close()
-    monkeypatch.setattr(delegation, "_EXCHANGE_AFTER_S", 0.001)
+    monkeypatch.setattr(delegation, "_EXCHANGE_AFTER_S", (0.001, 0.001))
     lasting.keep()
     await until(lambda: lasting.token == "delegated")
 
 
+async def test_a_token_is_exchanged_a_minute_before_its_end_at_the_latest() -> None:
+    soon = Credential(Exchange("delegated"), "own", expires_at=60.01, clock=lambda: 0.0)
+    soon.keep()
+    await until(lambda: soon.token == "delegated")
+
+
 async def test_a_token_that_is_not_kept_any_more_stays_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(delegation, "_EXCHANGE_AFTER_S", 0.001)
+    monkeypatch.setattr(delegation, "_EXCHANGE_AFTER_S", (0.001, 0.001))
     left = Credential(Exchange("delegated"), "own", expires_at=900.0, clock=lambda: 0.0)
     kept = Credential(Exchange("delegated"), "own", expires_at=900.0, clock=lambda: 0.0)
     left.keep()
