@@ -23,6 +23,9 @@ async def test_what_an_answer_cost_is_told(stack: System, person: Person, operat
     user_id = (await person.http.get("/auth/v1/user")).json()["id"]
     page = (await operator.http.get("/v1/admin/usage", params={"by": ["user", "model"], "user_id": user_id})).json()
     assert [(one["user_id"], one["model"], one["calls"]) for one in page["rows"]] == [(user_id, row["model"], 1)]
+    by_provider = {"by": "provider", "user_id": user_id}
+    [one] = (await operator.http.get("/v1/admin/usage", params=by_provider)).json()["rows"]
+    assert (one["provider"], one["provider_name"], one["calls"]) == ("openai", "openai", 1)
 
 
 @pytest.mark.parametrize(

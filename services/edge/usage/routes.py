@@ -18,8 +18,8 @@ from services.edge.usage.shapes import SCOPES, Budget, BudgetState, NewBudget, O
 
 Days = Annotated[int, Query(ge=0, le=366, description="How many days back, today included; 0: 30.")]
 PageSize = Annotated[int, Query(ge=0, le=1000, description="Most rows of a page; 0: 100.")]
-Dimension = Literal["organization", "user", "bot", "model"]
-By = Annotated[list[Dimension], Query(max_length=4, description="What rows are told apart by, beside the day.")]
+Dimension = Literal["organization", "user", "bot", "model", "provider"]
+By = Annotated[list[Dimension], Query(max_length=5, description="What rows are told apart by, beside the day.")]
 _DATE = re.compile(r"\d{4}-\d{2}-\d{2}")
 
 
@@ -36,6 +36,7 @@ _DIMENSIONS = {
     "user": pb.USAGE_DIMENSION_USER,
     "bot": pb.USAGE_DIMENSION_BOT,
     "model": pb.USAGE_DIMENSION_MODEL,
+    "provider": pb.USAGE_DIMENSION_PROVIDER,
 }
 
 

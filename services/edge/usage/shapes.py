@@ -25,7 +25,10 @@ class UsageRow(BaseModel):
     org_id: str
     user_id: str
     bot: str
-    provider: str
+    provider: Annotated[str, Field(description="The vendor.")]
+    provider_name: Annotated[
+        str, Field(description="Its name here, as in `<provider>/<model>`; empty where it is not known.")
+    ]
     model: str
     calls: Annotated[int, Field(description="Calls of providers, whatever their end.")]
     input_tokens: Annotated[int, Field(description="Sent, cached ones included.")]
@@ -45,6 +48,7 @@ class UsageRow(BaseModel):
             user_id=row.user_id,
             bot=row.bot,
             provider=row.provider,
+            provider_name=row.provider_name,
             model=row.model,
             calls=totals.calls,
             input_tokens=totals.input_tokens,

@@ -43,7 +43,7 @@ class Asked:
     last: str
     org_id: str
     user_id: str
-    by: tuple[bool, bool, bool, bool]
+    by: tuple[bool, bool, bool, bool, bool]
     page_size: int
     page_token: str
 

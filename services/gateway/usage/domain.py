@@ -75,9 +75,11 @@ class Used:
 
     Attributes:
         id: UUID; stored once, however often it is written.
+        provider: The vendor, as OpenTelemetry names it.
         cost_usd: None where the price is not known.
         estimated: Counted by us.
         outcome: `completed`, `cancelled`, `abandoned` or the reason of the failure, lower case.
+        provider_name: Our name of the provider, of which a vendor may have several; empty: not known.
     """
 
     id: str
@@ -92,6 +94,7 @@ class Used:
     outcome: str
     started_at: datetime
     ended_at: datetime
+    provider_name: str = ""
 
     @property
     def tokens(self) -> int:
@@ -166,6 +169,7 @@ class OpenCall:
                 "outcome": one.outcome,
                 "started_at": one.started_at.isoformat(),
                 "ended_at": one.ended_at.isoformat(),
+                "provider_name": one.provider_name,
             }
             for one in self.used
         ]
@@ -190,6 +194,11 @@ def read_call(stored: Mapping[str, Any]) -> OpenCall:
             "started_at": datetime.fromisoformat(stored["started_at"]),
         }
     )
+
+
+def provider_name(key: str) -> str:
+    """Returns our name of the provider from a model's key, `<provider>/<model>…`."""
+    return key.partition("/")[0]
 
 
 def scopes_of(org_id: str, user_id: str) -> tuple[str, str, str]:

@@ -78,17 +78,17 @@ ORDER BY day DESC, provider, model;
 -- name: list_usage
 -- Sums up usage by day and whatever else is asked for, the newest day first, from a place on.
 SELECT
-  day, org, person, bot_name, provider_name, model_name, sum(calls)::bigint AS calls, sum(input_tokens)::bigint AS input_tokens,
+  day, org, person, bot_name, vendor, model_name, record, sum(calls)::bigint AS calls, sum(input_tokens)::bigint AS input_tokens,
   sum(output_tokens)::bigint AS output_tokens, sum(cached_tokens)::bigint AS cached_tokens,
   sum(reasoning_tokens)::bigint AS reasoning_tokens, sum(cost_usd) AS cost_usd, sum(estimated_calls)::bigint AS estimated_calls
 FROM (
   SELECT
     *, CASE WHEN $5 THEN org_id::text ELSE '' END AS org, CASE WHEN $6 THEN user_id::text ELSE '' END AS person,
-    CASE WHEN $7 THEN bot ELSE '' END AS bot_name, CASE WHEN $8 THEN provider ELSE '' END AS provider_name,
-    CASE WHEN $8 THEN model ELSE '' END AS model_name
+    CASE WHEN $7 THEN bot ELSE '' END AS bot_name, CASE WHEN $8 OR $9 THEN provider ELSE '' END AS vendor,
+    CASE WHEN $8 THEN model ELSE '' END AS model_name, CASE WHEN $9 THEN provider_name ELSE '' END AS record
   FROM gateway.usage_day
   WHERE day BETWEEN $1 AND $2 AND ($3::uuid IS NULL OR org_id = $3) AND ($4::uuid IS NULL OR user_id = $4)
 ) AS told
-GROUP BY day, org, person, bot_name, provider_name, model_name
-ORDER BY day DESC, org, person, bot_name, provider_name, model_name
-LIMIT $9 OFFSET $10;
+GROUP BY day, org, person, bot_name, vendor, model_name, record
+ORDER BY day DESC, org, person, bot_name, vendor, model_name, record
+LIMIT $10 OFFSET $11;

@@ -32,6 +32,7 @@ _DIMENSIONS = (
     pb.USAGE_DIMENSION_USER,
     pb.USAGE_DIMENSION_BOT,
     pb.USAGE_DIMENSION_MODEL,
+    pb.USAGE_DIMENSION_PROVIDER,
 )
 
 
@@ -54,14 +55,14 @@ class UsageServicer(usage_pb2_grpc.UsageServiceServicer):
         """See the contract."""
         require(PERMISSION)
         if set(request.dimensions) - set(_DIMENSIONS):
-            raise invalid("dimensions", "must be of organization, user, bot and model.")
-        organization, user, bot, model = (dimension in request.dimensions for dimension in _DIMENSIONS)
+            raise invalid("dimensions", "must be of organization, user, bot, model and provider.")
+        organization, user, bot, model, provider = (dimension in request.dimensions for dimension in _DIMENSIONS)
         asked = Asked(
             first=request.from_day,
             last=request.to_day,
             org_id=request.org_id,
             user_id=request.user_id,
-            by=(organization, user, bot, model),
+            by=(organization, user, bot, model, provider),
             page_size=request.page_size,
             page_token=request.page_token,
         )
@@ -72,8 +73,9 @@ class UsageServicer(usage_pb2_grpc.UsageServiceServicer):
                 org_id=row["org"],
                 user_id=row["person"],
                 bot=row["bot_name"],
-                provider=row["provider_name"],
+                provider=row["vendor"],
                 model=row["model_name"],
+                provider_name=row["record"],
                 totals=_totals(row),
             )
             for row in rows

@@ -63,14 +63,14 @@ class Wanted:
     """What a list of usage is to show.
 
     Attributes:
-        by: Whether rows are told apart by organization, user, bot, and provider with model.
+        by: Whether rows are told apart by organization, user, bot, vendor with model, and provider.
     """
 
     first: date
     last: date
     org_id: str | None
     user_id: str | None
-    by: tuple[bool, bool, bool, bool]
+    by: tuple[bool, bool, bool, bool, bool]
 
 
 class Unkeepable(Exception):

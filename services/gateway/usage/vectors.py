@@ -9,7 +9,7 @@ from services.gateway import tally
 from services.gateway.domain import Counts
 from services.gateway.failures import AttemptFailed
 from services.gateway.providers.hashing import HASH_PROVIDER
-from services.gateway.usage.domain import CALL_TOKENS_MAX, CANCELLED, COMPLETED, INTERNAL, Used, cost
+from services.gateway.usage.domain import CALL_TOKENS_MAX, CANCELLED, COMPLETED, INTERNAL, Used, cost, provider_name
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -65,6 +65,7 @@ class MeteredMaking:
                         outcome=outcome,
                         started_at=opened.started_at,
                         ended_at=self._meter.now(),
+                        provider_name=provider_name(embedder.key),
                     )
                 )
             return made

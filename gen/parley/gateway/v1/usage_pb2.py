@@ -25,39 +25,39 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dparley/gateway/v1/usage.proto\x12\x11parley.gateway.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xa5\x01\n\x0bUsageTotals\x12\r\n\x05\x63\x61lls\x18\x01 \x01(\x03\x12\x14\n\x0cinput_tokens\x18\x02 \x01(\x03\x12\x15\n\routput_tokens\x18\x03 \x01(\x03\x12\x15\n\rcached_tokens\x18\x04 \x01(\x03\x12\x18\n\x10reasoning_tokens\x18\x05 \x01(\x03\x12\x10\n\x08\x63ost_usd\x18\x06 \x01(\x01\x12\x17\n\x0f\x65stimated_calls\x18\x07 \x01(\x03\"\x96\x01\n\x08UsageRow\x12\x0b\n\x03\x64\x61y\x18\x01 \x01(\t\x12\x0e\n\x06org_id\x18\x02 \x01(\t\x12\x0f\n\x07user_id\x18\x03 \x01(\t\x12\x0b\n\x03\x62ot\x18\x04 \x01(\t\x12\x10\n\x08provider\x18\x05 \x01(\t\x12\r\n\x05model\x18\x06 \x01(\t\x12.\n\x06totals\x18\x07 \x01(\x0b\x32\x1e.parley.gateway.v1.UsageTotals\"\xaa\x01\n\x0b\x42udgetState\x12\'\n\x05scope\x18\x01 \x01(\x0e\x32\x18.parley.gateway.v1.Scope\x12\x16\n\x0e\x63urrent_tokens\x18\x02 \x01(\x03\x12\x19\n\x0climit_tokens\x18\x03 \x01(\x03H\x00\x88\x01\x01\x12.\n\nreset_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x0f\n\r_limit_tokens\"\x1f\n\x0fGetUsageRequest\x12\x0c\n\x04\x64\x61ys\x18\x01 \x01(\x05\"n\n\x10GetUsageResponse\x12)\n\x04rows\x18\x01 \x03(\x0b\x32\x1b.parley.gateway.v1.UsageRow\x12/\n\x07\x62udgets\x18\x02 \x03(\x0b\x32\x1e.parley.gateway.v1.BudgetState\"\xb3\x01\n\x10ListUsageRequest\x12\x10\n\x08\x66rom_day\x18\x01 \x01(\t\x12\x0e\n\x06to_day\x18\x02 \x01(\t\x12\x0e\n\x06org_id\x18\x03 \x01(\t\x12\x0f\n\x07user_id\x18\x04 \x01(\t\x12\x35\n\ndimensions\x18\x05 \x03(\x0e\x32!.parley.gateway.v1.UsageDimension\x12\x11\n\tpage_size\x18\x06 \x01(\x05\x12\x12\n\npage_token\x18\x07 \x01(\t\"W\n\x11ListUsageResponse\x12)\n\x04rows\x18\x01 \x03(\x0b\x32\x1b.parley.gateway.v1.UsageRow\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\\\n\x10GetBudgetRequest\x12\'\n\x05scope\x18\x01 \x01(\x0e\x32\x18.parley.gateway.v1.Scope\x12\x0e\n\x06org_id\x18\x02 \x01(\t\x12\x0f\n\x07user_id\x18\x03 \x01(\t\"V\n\x11GetBudgetResponse\x12.\n\x06\x62udget\x18\x01 \x01(\x0b\x32\x1e.parley.gateway.v1.BudgetState\x12\x11\n\tinherited\x18\x02 \x01(\x08\"\xae\x01\n\x10SetBudgetRequest\x12\'\n\x05scope\x18\x01 \x01(\x0e\x32\x18.parley.gateway.v1.Scope\x12\x0e\n\x06org_id\x18\x02 \x01(\t\x12\x0f\n\x07user_id\x18\x03 \x01(\t\x12\x16\n\x0climit_tokens\x18\x04 \x01(\x03H\x00\x12\x13\n\tunlimited\x18\x05 \x01(\x08H\x00\x12\x11\n\x07inherit\x18\x06 \x01(\x08H\x00\x42\x10\n\x0etokens_per_day\"C\n\x11SetBudgetResponse\x12.\n\x06\x62udget\x18\x01 \x01(\x0b\x32\x1e.parley.gateway.v1.BudgetState*X\n\x05Scope\x12\x15\n\x11SCOPE_UNSPECIFIED\x10\x00\x12\x0e\n\nSCOPE_USER\x10\x01\x12\x16\n\x12SCOPE_ORGANIZATION\x10\x02\x12\x10\n\x0cSCOPE_GLOBAL\x10\x03*\xa1\x01\n\x0eUsageDimension\x12\x1f\n\x1bUSAGE_DIMENSION_UNSPECIFIED\x10\x00\x12 \n\x1cUSAGE_DIMENSION_ORGANIZATION\x10\x01\x12\x18\n\x14USAGE_DIMENSION_USER\x10\x02\x12\x17\n\x13USAGE_DIMENSION_BOT\x10\x03\x12\x19\n\x15USAGE_DIMENSION_MODEL\x10\x04\x32\xeb\x02\n\x0cUsageService\x12S\n\x08GetUsage\x12\".parley.gateway.v1.GetUsageRequest\x1a#.parley.gateway.v1.GetUsageResponse\x12V\n\tListUsage\x12#.parley.gateway.v1.ListUsageRequest\x1a$.parley.gateway.v1.ListUsageResponse\x12V\n\tGetBudget\x12#.parley.gateway.v1.GetBudgetRequest\x1a$.parley.gateway.v1.GetBudgetResponse\x12V\n\tSetBudget\x12#.parley.gateway.v1.SetBudgetRequest\x1a$.parley.gateway.v1.SetBudgetResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dparley/gateway/v1/usage.proto\x12\x11parley.gateway.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xa5\x01\n\x0bUsageTotals\x12\r\n\x05\x63\x61lls\x18\x01 \x01(\x03\x12\x14\n\x0cinput_tokens\x18\x02 \x01(\x03\x12\x15\n\routput_tokens\x18\x03 \x01(\x03\x12\x15\n\rcached_tokens\x18\x04 \x01(\x03\x12\x18\n\x10reasoning_tokens\x18\x05 \x01(\x03\x12\x10\n\x08\x63ost_usd\x18\x06 \x01(\x01\x12\x17\n\x0f\x65stimated_calls\x18\x07 \x01(\x03\"\xad\x01\n\x08UsageRow\x12\x0b\n\x03\x64\x61y\x18\x01 \x01(\t\x12\x0e\n\x06org_id\x18\x02 \x01(\t\x12\x0f\n\x07user_id\x18\x03 \x01(\t\x12\x0b\n\x03\x62ot\x18\x04 \x01(\t\x12\x10\n\x08provider\x18\x05 \x01(\t\x12\r\n\x05model\x18\x06 \x01(\t\x12.\n\x06totals\x18\x07 \x01(\x0b\x32\x1e.parley.gateway.v1.UsageTotals\x12\x15\n\rprovider_name\x18\x08 \x01(\t\"\xaa\x01\n\x0b\x42udgetState\x12\'\n\x05scope\x18\x01 \x01(\x0e\x32\x18.parley.gateway.v1.Scope\x12\x16\n\x0e\x63urrent_tokens\x18\x02 \x01(\x03\x12\x19\n\x0climit_tokens\x18\x03 \x01(\x03H\x00\x88\x01\x01\x12.\n\nreset_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x0f\n\r_limit_tokens\"\x1f\n\x0fGetUsageRequest\x12\x0c\n\x04\x64\x61ys\x18\x01 \x01(\x05\"n\n\x10GetUsageResponse\x12)\n\x04rows\x18\x01 \x03(\x0b\x32\x1b.parley.gateway.v1.UsageRow\x12/\n\x07\x62udgets\x18\x02 \x03(\x0b\x32\x1e.parley.gateway.v1.BudgetState\"\xb3\x01\n\x10ListUsageRequest\x12\x10\n\x08\x66rom_day\x18\x01 \x01(\t\x12\x0e\n\x06to_day\x18\x02 \x01(\t\x12\x0e\n\x06org_id\x18\x03 \x01(\t\x12\x0f\n\x07user_id\x18\x04 \x01(\t\x12\x35\n\ndimensions\x18\x05 \x03(\x0e\x32!.parley.gateway.v1.UsageDimension\x12\x11\n\tpage_size\x18\x06 \x01(\x05\x12\x12\n\npage_token\x18\x07 \x01(\t\"W\n\x11ListUsageResponse\x12)\n\x04rows\x18\x01 \x03(\x0b\x32\x1b.parley.gateway.v1.UsageRow\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\\\n\x10GetBudgetRequest\x12\'\n\x05scope\x18\x01 \x01(\x0e\x32\x18.parley.gateway.v1.Scope\x12\x0e\n\x06org_id\x18\x02 \x01(\t\x12\x0f\n\x07user_id\x18\x03 \x01(\t\"V\n\x11GetBudgetResponse\x12.\n\x06\x62udget\x18\x01 \x01(\x0b\x32\x1e.parley.gateway.v1.BudgetState\x12\x11\n\tinherited\x18\x02 \x01(\x08\"\xae\x01\n\x10SetBudgetRequest\x12\'\n\x05scope\x18\x01 \x01(\x0e\x32\x18.parley.gateway.v1.Scope\x12\x0e\n\x06org_id\x18\x02 \x01(\t\x12\x0f\n\x07user_id\x18\x03 \x01(\t\x12\x16\n\x0climit_tokens\x18\x04 \x01(\x03H\x00\x12\x13\n\tunlimited\x18\x05 \x01(\x08H\x00\x12\x11\n\x07inherit\x18\x06 \x01(\x08H\x00\x42\x10\n\x0etokens_per_day\"C\n\x11SetBudgetResponse\x12.\n\x06\x62udget\x18\x01 \x01(\x0b\x32\x1e.parley.gateway.v1.BudgetState*X\n\x05Scope\x12\x15\n\x11SCOPE_UNSPECIFIED\x10\x00\x12\x0e\n\nSCOPE_USER\x10\x01\x12\x16\n\x12SCOPE_ORGANIZATION\x10\x02\x12\x10\n\x0cSCOPE_GLOBAL\x10\x03*\xbf\x01\n\x0eUsageDimension\x12\x1f\n\x1bUSAGE_DIMENSION_UNSPECIFIED\x10\x00\x12 \n\x1cUSAGE_DIMENSION_ORGANIZATION\x10\x01\x12\x18\n\x14USAGE_DIMENSION_USER\x10\x02\x12\x17\n\x13USAGE_DIMENSION_BOT\x10\x03\x12\x19\n\x15USAGE_DIMENSION_MODEL\x10\x04\x12\x1c\n\x18USAGE_DIMENSION_PROVIDER\x10\x05\x32\xeb\x02\n\x0cUsageService\x12S\n\x08GetUsage\x12\".parley.gateway.v1.GetUsageRequest\x1a#.parley.gateway.v1.GetUsageResponse\x12V\n\tListUsage\x12#.parley.gateway.v1.ListUsageRequest\x1a$.parley.gateway.v1.ListUsageResponse\x12V\n\tGetBudget\x12#.parley.gateway.v1.GetBudgetRequest\x1a$.parley.gateway.v1.GetBudgetResponse\x12V\n\tSetBudget\x12#.parley.gateway.v1.SetBudgetRequest\x1a$.parley.gateway.v1.SetBudgetResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'parley.gateway.v1.usage_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_SCOPE']._serialized_start=1423
-  _globals['_SCOPE']._serialized_end=1511
-  _globals['_USAGEDIMENSION']._serialized_start=1514
-  _globals['_USAGEDIMENSION']._serialized_end=1675
+  _globals['_SCOPE']._serialized_start=1446
+  _globals['_SCOPE']._serialized_end=1534
+  _globals['_USAGEDIMENSION']._serialized_start=1537
+  _globals['_USAGEDIMENSION']._serialized_end=1728
   _globals['_USAGETOTALS']._serialized_start=86
   _globals['_USAGETOTALS']._serialized_end=251
   _globals['_USAGEROW']._serialized_start=254
-  _globals['_USAGEROW']._serialized_end=404
-  _globals['_BUDGETSTATE']._serialized_start=407
-  _globals['_BUDGETSTATE']._serialized_end=577
-  _globals['_GETUSAGEREQUEST']._serialized_start=579
-  _globals['_GETUSAGEREQUEST']._serialized_end=610
-  _globals['_GETUSAGERESPONSE']._serialized_start=612
-  _globals['_GETUSAGERESPONSE']._serialized_end=722
-  _globals['_LISTUSAGEREQUEST']._serialized_start=725
-  _globals['_LISTUSAGEREQUEST']._serialized_end=904
-  _globals['_LISTUSAGERESPONSE']._serialized_start=906
-  _globals['_LISTUSAGERESPONSE']._serialized_end=993
-  _globals['_GETBUDGETREQUEST']._serialized_start=995
-  _globals['_GETBUDGETREQUEST']._serialized_end=1087
-  _globals['_GETBUDGETRESPONSE']._serialized_start=1089
-  _globals['_GETBUDGETRESPONSE']._serialized_end=1175
-  _globals['_SETBUDGETREQUEST']._serialized_start=1178
-  _globals['_SETBUDGETREQUEST']._serialized_end=1352
-  _globals['_SETBUDGETRESPONSE']._serialized_start=1354
-  _globals['_SETBUDGETRESPONSE']._serialized_end=1421
-  _globals['_USAGESERVICE']._serialized_start=1678
-  _globals['_USAGESERVICE']._serialized_end=2041
+  _globals['_USAGEROW']._serialized_end=427
+  _globals['_BUDGETSTATE']._serialized_start=430
+  _globals['_BUDGETSTATE']._serialized_end=600
+  _globals['_GETUSAGEREQUEST']._serialized_start=602
+  _globals['_GETUSAGEREQUEST']._serialized_end=633
+  _globals['_GETUSAGERESPONSE']._serialized_start=635
+  _globals['_GETUSAGERESPONSE']._serialized_end=745
+  _globals['_LISTUSAGEREQUEST']._serialized_start=748
+  _globals['_LISTUSAGEREQUEST']._serialized_end=927
+  _globals['_LISTUSAGERESPONSE']._serialized_start=929
+  _globals['_LISTUSAGERESPONSE']._serialized_end=1016
+  _globals['_GETBUDGETREQUEST']._serialized_start=1018
+  _globals['_GETBUDGETREQUEST']._serialized_end=1110
+  _globals['_GETBUDGETRESPONSE']._serialized_start=1112
+  _globals['_GETBUDGETRESPONSE']._serialized_end=1198
+  _globals['_SETBUDGETREQUEST']._serialized_start=1201
+  _globals['_SETBUDGETREQUEST']._serialized_end=1375
+  _globals['_SETBUDGETRESPONSE']._serialized_start=1377
+  _globals['_SETBUDGETRESPONSE']._serialized_end=1444
+  _globals['_USAGESERVICE']._serialized_start=1731
+  _globals['_USAGESERVICE']._serialized_end=2094
 # @@protoc_insertion_point(module_scope)

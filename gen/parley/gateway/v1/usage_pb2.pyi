@@ -63,7 +63,9 @@ class _UsageDimensionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_UsageD
     USAGE_DIMENSION_BOT: _UsageDimension.ValueType  # 3
     """The bot."""
     USAGE_DIMENSION_MODEL: _UsageDimension.ValueType  # 4
-    """Provider and model."""
+    """Vendor and model."""
+    USAGE_DIMENSION_PROVIDER: _UsageDimension.ValueType  # 5
+    """Vendor and the provider's name here."""
 
 class UsageDimension(_UsageDimension, metaclass=_UsageDimensionEnumTypeWrapper):
     """What rows are told apart by, beside the day."""
@@ -77,7 +79,9 @@ USAGE_DIMENSION_USER: UsageDimension.ValueType  # 2
 USAGE_DIMENSION_BOT: UsageDimension.ValueType  # 3
 """The bot."""
 USAGE_DIMENSION_MODEL: UsageDimension.ValueType  # 4
-"""Provider and model."""
+"""Vendor and model."""
+USAGE_DIMENSION_PROVIDER: UsageDimension.ValueType  # 5
+"""Vendor and the provider's name here."""
 Global___UsageDimension: _TypeAlias = UsageDimension  # noqa: Y015
 
 @_typing.final
@@ -139,6 +143,7 @@ class UsageRow(_message.Message):
     PROVIDER_FIELD_NUMBER: _builtins.int
     MODEL_FIELD_NUMBER: _builtins.int
     TOTALS_FIELD_NUMBER: _builtins.int
+    PROVIDER_NAME_FIELD_NUMBER: _builtins.int
     day: _builtins.str
     """Day, `YYYY-MM-DD`, UTC."""
     org_id: _builtins.str
@@ -148,9 +153,13 @@ class UsageRow(_message.Message):
     bot: _builtins.str
     """Name of the bot."""
     provider: _builtins.str
-    """Provider."""
+    """Vendor."""
     model: _builtins.str
     """Model."""
+    provider_name: _builtins.str
+    """The provider's name here, as in `<provider>/<model>`: a vendor (`provider`) may be there with several accounts. Empty where it is not known:
+    of calls whose instance died, and of those from before names were kept.
+    """
     @_builtins.property
     def totals(self) -> Global___UsageTotals:
         """The sums."""
@@ -165,10 +174,11 @@ class UsageRow(_message.Message):
         provider: _builtins.str = ...,
         model: _builtins.str = ...,
         totals: Global___UsageTotals | None = ...,
+        provider_name: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["totals", b"totals"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bot", b"bot", "day", b"day", "model", b"model", "org_id", b"org_id", "provider", b"provider", "totals", b"totals", "user_id", b"user_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bot", b"bot", "day", b"day", "model", b"model", "org_id", b"org_id", "provider", b"provider", "provider_name", b"provider_name", "totals", b"totals", "user_id", b"user_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
