@@ -156,15 +156,15 @@ class _Calls:
 
 def _written(deltas: Sequence[gateway_pb2.ChatDelta]) -> TextDelta | ReasoningDelta | None:
     """Returns deltas as one where they are nothing but text, or nothing but reasoning."""
-    kind = deltas[0].WhichOneof("kind") if deltas else None
-    if kind not in _DELTAS:
-        return None
     if len(deltas) == 1:  # nearly always
-        text = getattr(deltas[0], kind)
-    elif any(delta.WhichOneof("kind") != kind for delta in deltas):
+        delta = deltas[0]
+        if text := delta.text:
+            return TextDelta(_storable(text))
+        return ReasoningDelta(_storable(text)) if (text := delta.reasoning) else None
+    kind = deltas[0].WhichOneof("kind") if deltas else None
+    if kind not in _DELTAS or any(delta.WhichOneof("kind") != kind for delta in deltas):
         return None
-    else:
-        text = "".join([getattr(delta, kind) for delta in deltas])
+    text = "".join([getattr(delta, kind) for delta in deltas])
     return _DELTAS[kind](_storable(text)) if text else None
 
 

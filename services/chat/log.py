@@ -63,17 +63,18 @@ class Tap:
 
     def flow(self, log: RunLog) -> None:
         """Takes what is new. The end is left to the watcher: it means more than an event."""
-        if self._waiter is None or self._waiter.done():
+        waiter = self._waiter
+        if waiter is None or waiter.done():
             return
         try:
-            taken = not log.ends_here
+            taken = not (log.ended or log.moved)
             while taken and self.seq < log.last_seq and (events := log.after(self.seq)):
                 if taken := self._take(events):
                     self.seq = events[-1].seq
             if not taken:
-                self._waiter.set_result(None)
+                waiter.set_result(None)
         except Exception as error:  # noqa: BLE001 - raised where the watcher waits
-            self._waiter.set_exception(error)
+            waiter.set_exception(error)
 
 
 class RunLog:
@@ -89,6 +90,7 @@ class RunLog:
     Attributes:
         last_seq: Number of the newest event; 0: there is none.
         ended: The newest event is the run's last.
+        held: Watchers are shown only what the tail has confirmed.
         moved: It goes on elsewhere.
         answer: What of the events counts.
         taps: Watchers who are told as soon as there is something.
@@ -98,13 +100,13 @@ class RunLog:
         "_blocks",
         "_confirmed",
         "_firsts",
-        "_held",
         "_soon",
         "_stretch",
         "_text_chars",
         "_waiting",
         "answer",
         "ended",
+        "held",
         "last_seq",
         "moved",
         "taps",
@@ -121,7 +123,7 @@ class RunLog:
         self._waiting: list[asyncio.Future[None]] = []
         self.taps: list[Tap] = []
         self._confirmed = 0
-        self._held = False
+        self.held = False
         self.moved = False
         self._soon = False
 
@@ -191,19 +193,19 @@ class RunLog:
 
     def hold(self) -> None:
         """From now on shows only what has been confirmed."""
-        self._held = True
+        self.held = True
 
     def confirm(self, seq: int) -> None:
         """Takes note that the tail holds everything up to a position."""
         if seq > self._confirmed:
             self._confirmed = seq
-            if self._held:
+            if self.held:
                 self.announce()
 
     def release(self) -> None:
         """Shows everything again, unless the log has moved: what is not shown by then never is."""
-        if self._held and not self.moved:
-            self._held = False
+        if self.held and not self.moved:
+            self.held = False
             self.announce()
 
     def move(self) -> None:
@@ -211,15 +213,10 @@ class RunLog:
         self.moved = True
         self.announce()
 
-    @property
-    def ends_here(self) -> bool:
-        """Whether its last event is there, or watchers are to go elsewhere."""
-        return self.ended or self.moved
-
     def after(self, seq: int) -> list[Event]:
         """Returns the events after a position that may be shown, in order; fewer than all where they are more than one batch may hold."""
         events = self.unsent(seq)
-        return [event for event in events if event.seq <= self._confirmed] if self._held else events
+        return [event for event in events if event.seq <= self._confirmed] if self.held else events
 
     def unsent(self, seq: int) -> list[Event]:
         """Returns the events after a position, whether they may be shown or not: for the tail. Otherwise as `after`."""

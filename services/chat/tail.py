@@ -23,7 +23,7 @@ from services.chat.ports import TakenTail
 from services.chat.signals import begun_channel
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
+    from collections.abc import AsyncIterator, Mapping, Sequence
 
     import redis.asyncio
 
@@ -39,6 +39,13 @@ _READ_ENTRIES = 100
 # Less than the client's patience, and short, because a run that is new to the reader waits for the end of the wait.
 _BLOCK_MS = 100
 _FLUSH_PATIENCE_S = 0.5
+_RUNS_A_TURN = 75
+_MOST_TURNS = 3
+"""Of many runs each is in every second or third flush: an entry costs nearly the same whatever it holds, and a flush of all keeps tokens waiting."""
+_MANY_EVENTS = 16
+"""A run with so many new ones is in each: what no log holds when its owner dies stays well below what the next one assumes."""
+_AT_ONCE = 40
+"""Runs in one pipeline; between two of them others have their turn."""
 _REFUSED = "equal or smaller"
 """What Redis says of an entry whose id is not above the newest."""
 
@@ -50,11 +57,12 @@ class _Kept:
     Attributes:
         trace: Leads to its run's span.
         sent_seq: Position up to which the stream is certain to hold it; 0: nothing, or nothing certain, is there.
+        turn: In which of the flushes it is, where it is not in each.
         announced: Watchers of the conversation have been told.
         expires_at: When to set the stream's life anew.
     """
 
-    key: str
+    key: bytes
     log: RunLog
     fence: int
     channel: str
@@ -62,6 +70,7 @@ class _Kept:
     superseded: Callable[[], None]
     trace: dict[str, str]
     sent_seq: int
+    turn: int
     announced: bool = False
     expires_at: float = 0.0
     ended_at: float | None = None
@@ -105,6 +114,8 @@ class RedisTail:
         self._something_followed = asyncio.Event()
         self._away: set[str] = set()
         self._flushed: list[asyncio.Future[None]] = []
+        self._turn = 0
+        self._numbers = itertools.count()
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -112,7 +123,7 @@ class RedisTail:
         async with background.running(self._write, self._read):
             yield
         with contextlib.suppress(*_AWAY):
-            await self._flush()
+            await self._flush(everything=True)
         self._line.close()
 
     def keep(
@@ -129,7 +140,7 @@ class RedisTail:
         """Sends what is and will be in the log, until its end has been sent."""
         log.confirm(sent_seq)
         self._kept[run_id] = _Kept(
-            key=key_of(org_id, run_id),
+            key=key_of(org_id, run_id).encode(),
             log=log,
             fence=fence,
             channel=begun_channel(org_id, conversation_id),
@@ -137,6 +148,7 @@ class RedisTail:
             superseded=superseded,
             trace=telemetry.outgoing_headers(),
             sent_seq=sent_seq,
+            turn=next(self._numbers),
         )
         self._something_kept.set()
 
@@ -237,21 +249,42 @@ class RedisTail:
             else:
                 self._worked("write")
 
-    async def _flush(self) -> None:
-        """Appends to each run's stream what is new, in one pipeline."""
+    async def _flush(self, *, everything: bool = False) -> None:
+        """Appends to the runs' streams what is new: of all of them, or of those whose turn it is."""
+        due = self._due(1 if everything or self._flushed else min(1 + len(self._kept) // _RUNS_A_TURN, _MOST_TURNS))
+        for start in range(0, len(due), _AT_ONCE):
+            await self._append([kept for kept in due[start : start + _AT_ONCE] if self._kept.get(kept.run_id) is kept])
+        self._drop_ended()
+        flushed, self._flushed = self._flushed, []
+        for future in flushed:
+            if not future.done():
+                future.set_result(None)
+
+    def _due(self, turns: int) -> list[_Kept]:
+        """Returns the runs of which something is new, and among so many turns those whose turn it is and those that do not wait for it."""
+        self._turn += 1
+        due: list[_Kept] = []
+        for kept in self._kept.values():
+            log, sent_seq = kept.log, kept.sent_seq
+            new = log.last_seq - sent_seq
+            its_turn = turns == 1 or (kept.turn + self._turn) % turns == 0
+            if new > 0 and (its_turn or not sent_seq or new >= _MANY_EVENTS or log.ended or log.held):
+                due.append(kept)
+        return due
+
+    async def _append(self, due: Sequence[_Kept]) -> None:
+        """Appends to each of these runs' streams what is new, in one pipeline."""
         sent: list[_Sent] = []
         commands: list[Command] = []
         async with contextlib.AsyncExitStack() as stack:
             now = time.monotonic()
-            for kept in self._kept.values():
+            for kept in due:
                 events = kept.log.unsent(kept.sent_seq)
-                if not events:
-                    continue
                 new, last = not kept.sent_seq, events[-1].seq
                 sent.append(_Sent(kept, last, len(commands)))
-                commands.append(_append(kept, last, entry(events, after=kept.sent_seq), new=new))
+                commands.append(_entry(kept, last, entry(events, after=kept.sent_seq), new=new))
                 if new or kept.log.ended or now > kept.expires_at:
-                    commands.append(("EXPIRE", kept.key, self._ttl_s))
+                    commands.append((b"EXPIRE", kept.key, self._ttl_s))
                     kept.expires_at = now + self._ttl_s / 2
                     # A turn's trace shows the first flush and the last one; a span for each would cost more than the flush.
                     stack.enter_context(_span(kept))
@@ -260,11 +293,6 @@ class RedisTail:
                     kept.announced = True
             answers = await self._line.ask(commands)
         await self._note([(item, answers[item.index]) for item in sent])
-        self._drop_ended()
-        flushed, self._flushed = self._flushed, []
-        for future in flushed:
-            if not future.done():
-                future.set_result(None)
 
     async def _note(self, answers: list[tuple[_Sent, Any]]) -> None:
         """Takes note of what has become of the entries.
@@ -273,6 +301,7 @@ class RedisTail:
         """
         refused: list[_Kept] = []
         failure: Exception | None = None
+        appended = 0
         for item, answer in answers:
             kept = item.kept
             if isinstance(answer, ResponseError) and _REFUSED in str(answer):
@@ -285,7 +314,8 @@ class RedisTail:
             else:
                 kept.sent_seq = item.last
                 kept.log.confirm(item.last)
-                metrics.TAIL_ENTRIES.inc()
+                appended += 1
+        metrics.TAIL_ENTRIES.inc(appended)
         for kept in refused:
             await self._look(kept)
         if failure is not None:
@@ -347,11 +377,14 @@ class RedisTail:
             log.info("run_tail_back", use=use)
 
 
-def _append(kept: _Kept, last: int, fields: Mapping[Any, Any], *, new: bool) -> Command:
-    # Where the stream has gone meanwhile, nothing is added: half a log would be of no use to anybody.
-    options = ("MAXLEN", "~", _ENTRIES_MAX) if new else ("NOMKSTREAM", "MAXLEN", "~", _ENTRIES_MAX)
+_BOUND = (b"MAXLEN", b"~", _ENTRIES_MAX)
+# Where the stream has gone meanwhile, nothing is added: half a log would be of no use to anybody.
+_BOUND_OF_MORE = (b"NOMKSTREAM", *_BOUND)
+
+
+def _entry(kept: _Kept, last: int, fields: Mapping[Any, Any], *, new: bool) -> Command:
     flat = itertools.chain.from_iterable(fields.items())
-    return ("XADD", kept.key, *options, str(EntryId(kept.fence, last)), *flat)
+    return (b"XADD", kept.key, *(_BOUND if new else _BOUND_OF_MORE), b"%d-%d" % (kept.fence, last), *flat)
 
 
 def _span(kept: _Kept) -> contextlib.AbstractContextManager[Any]:

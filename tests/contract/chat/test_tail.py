@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import uuid
 from collections.abc import AsyncIterator
 
@@ -85,3 +86,40 @@ async def test_a_log_that_was_made_anew_is_taken_without_what_it_stands_for(tail
     assert taken.log is not None
     assert [part.kind for part in taken.log.parts()] == [PartKind.TOOL_USE, PartKind.TOOL_RESULT, PartKind.TEXT]
     assert taken.log.last_seq == anew.last_seq
+
+
+async def test_of_many_runs_each_is_sent_on(redis_server: str) -> None:
+    """While there are many, a flush holds but a part of them."""
+    logs = {str(uuid.uuid4()): RunLog() for _ in range(240)}
+    followed = list(logs)[:9]
+    async with redis.connect(redis_server, max_connections=4) as client, contextlib.AsyncExitStack() as stack:
+        tail = RedisTail(client, flush_every_s=0.005, ttl_s=60)
+        await stack.enter_async_context(tail.running())
+        replicas = [await stack.enter_async_context(tail.replica(ORG, run_id)) for run_id in followed]
+        for text in ("Hel", "lo"):
+            for run_id, log in logs.items():
+                log.write(text)
+                if text == "Hel":
+                    keep(tail, run_id, log, fence=1)
+            async with asyncio.timeout(20):
+                for replica in replicas:
+                    while replica.last_seq < logs[followed[0]].last_seq:
+                        await replica.changed()
+    assert {replica.parts()[0].text for replica in replicas} == {"Hello"}
+
+
+async def test_what_is_left_of_many_runs_is_sent_before_the_writer_goes(redis_server: str) -> None:
+    """Whoever leaves in order leaves whole logs, whosever turn it was."""
+    logs = {str(uuid.uuid4()): RunLog() for _ in range(240)}
+    async with redis.connect(redis_server, max_connections=4) as client:
+        tail = RedisTail(client, flush_every_s=0.005, ttl_s=60)
+        async with tail.running():
+            for run_id, log in logs.items():
+                log.write("Hel")
+                keep(tail, run_id, log, fence=1)
+            run_id, log = next(iter(logs.items()))
+            await tail.flush(run_id, log)
+            for log in logs.values():
+                log.write("lo")
+        taken = [await tail.take(ORG, run_id, fence=2) for run_id in list(logs)[-9:]]
+    assert [found.log is not None and found.log.last_seq for found in taken] == [2] * 9
