@@ -260,7 +260,13 @@ class Keeper:
 
     def _renewed(self, at: float | None = None) -> None:
         """Takes note that the lease has been renewed, by the moment in which that was asked for; from then on doubt grows anew."""
-        self._renewed_at = time.monotonic() if at is None else at
+        now = time.monotonic()
+        self._renewed_at = now if at is None else at
+        if now - self._renewed_at >= self._pace.doubt_after_s:
+            # The answer has come so late, as to a process that was stopped, that it says nothing of whose run this is by now.
+            if not self._doubting:
+                self._begin_to_doubt()
+            return
         if self._doubting:
             self._doubting = False
             self._stop_looking()

@@ -15,9 +15,9 @@ from runtime.errors import ParleyError, Unavailable
 from services.chat import keeping
 from services.chat.config import ChatConfig
 from services.chat.delegation import Credential
-from services.chat.domain import RunStatus, Usage
+from services.chat.domain import Event, RunStatus, Usage
 from services.chat.keeping import Keeper, Pace
-from services.chat.log import RunLog
+from services.chat.log import RunLog, Tap
 from services.chat.ports import Ending
 from tests.unit.chat.turns import BEGUN, PACE, STALE, Saying, Storing, caller, text, until
 
@@ -91,10 +91,38 @@ async def test_a_lease_counts_from_when_it_was_asked_for() -> None:
     await until(lambda: time.monotonic() > asked_at + 1.1)
     data.let.set()
     await storing
-    for _ in range(5):  # the doubt is due already: it comes with the next turns of the loop
-        await asyncio.sleep(0)
     assert log.after(0) == []
     kept.close()
+
+
+class Once(Slow):
+    """Answers its first checkpoint, once it is let, and no other."""
+
+    async def checkpoint_run(self, *args: Any, **fields: Any) -> bool:
+        cancel_requested = await super().checkpoint_run(*args, **fields)
+        if self.asked > 1:
+            await asyncio.Event().wait()
+        return cancel_requested
+
+
+async def test_an_answer_that_comes_too_late_ends_no_doubt() -> None:
+    """A process that was stopped for longer than its lease reads what data said before: meanwhile another may have the run."""
+    data, log, shown = Once(), RunLog(), list[Event]()
+
+    def take(events: list[Event]) -> bool:
+        shown.extend(events)
+        return True
+
+    kept = keeper(data, log, pace=replace(PACE, lease_s=0.15))
+    kept.keep()
+    log.write("Hel")
+    await until(lambda: data.asked == 1 and log.after(0) == [])
+    watching = asyncio.create_task(Tap(take).drained(log, 0))
+    data.let.set()
+    await until(lambda: data.asked > 1)
+    assert (data.stored, shown) == ((text("Hel"),), [])
+    kept.close()
+    watching.cancel()
 
 
 async def test_what_precedes_an_effect_is_secured_however_long_data_is_away() -> None:
