@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 log = structlog.stdlib.get_logger()
 
 _MAX_WINDOW_BYTES = 16 * 1024 * 1024
-_URGENT_MESSAGES = 4
-"""Somebody waits for the first messages of a stream, whoever reads those after them has something to read meanwhile."""
 
 
 class ServedCall:
@@ -52,7 +50,6 @@ class ServedCall:
         "_number",
         "_outbox",
         "_request",
-        "_sent",
         "_task",
         "_timeout_s",
         "_timer",
@@ -78,7 +75,6 @@ class ServedCall:
         self._trailing: list[tuple[str, str | bytes]] = []
         self._code = grpc.StatusCode.OK
         self._details = ""
-        self._sent = 0
         self._answered = False
         self._dropped = False
         self._expired = False
@@ -232,8 +228,7 @@ class ServedCall:
 
     def _send(self, payload: bytes) -> None:
         self._window_bytes -= len(payload)
-        self._sent += 1
-        frame = self._outbox.frame(len(payload), patient=self._sent > _URGENT_MESSAGES)
+        frame = self._outbox.frame(len(payload))
         frame.call = self._number
         frame.message = payload
 
