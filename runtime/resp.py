@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from typing import TYPE_CHECKING, Any, cast
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 import redis.asyncio
 from redis import exceptions
@@ -14,8 +15,13 @@ if TYPE_CHECKING:
 
     Command = Sequence[str | bytes | int | float]
 
+Answered: TypeAlias = "Callable[[list[Any] | Exception], None]"
+"""Is told the answers of a batch, or why there are none; it waits for nothing and raises nothing."""
+
 _CONNECT_S = 1.0
 _ANSWER_S = 2.0
+# Before Redis is called late its connection is looked at again: what waits there is read meanwhile.
+_LOOK_S = 0.001
 _END = b"\r\n"
 _LOST = "The connection to Redis was lost."
 _ERRORS: dict[str, type[exceptions.RedisError]] = {
@@ -35,10 +41,12 @@ class Line:
 
     Args:
         client: Knows where Redis is, and with which credentials.
+        answer_s: Longest wait for an answer; then the connection is closed, for all who wait.
     """
 
-    def __init__(self, client: redis.asyncio.Redis) -> None:
+    def __init__(self, client: redis.asyncio.Redis, *, answer_s: float = _ANSWER_S) -> None:
         self._client = client
+        self._answer_s = answer_s
         pool = client.connection_pool
         # Over TLS, and through a Unix socket, the client's own connections serve.
         self._plain = issubclass(pool.connection_class, redis.asyncio.Connection) and not issubclass(
@@ -66,6 +74,19 @@ class Line:
             connection = await self._connect()
         return await connection.ask(commands)
 
+    def tell(self, commands: Sequence[Command], answered: Answered) -> bool:
+        """Sends commands at once, over a connection that is open; says False, and does nothing, where there is none.
+
+        Args:
+            commands: At least one.
+            answered: Is told what `ask` would return or raise, once.
+        """
+        connection = self._connection
+        if connection is None or connection.lost:
+            return False
+        connection.tell(commands, answered)
+        return True
+
     def close(self) -> None:
         """Closes the connection."""
         if self._connection is not None:
@@ -78,7 +99,9 @@ class Line:
             where = self._where
             loop = asyncio.get_running_loop()
             async with asyncio.timeout(_CONNECT_S):
-                _, connection = await loop.create_connection(_Connection, where["host"], where.get("port", 6379))
+                _, connection = await loop.create_connection(
+                    lambda: _Connection(self._answer_s), where["host"], where.get("port", 6379)
+                )
             for answer in await connection.ask(_greeting(where)):
                 if isinstance(answer, Exception):
                     connection.close()
@@ -90,39 +113,44 @@ class Line:
 class _Connection(asyncio.Protocol):
     """One connection.
 
+    Args:
+        answer_s: See `Line`.
+
     Attributes:
         lost: It is of no more use.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, answer_s: float) -> None:
         self.lost = False
+        self._answer_s = answer_s
+        self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport
         self._buffer = bytearray()
-        self._asked: deque[tuple[int, asyncio.Future[list[Any]]]] = deque()
+        self._asked: deque[tuple[int, float, Answered]] = deque()
         self._answers: list[Any] = []
+        # One for all who wait: it is not moved with every answer, but looks for whom it has gone off.
+        self._timer: asyncio.TimerHandle | None = None
+        self._looked_for = 0.0
 
     async def ask(self, commands: Sequence[Command]) -> list[Any]:
         """See `Line.ask`."""
         if not commands:
             return []
-        loop = asyncio.get_running_loop()
-        answered: asyncio.Future[list[Any]] = loop.create_future()
-        data = encoded(commands)
-        self._asked.append((len(commands), answered))
-        self._transport.write(data)
-        timer = loop.call_later(_ANSWER_S, _expire, answered)
+        future: asyncio.Future[list[Any]] = self._loop.create_future()
+        self.tell(commands, partial(_set, future))
         try:
-            answers = await answered
+            return await future
         except BaseException:
             self.close()
             raise
-        finally:
-            timer.cancel()
-        for answer in answers:
-            if isinstance(answer, exceptions.ConnectionError):
-                self.close()
-                raise answer
-        return answers
+
+    def tell(self, commands: Sequence[Command], answered: Answered) -> None:
+        """See `Line.tell`."""
+        data = encoded(commands)
+        self._asked.append((len(commands), self._loop.time(), answered))
+        self._transport.write(data)
+        if self._timer is None:
+            self._timer = self._loop.call_later(self._answer_s, self._look)
 
     def close(self) -> None:
         """Gives it up at once."""
@@ -141,12 +169,11 @@ class _Connection(asyncio.Protocol):
             while self._asked:
                 answer, at = decoded(self._buffer, at)
                 self._answers.append(answer)
-                count, answered = self._asked[0]
+                count, _, answered = self._asked[0]
                 if len(self._answers) == count:
                     self._asked.popleft()
                     answers, self._answers = self._answers, []
-                    if not answered.done():
-                        answered.set_result(answers)
+                    answered(self._refusing(answers) or answers)
         except Incomplete:
             pass
         except ValueError:
@@ -156,15 +183,46 @@ class _Connection(asyncio.Protocol):
     def connection_lost(self, _: Exception | None) -> None:
         """Tells those who still wait."""
         self.lost = True
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._fail(exceptions.ConnectionError(_LOST))
+
+    def _refusing(self, answers: list[Any]) -> Exception | None:
+        """Returns the answer by which Redis says that it serves nobody just now, and closes the connection for it."""
+        for answer in answers:
+            if isinstance(answer, exceptions.ConnectionError):
+                self.close()
+                return answer
+        return None
+
+    def _look(self) -> None:
+        """Gives the connection up when nobody has answered it for too long."""
+        self._timer = None
+        if not self._asked or self.lost:
+            return
+        now, since = self._loop.time(), self._asked[0][1]
+        if now - since < self._answer_s:
+            self._timer = self._loop.call_at(since + self._answer_s, self._look)
+        elif self._looked_for != since:
+            self._looked_for = since
+            self._timer = self._loop.call_at(now + _LOOK_S, self._look)
+        else:
+            self.close()
+            self._fail(exceptions.TimeoutError("Redis does not answer."))
+
+    def _fail(self, error: Exception) -> None:
         while self._asked:
-            answered = self._asked.popleft()[1]
-            if not answered.done():
-                answered.set_exception(exceptions.ConnectionError(_LOST))
+            self._asked.popleft()[2](error)
 
 
-def _expire(answered: asyncio.Future[list[Any]]) -> None:
-    if not answered.done():
-        answered.set_exception(exceptions.TimeoutError("Redis does not answer."))
+def _set(future: asyncio.Future[list[Any]], answers: list[Any] | Exception) -> None:
+    if future.done():
+        return
+    if isinstance(answers, Exception):
+        future.set_exception(answers)
+    else:
+        future.set_result(answers)
 
 
 class Incomplete(Exception):
@@ -175,10 +233,9 @@ def encoded(commands: Sequence[Command]) -> bytes:
     """Returns commands as Redis reads them."""
     parts: list[bytes] = []
     for command in commands:
-        parts.append(b"*%d\r\n" % len(command))
-        for given in command:
-            value = given if isinstance(given, bytes) else str(given).encode()
-            parts.append(b"$%d\r\n%b\r\n" % (len(value), value))
+        values = [given if type(given) is bytes else str(given).encode() for given in command]
+        parts.append(b"*%d\r\n" % len(values))
+        parts += [b"$%d\r\n%b\r\n" % (len(value), value) for value in values]
     return b"".join(parts)
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import structlog
 from prometheus_client import Counter
@@ -67,17 +68,34 @@ class Budgets:
         self._answers = False
         self._late: list[OpenCall] = []
         self._elsewhere: dict[str, OpenCall] = {}
-        self._settling: set[asyncio.Task[None]] = set()
+        self._settling: set[asyncio.Future[Any]] = set()
 
     async def reserve(self, call: OpenCall) -> None:
         """Holds a call's tokens back: by Redis, or by Postgres where Redis is away or does not know of the day.
 
         Raises: TokenBudgetExceeded; Unavailable, DeadlineExceeded, Conflict: neither can be asked.
         """
+        await self.admit(call, self.ask(call))
+
+    def ask(self, call: OpenCall) -> asyncio.Future[Any] | None:
+        """Begins what `reserve` does, by asking Redis; None: it is not asked just now."""
+        if self._counters is None or self._recovering is not None:
+            return None
+        return self._counters.ask(call, self.defaults)
+
+    async def admit(self, call: OpenCall, asked: asyncio.Future[Any] | None) -> None:
+        """Ends what `reserve` does: returns once the call is let in.
+
+        Args:
+            call: The call.
+            asked: What `ask` has returned for it.
+
+        Raises: as `reserve`.
+        """
         if self._counters is not None:
-            if self._recovering is None:
+            if asked is not None:
                 try:
-                    await self._counters.reserve(call, self.defaults)
+                    await self._counters.answer(call, asked)
                 except NotReady:
                     self._recover(call.day, "not_ready")
                 except AWAY as error:
@@ -94,10 +112,15 @@ class Budgets:
 
     def settle(self, call: OpenCall) -> None:
         """Counts what a call has used in place of what was held back for it; nothing waits for that."""
-        if self._counters is not None:
-            task = asyncio.create_task(self._settle(call))
-            self._settling.add(task)
-            task.add_done_callback(self._settling.discard)
+        if self._counters is None:
+            return
+        self._elsewhere.pop(call.id, None)
+        if self._recovering is not None:
+            self._late.append(call)
+            return
+        told = self._counters.tell(call.id, call.day, call.scopes, call.used_tokens)
+        self._settling.add(told)
+        told.add_done_callback(partial(self._settled, call))
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -178,14 +201,13 @@ class Budgets:
         self._elsewhere[call.id] = call
         return None
 
-    async def _settle(self, call: OpenCall) -> None:
-        assert self._counters is not None  # noqa: S101 - not called otherwise
-        self._elsewhere.pop(call.id, None)
-        if self._recovering is not None:
-            self._late.append(call)
+    def _settled(self, call: OpenCall, told: asyncio.Future[Any]) -> None:
+        assert self._counters is not None  # noqa: S101 - as above
+        self._settling.discard(told)
+        if told.cancelled():
             return
         try:
-            await self._counters.settle(call.id, call.day, call.scopes, call.used_tokens)
+            self._counters.settled(told.result())
         except NotReady:
             if call.day == today(self._clock()):
                 # It may yet be taken over as under way.

@@ -9,6 +9,7 @@ from services.gateway.usage.domain import KINDS, TokenBudgetExceeded, read_call
 from services.gateway.usage.scripts import Script, Scripts
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Mapping, Sequence
     from datetime import date
 
@@ -98,9 +99,20 @@ class RedisCounters:
 
         Raises: TokenBudgetExceeded; NotReady.
         """
-        limits = ("" if most is None else most for most in defaults.each())
+        await self.answer(call, self.ask(call, defaults))
+
+    def ask(self, call: OpenCall, defaults: Limits) -> asyncio.Future[Any]:
+        """Begins what `reserve` does; `answer` ends it."""
+        limits = ["" if most is None else most for most in defaults.each()]
         args = (call.id, call.tokens, json.dumps(call.reservation()), *call.scopes, *limits)
-        answer: list[Any] = await self.scripts.run(_RESERVE, self._keys(call.day), args)
+        return self.scripts.run(_RESERVE, self._keys(call.day), args)
+
+    async def answer(self, call: OpenCall, asked: asyncio.Future[Any]) -> None:
+        """Reads what Redis says to `ask`.
+
+        Raises: TokenBudgetExceeded; NotReady.
+        """
+        answer: list[Any] = await asked
         place = answer[0]
         if place < 0:
             raise NotReady
@@ -112,7 +124,18 @@ class RedisCounters:
 
         Raises: NotReady.
         """
-        if await self.scripts.run(_SETTLE, self._keys(day), (call_id, tokens, *scopes)) < 0:
+        self.settled(await self.tell(call_id, day, scopes, tokens))
+
+    def tell(self, call_id: str, day: date, scopes: Sequence[str], tokens: int) -> asyncio.Future[Any]:
+        """Begins what `settle` does; `settled` reads its answer."""
+        return self.scripts.run(_SETTLE, self._keys(day), (call_id, tokens, *scopes))
+
+    def settled(self, answer: Any) -> None:
+        """Reads what Redis says to `tell`.
+
+        Raises: NotReady.
+        """
+        if answer < 0:
             raise NotReady
 
     async def forget(self, day: date) -> None:

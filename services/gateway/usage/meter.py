@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import time
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from runtime.context import current_identity
 from runtime.ids import uuid7
@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from services.gateway.usage.ledger import Ledger
 
 _TOKENS_A_MESSAGE = 8
-# One turn of the loop asks, the next one sends what was asked in it.
-_TURNS_TO_SEND = 2
 
 
 class Meter:
@@ -108,14 +106,15 @@ class Holding:
         self._budgets = budgets
         self._ledger = ledger
         self._make = make
+        self._let_in = self._refused = False
+        self._asked: asyncio.Future[Any] | None = None
 
     async def __aenter__(self) -> Self:
         """Sends the question whether there is enough; it is answered while the block goes on."""
-        self.call = self._make()
-        self._reserving = self._reserve()
+        self._begin()
         try:
-            for _ in range(_TURNS_TO_SEND):
-                await asyncio.sleep(0)
+            # The loop sends what was asked at the end of its turn.
+            await asyncio.sleep(0)
         except BaseException:
             self.end()
             raise
@@ -133,31 +132,34 @@ class Holding:
             self.end()
             if self.call.by_database:
                 await self._ledger.flush()
-            self.call = self._make()
-            self._reserving = self._reserve()
-        await self._reserving
+            self._begin()
+        if not self._let_in:
+            try:
+                await self._budgets.admit(self.call, self._asked)
+            except TokenBudgetExceeded:
+                self._refused = not self.call.by_database
+                raise
+            self._let_in = True
         self._ledger.opened(self.call)
 
     def end(self) -> None:
         """Counts what was used, in place of what was held back."""
-        reserving = self._reserving
-        if not reserving.done():
-            # What is asked of Redis next comes after it, and what Postgres lets in all the same lapses.
-            reserving.cancel()
-        elif (
-            not reserving.cancelled()
-            and isinstance(reserving.exception(), TokenBudgetExceeded)
-            and not self.call.by_database
-        ):
+        if self._refused:
             self._ledger.refused(self.call)
             return
         # Left early it may have been let in at that very moment, as by a store that could not say so any more.
+        # What is asked of Redis next comes after it, and what Postgres lets in all the same lapses.
+        asked = self._asked
+        if asked is not None and not asked.cancel() and not asked.cancelled():
+            asked.exception()  # perhaps nobody has waited for it
         self._budgets.settle(self.call)
         self._ledger.over(self.call)
 
-    def _reserve(self) -> asyncio.Task[None]:
+    def _begin(self) -> None:
+        self.call = self._make()
         self._ledger.begins(self.call)
-        return asyncio.create_task(self._budgets.reserve(self.call))
+        self._let_in = self._refused = False
+        self._asked = self._budgets.ask(self.call)
 
 
 class MeteredAdmission:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
     from redis.asyncio import Redis
+
+    _Question = tuple["Script", Sequence[str], Sequence[str | int], asyncio.Future[Any]]
 
 log = structlog.stdlib.get_logger()
 
@@ -45,22 +48,27 @@ class Scripts:
 
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
-        self._line = Line(redis)
-        self._asked: list[tuple[Script, Sequence[str], Sequence[str | int], asyncio.Future[Any]]] = []
+        self._line = Line(redis, answer_s=_LONGEST_WAIT_S)
+        # What cannot go out at once; as long as there is any of it, all that follows waits behind it.
+        self._asked: list[_Question] = []
+        self._asking = False
         self._wake = asyncio.Event()
         self._over = False
 
-    async def run(self, script: Script, keys: Sequence[str], args: Sequence[str | int]) -> Any:
-        """Runs a script and returns its answer.
+    def run(self, script: Script, keys: Sequence[str], args: Sequence[str | int]) -> asyncio.Future[Any]:
+        """Runs a script, and returns what gives its answer; the question is on its way by the next turn of the loop.
 
-        Raises: one of `AWAY`.
+        Raises: one of `AWAY`, where the answer is awaited.
         """
-        if self._over:
-            raise RedisConnectionError(_NOBODY)
         answer = asyncio.get_running_loop().create_future()
-        self._asked.append((script, keys, args, answer))
-        self._wake.set()
-        return await answer
+        if self._over:
+            answer.set_exception(RedisConnectionError(_NOBODY))
+            return answer
+        question = (script, keys, args, answer)
+        if self._asked or self._asking or not self._line.tell([_command(question)], partial(self._told, question)):
+            self._asked.append(question)
+            self._wake.set()
+        return answer
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -79,6 +87,7 @@ class Scripts:
             await self._wake.wait()
             self._wake.clear()
             batch, self._asked = self._asked, []
+            self._asking = True
             try:
                 async with asyncio.timeout(_LONGEST_WAIT_S):
                     await self._ask(batch)
@@ -90,14 +99,25 @@ class Scripts:
                 # Whatever it is, those who ask next are to get an answer.
                 log.exception("scripts_failed")
             finally:
+                self._asking = False
                 self._fail(batch)
 
-    async def _ask(
-        self, batch: Sequence[tuple[Script, Sequence[str], Sequence[str | int], asyncio.Future[Any]]]
-    ) -> None:
-        told = await self._line.ask(
-            [("EVALSHA", script.sha1, len(keys), *keys, *args) for script, keys, args, _ in batch]
-        )
+    def _told(self, question: _Question, told: list[Any] | Exception) -> None:
+        answer = question[3]
+        result = told if isinstance(told, Exception) else told[0]
+        if isinstance(result, NoScriptError):
+            # What is asked from now on waits until Redis has been told of it.
+            self._asked.append(question)
+            self._wake.set()
+        elif answer.done():
+            pass
+        elif isinstance(result, Exception):
+            answer.set_exception(result)
+        else:
+            answer.set_result(result)
+
+    async def _ask(self, batch: Sequence[_Question]) -> None:
+        told = await self._line.ask([_command(question) for question in batch])
         for (script, keys, args, answer), result in zip(batch, told, strict=True):
             given = result
             if isinstance(result, NoScriptError):
@@ -109,7 +129,12 @@ class Scripts:
             else:
                 answer.set_result(given)
 
-    def _fail(self, batch: Sequence[tuple[Script, Sequence[str], Sequence[str | int], asyncio.Future[Any]]]) -> None:
+    def _fail(self, batch: Sequence[_Question]) -> None:
         for _, _, _, answer in batch:
             if not answer.done():
                 answer.set_exception(RedisConnectionError(_NOBODY))
+
+
+def _command(question: _Question) -> tuple[str | int, ...]:
+    script, keys, args, _ = question
+    return ("EVALSHA", script.sha1, len(keys), *keys, *args)

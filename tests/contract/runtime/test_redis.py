@@ -1,6 +1,7 @@
 """The client of Redis, against a real server."""
 
 import asyncio
+import time
 from typing import Any
 
 import pytest
@@ -8,6 +9,7 @@ import redis.asyncio
 import uvloop
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
+from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from runtime.redis import connect
 from runtime.resp import Line
@@ -75,6 +77,49 @@ async def test_whoever_gives_up_waiting_takes_nobodys_answer(redis_server: str) 
                 await line.ask([("BLPOP", "line:none", 1)])
         assert await line.ask([("ECHO", "mine")]) == [b"mine"]
         line.close()
+
+
+async def test_who_is_told_is_answered_in_order_with_those_who_ask(redis_server: str) -> None:
+    async with connect(redis_server, max_connections=1) as client:
+        told: list[Any] = []
+        line = Line(client)
+        assert not line.tell([("ECHO", "nobody")], told.append)
+        await line.ask([("ECHO", "it is laid")])
+        assert line.tell([("SET", "line:told", "1"), ("GET", "line:told")], told.append)
+        assert line.tell([("INCR", "line:told")], told.append)
+        assert await line.ask([("GET", "line:told")]) == [b"2"]
+        line.close()
+    assert told == [[b"OK", b"1"], [2]]
+
+
+async def test_a_server_that_does_not_answer_is_given_up_by_all_who_wait(redis_server: str) -> None:
+    async with connect(redis_server, max_connections=1) as client:
+        told: list[Any] = []
+        line = Line(client, answer_s=0.1)
+        asked = asyncio.create_task(line.ask([("BLPOP", "line:none", 1)]))
+        while not line.tell([("ECHO", "behind it")], told.append):  # noqa: ASYNC110 - another task's work
+            await asyncio.sleep(0.001)
+        with pytest.raises(RedisTimeoutError):
+            await asked
+        assert [type(each) for each in told] == [RedisTimeoutError]
+        assert await line.ask([("ECHO", "again")]) == [b"again"]
+        line.close()
+
+
+def test_an_answer_that_this_process_had_no_time_to_read_is_not_late(redis_server: str) -> None:
+    async def ask() -> None:
+        async with connect(redis_server, max_connections=1) as client:
+            told: list[Any] = []
+            line = Line(client, answer_s=0.1)
+            await line.ask([("ECHO", "it is laid")])
+            line.tell([("ECHO", "x")], told.append)
+            await asyncio.sleep(0)
+            time.sleep(0.3)  # noqa: ASYNC251 - the loop is held up on purpose
+            assert await line.ask([("ECHO", "y")]) == [b"y"]
+            assert told == [[b"x"]]
+            line.close()
+
+    uvloop.run(ask())
 
 
 async def test_a_line_to_a_server_that_is_away_says_so() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 import uuid
+from dataclasses import replace
 
 import asyncpg
 import pytest
@@ -13,7 +14,8 @@ import redis.asyncio
 from runtime.context import Identity, set_identity
 from runtime.errors import Unavailable
 from services.gateway.usage.composition import Money
-from services.gateway.usage.domain import Limits, OpenCall
+from services.gateway.usage.counters import RedisCounters
+from services.gateway.usage.domain import Limits, OpenCall, TokenBudgetExceeded
 from services.gateway.usage.meter import Meter
 from services.gateway.usage.store import PostgresUsage
 from tests.contract.gateway.usage.conftest import ready
@@ -25,6 +27,11 @@ class CutOff(PostgresUsage):
     async def reserve(self, call: OpenCall, defaults: Limits) -> None:
         await super().reserve(call, defaults)
         raise Unavailable("The database is not reachable right now; try again.")
+
+
+def counters_of(money: Money) -> RedisCounters:
+    assert money.budgets._counters is not None
+    return money.budgets._counters
 
 
 def held_back(redis_url: str, call: OpenCall) -> bool:
@@ -50,6 +57,40 @@ async def test_the_question_is_on_its_way_when_the_block_begins(
 
     async with meter.begin(model="m", prompt_tokens=5, output_tokens=5) as holding:
         assert held_back(redis_url, holding.call)
+
+
+async def test_a_block_that_is_left_before_it_was_let_in_holds_nothing_back(
+    money: Money, client: redis.asyncio.Redis
+) -> None:
+    """The question is on its way, and nobody ever reads what is said to it."""
+    counters = await ready(client)
+    ids = str(uuid.uuid4()), str(uuid.uuid4())
+    set_identity(Identity(*ids, "member", ids[0], None, {}, 0.0))
+    meter = Meter(money.budgets, money.ledger)
+    async with meter.call(model="m", prompt_tokens=5, output_tokens=5) as before:
+        """The connection to Redis is open from here on."""
+
+    async with meter.begin(model="m", prompt_tokens=5, output_tokens=5) as holding:
+        pass
+    await money.ledger.flush()
+    # Asked after both over the same connection.
+    with pytest.raises(TokenBudgetExceeded):
+        await counters_of(money).reserve(replace(before, id=str(uuid.uuid4()), tokens=1), Limits(0, None, None))
+
+    assert not await counters.open_calls(holding.call.day)
+    assert await counters.current(holding.call.day, holding.call.scopes[0]) == 0
+    assert not money.ledger.live()
+
+
+async def test_a_script_that_redis_has_forgotten_is_told_again(money: Money, client: redis.asyncio.Redis) -> None:
+    await ready(client)
+    ids = str(uuid.uuid4()), str(uuid.uuid4())
+    set_identity(Identity(*ids, "member", ids[0], None, {}, 0.0))
+    meter = Meter(money.budgets, money.ledger)
+    for _ in range(2):
+        async with meter.call(model="m", prompt_tokens=5, output_tokens=5) as held:
+            assert not held.by_database
+            await client.script_flush()
 
 
 async def test_a_call_that_was_let_in_without_anybody_knowing_holds_nothing_back(
