@@ -60,13 +60,14 @@ class EventStream(PushedStream):
     async def relay(self) -> None:
         """Writes the events."""
         begun = False
+        # Before the call is made: while it gives events its own span is the current one.
+        self._before_text = trace.get_current_span()
         async with contextlib.aclosing(self._feed.batches()) as batches:
             async for batch in batches:
                 numbered = self._feed.is_cursor(batch.run_id)
                 await self.write(frames(batch.run_id, batch.events, numbered=numbered), len(batch.events))
                 if not begun:
                     begun = True
-                    self._before_text = trace.get_current_span()
                     if self._tap is not None:
                         self._tap.write = self._pour  # the first text, too: nobody has to be woken up for it
                 if self._before_text is not None:

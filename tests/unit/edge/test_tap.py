@@ -11,6 +11,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.trace import SpanKind, set_span_in_context
 
 from parley.chat.v1 import chat_pb2
+from runtime import telemetry
 from runtime.errors import Unavailable
 from runtime.spans import RecordedSpan, Recorder
 from services.edge.runs.reattach import RunFeed, Tap
@@ -40,15 +41,16 @@ class Call:
         self.waiting = asyncio.Event()
 
     async def responses(self) -> AsyncGenerator[Any, None]:
-        while True:
-            self.waiting.set()
-            item = await self._queue.get()
-            self.waiting.clear()
-            if item is None:
-                return
-            if isinstance(item, Exception):
-                raise item
-            yield item
+        with telemetry.span("call", kind=SpanKind.CLIENT):  # as every call has one
+            while True:
+                self.waiting.set()
+                item = await self._queue.get()
+                self.waiting.clear()
+                if item is None:
+                    return
+                if isinstance(item, Exception):
+                    raise item
+                yield item
 
     async def arrive(self, item: Any) -> bool:
         """Says whether the tap has taken it."""
@@ -63,7 +65,7 @@ class Call:
 class Served:
     """An event stream at work; `sent` is what its client got, `pushed` how often past ASGI; the stream takes it for its `Wire`."""
 
-    gone = full = False
+    gone = full = was_cut = False
     on_gone: Callable[[], None] | None = None
 
     def __init__(self, *, closed: bool = False, heartbeat_s: float = 60, stalled_reader_s: float = 60) -> None:
@@ -90,6 +92,9 @@ class Served:
 
     def forget_head(self) -> None:
         pass
+
+    def cut(self) -> None:
+        self.was_cut = True
 
     def push(self, data: bytes) -> bool:
         self.tried.set()
@@ -136,7 +141,7 @@ async def test_the_first_text_is_written_as_it_arrives_where_something_came_befo
         await served.task
 
 
-async def test_the_span_is_told_once_when_the_first_text_was_sent() -> None:
+async def test_the_requests_span_is_told_once_when_the_first_text_was_sent() -> None:
     provider = TracerProvider(shutdown_on_exit=False)
     span = Recorder(provider).start("x", None, SpanKind.SERVER, None)
     assert isinstance(span, RecordedSpan)
@@ -228,3 +233,4 @@ async def test_a_client_that_reads_nothing_while_there_is_nothing_to_say_is_cut(
     served.reading.clear()
     await served.task
     assert served.sent.replace(b": ping\n\n", b"") == spelt(batch(1)), "no farewell"
+    assert served.was_cut
