@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections import deque
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
 
 MAX_HEAD_BYTES = 64 * 1024
 """Longest head of a request; trailers and whatever else is no body are held to it too."""
+MAX_IN_LINE = 64
+"""Requests that wait for those before them to be answered, which hardly any client sends; each takes fifty times the memory of its bytes."""
 _STATUS_LINES = {400: b"HTTP/1.1 400 Bad Request", 503: b"HTTP/1.1 503 Service Unavailable"}
 
 
@@ -37,8 +40,10 @@ class HttpConnection(HttpToolsProtocol):
         # Since the last byte of a body or the last end or beginning of a request.
         self._bytes_without_body = 0
         self._read_bytes = self._first_read_bytes = 0
-        self._fault = problems.NOT_HTTP
+        self._fault: ParleyError = problems.NOT_HTTP
+        # Of the newest request, and of those before it that are not answered yet, oldest first: hardly ever are there any.
         self._wire: Wire | None = None
+        self._earlier: deque[Wire] | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as uvicorn has it
         """Begins to wait for a head, where there is room."""
@@ -49,9 +54,11 @@ class HttpConnection(HttpToolsProtocol):
         self._await_head()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Waits no longer."""
+        """Waits no longer, and tells every request that is not answered."""
         self._head_is_here()
         super().connection_lost(exc)
+        for wire in self._earlier or ():
+            wire.tell_gone()
         if self._wire is not None:
             self._wire.tell_gone()
 
@@ -80,15 +87,21 @@ class HttpConnection(HttpToolsProtocol):
         super().on_message_begin()
 
     def on_headers_complete(self) -> None:
-        """Lets the request through, unless a single read brought a head that is too long."""
+        """Lets the request through, unless a single read brought a head that is too long, or too many heads."""
         self._head_is_here()
         self._in_head = False
         # Summed only where the reads that brought it hold as much.
         if self._first_read_bytes + self._bytes_without_body > MAX_HEAD_BYTES and self._head_bytes() > MAX_HEAD_BYTES:
-            self._fault = problems.HEAD_TOO_LONG
-            raise _HeadTooLongError  # the parser stops, and has `send_400_response` called
+            self._stop(problems.HEAD_TOO_LONG)
+        if len(self.pipeline) >= MAX_IN_LINE:
+            self._stop(problems.TOO_MANY_IN_LINE)
+        before = self.cycle
         super().on_headers_complete()
-        if self.cycle is not None:
+        if self.cycle is not before:
+            if self._wire is not None and not before.response_complete:
+                if self._earlier is None:
+                    self._earlier = deque()
+                self._earlier.append(self._wire)
             # Before the request's task has run: nobody waits for what is there.
             self.cycle.message_event = Signal()  # type: ignore[assignment] # all that uvicorn uses of it
             self.cycle.scope[WIRE] = self._wire = Wire(self.cycle)  # type: ignore[literal-required] # an extension of ours
@@ -103,6 +116,12 @@ class HttpConnection(HttpToolsProtocol):
         self._bytes_without_body = 0
         self._in_head = True
         super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        """Lets the next request be answered: those of a connection are answered in turn."""
+        if self._earlier:
+            self._earlier.popleft()
+        super().on_response_complete()
 
     def _await_head(self) -> None:
         if self._head_timer is None:
@@ -123,13 +142,22 @@ class HttpConnection(HttpToolsProtocol):
     def _head_bytes(self) -> int:
         return len(self.url) + sum(len(name) + len(value) for name, value in self.headers)
 
+    def _stop(self, fault: ParleyError) -> NoReturn:
+        self._fault = fault
+        raise _RefusedError  # the parser stops, and has `send_400_response` called
+
     def _refuse(self, error: ParleyError) -> None:
+        answered = self._earlier[0] if self._earlier else self._wire
+        if answered is None or not answered.writing:  # words in the middle of an answer would be taken for a part of it
+            self._tell(error)
+        self.transport.close()
+
+    def _tell(self, error: ParleyError) -> None:
         answer = problems.respond(error, path="")
         status = _STATUS_LINES[answer.status_code]
         head = [status, *(name + b": " + value for name, value in answer.raw_headers)]
         self.transport.write(b"\r\n".join([*head, b"connection: close", b"", b""]) + bytes(answer.body))
-        self.transport.close()
 
 
-class _HeadTooLongError(Exception):
+class _RefusedError(Exception):
     pass

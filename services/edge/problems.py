@@ -109,6 +109,8 @@ NOT_HTTP = errors.InvalidArgument("The request is not HTTP/1.1.")
 """What is told of bytes that are no request."""
 HEAD_TOO_LONG = errors.InvalidArgument("The request's line and headers are too long.")
 """What is told of a request whose head has no end in sight."""
+TOO_MANY_IN_LINE = errors.InvalidArgument("Too many requests wait on this connection for those before them.")
+"""What is told of a request for which there is no room behind others."""
 TOO_MANY_CONNECTIONS = errors.Unavailable(
     "This server holds as many connections as it may; try again.", retry_after_s=1
 )

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
 from abc import abstractmethod
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
+import structlog
 from prometheus_client import Counter, Gauge
 from starlette.responses import Response
 
@@ -18,6 +20,8 @@ if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send
 
     from services.edge.wire import Wire
+
+log = structlog.stdlib.get_logger()
 
 Ending = Literal["cut", "completed", "nothing_new", "client_gone", "stalled", "drained", "broken"]
 
@@ -90,7 +94,7 @@ class Streams:
         self._open.add(stream)
         self._none_open.clear()
         if self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(self.look_every_s, self._look)
+            self._look_later(asyncio.get_running_loop())
 
     def give_back(self, stream: Placed) -> None:
         """Gives a place back."""
@@ -104,9 +108,18 @@ class Streams:
             return
         loop = asyncio.get_running_loop()
         now = loop.time()
+        self._look_later(loop)
         for stream in list(self._open):
-            stream.look(now)
-        self._timer = loop.call_later(self.look_every_s, self._look)
+            try:
+                stream.look(now)
+            except Exception:
+                # One's trouble is its own end, and not that of all others' heartbeats.
+                log.exception("unforeseen_error")
+                stream.leave("broken")
+
+    def _look_later(self, loop: asyncio.AbstractEventLoop) -> None:
+        # In a context of nobody: in that of the request which came first its caller would stand for all that follow.
+        self._timer = loop.call_later(self.look_every_s, self._look, context=contextvars.Context())
 
     async def drain(self, grace_s: float) -> None:
         """Waits for the streams to end; tells those still open after `grace_s` to come back elsewhere, and those that never end at once."""
@@ -269,6 +282,8 @@ class PushedStream(Response):
             self._task = None
 
     async def _end(self) -> None:
+        if self._ending == "stalled" and self._wire is not None:
+            self._wire.cut()
         if self._ending in {"client_gone", "stalled"}:
             return
         if not self._begun and self._ending == "completed":

@@ -65,6 +65,11 @@ class Wire:
         return self._answer.disconnected
 
     @property
+    def writing(self) -> bool:
+        """Whether the answer has begun and not ended."""
+        return self._answer.response_started and not self._answer.response_complete
+
+    @property
     def full(self) -> bool:
         """Whether a write would have to be waited for."""
         return self._answer.flow.write_paused
@@ -75,9 +80,18 @@ class Wire:
             self._answer.scope["headers"].clear()  # type: ignore[attr-defined] # uvicorn makes a list
 
     def tell_gone(self) -> None:
-        """Notes that the client has gone."""
+        """Notes that the client has gone: uvicorn tells only the connection's newest request, which may still wait for its turn."""
+        answer = self._answer
+        if not answer.response_complete:
+            answer.disconnected = True
+            answer.message_event.set()
         if self.on_gone is not None:
             self.on_gone()
+
+    def cut(self) -> None:
+        """Ends the connection at once: closed, it would wait for a client that reads nothing to take what has been written."""
+        self._answer.disconnected = True
+        self._answer.transport.abort()
 
     def push(self, data: bytes) -> bool:
         """Writes a piece of the answer's body, as uvicorn's own `send` does that has nothing to wait for; says False where it would wait."""
