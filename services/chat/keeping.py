@@ -31,7 +31,8 @@ _FINISH_PAUSE_S = 0.1
 FINISH_LONGEST_PAUSE_S = 1.0
 """Between two tries to store an answer. Below the suspicion a lapsed lease must meet: once data is back, the owner comes first."""
 _DOUBT_AFTER = 2 / 3
-_BEATS = 20
+BEATS = 20
+"""In the time between two checkpoints of a run."""
 _EFFECT_PAUSE_S = 0.2
 
 
@@ -56,16 +57,22 @@ class Pace:
         """How old a lease gets before the owner renews it."""
         return self.lease_s / 3
 
-    def checkpoint_in_s(self, now: float) -> float:
+    def checkpoint_in_s(self, now: float, later_beats: int = 0) -> float:
         """Returns how long until a run that looks now is due again: about as long as said, on a beat that all runs of the process keep.
 
         What is due together is stored together.
 
         Args:
             now: By the event loop's clock.
+            later_beats: How many beats later than that.
         """
-        beat_s = self.checkpoint_every_s / _BEATS
-        return (math.floor((now + self.checkpoint_every_s) / beat_s) + 1) * beat_s - now
+        beat_s = self.checkpoint_every_s / BEATS
+        return (math.floor((now + self.checkpoint_every_s) / beat_s) + 1 + later_beats) * beat_s - now
+
+    @property
+    def first_beats(self) -> int:
+        """Over how many beats the first checkpoints of runs that begin together are spread: where their leases leave time for that."""
+        return BEATS if 2 * self.checkpoint_every_s <= self.renew_every_s else 1
 
     @property
     def doubt_after_s(self) -> float:
@@ -145,6 +152,8 @@ class Keeper:
         self._keeping = True
         self._context = contextvars.copy_context()
         self._stop_looking()
+        # Runs that begin together, as after a crowd has come back, are not due together for as long as they last.
+        self._look_later(random.randrange(self._pace.first_beats))  # noqa: S311 - spreads work, guards nothing
         self._renewed()
 
     def rest(self) -> None:
@@ -279,9 +288,9 @@ class Keeper:
             self._timer.cancel()
             self._timer = None
 
-    def _look_later(self) -> None:
+    def _look_later(self, later_beats: int = 0) -> None:
         now = time.monotonic()
-        in_s = self._pace.checkpoint_in_s(now) if self._keeping else math.inf
+        in_s = self._pace.checkpoint_in_s(now, later_beats) if self._keeping else math.inf
         if not self._doubting:
             in_s = min(in_s, max(self._renewed_at + self._pace.doubt_after_s - now, 0))
         if not self._closed and in_s < math.inf:

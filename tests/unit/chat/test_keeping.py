@@ -49,6 +49,21 @@ async def test_what_grows_is_stored_and_what_does_not_grow_is_renewed() -> None:
     kept.close()
 
 
+async def test_runs_that_begin_together_are_not_stored_together_from_then_on() -> None:
+    """A crowd that comes back would have all its runs stored at once, once a second, and every token wait for that."""
+    data = Noting()
+    kept = []
+    for _ in range(40):
+        log = RunLog()
+        kept.append(keeper(data, log, pace=replace(PACE, checkpoint_every_s=0.3)))
+        kept[-1].keep()
+        log.write("Hel")
+    await until(lambda: len(data.moments) == len(kept))
+    for each in kept:
+        each.close()
+    assert data.moments[-1] - data.moments[0] > 0.1
+
+
 async def test_an_owner_that_cannot_renew_shows_only_what_the_tail_holds_until_it_can() -> None:
     data, log = Storing(), RunLog()
     kept = keeper(data, log, pace=replace(PACE, lease_s=0.15))
@@ -63,6 +78,18 @@ async def test_an_owner_that_cannot_renew_shows_only_what_the_tail_holds_until_i
     data.refuse = None
     await until(lambda: len(log.after(0)) == 2)
     kept.close()
+
+
+class Noting(Storing):
+    """Notes when it is asked to store a checkpoint."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.moments: list[float] = []
+
+    async def checkpoint_run(self, *args: Any, **fields: Any) -> bool:
+        self.moments.append(time.monotonic())
+        return await super().checkpoint_run(*args, **fields)
 
 
 class Slow(Storing):
@@ -117,6 +144,8 @@ async def test_an_answer_that_comes_too_late_ends_no_doubt() -> None:
     kept.keep()
     log.write("Hel")
     await until(lambda: data.asked == 1 and log.after(0) == [])
+    asked_before = time.monotonic()
+    await until(lambda: time.monotonic() > asked_before + 0.1)  # then the lease that was asked for is in doubt itself
     watching = asyncio.create_task(Tap(take).drained(log, 0))
     data.let.set()
     await until(lambda: data.asked > 1)
