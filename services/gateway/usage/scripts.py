@@ -105,12 +105,13 @@ class Scripts:
     def _told(self, question: _Question, told: list[Any] | Exception) -> None:
         answer = question[3]
         result = told if isinstance(told, Exception) else told[0]
-        if isinstance(result, NoScriptError):
+        if answer.done():
+            # Whoever has left is not asked for again: what undoes the question may be done by then.
+            pass
+        elif isinstance(result, NoScriptError):
             # What is asked from now on waits until Redis has been told of it.
             self._asked.append(question)
             self._wake.set()
-        elif answer.done():
-            pass
         elif isinstance(result, Exception):
             answer.set_exception(result)
         else:
@@ -119,6 +120,8 @@ class Scripts:
     async def _ask(self, batch: Sequence[_Question]) -> None:
         told = await self._line.ask([_command(question) for question in batch])
         for (script, keys, args, answer), result in zip(batch, told, strict=True):
+            if answer.done():
+                continue
             given = result
             if isinstance(result, NoScriptError):
                 given = await self._redis.eval(script.text, len(keys), *keys, *args)

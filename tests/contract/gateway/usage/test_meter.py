@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 import uuid
 from dataclasses import replace
@@ -14,8 +15,8 @@ import redis.asyncio
 from runtime.context import Identity, set_identity
 from runtime.errors import Unavailable
 from services.gateway.usage.composition import Money
-from services.gateway.usage.counters import RedisCounters
-from services.gateway.usage.domain import Limits, OpenCall, TokenBudgetExceeded
+from services.gateway.usage.counters import _SETTLE, RedisCounters
+from services.gateway.usage.domain import GLOBAL, Limits, OpenCall, TokenBudgetExceeded
 from services.gateway.usage.meter import Meter
 from services.gateway.usage.store import PostgresUsage
 from tests.contract.gateway.usage.conftest import ready
@@ -34,6 +35,15 @@ def counters_of(money: Money) -> RedisCounters:
     return money.budgets._counters
 
 
+async def asked_first(money: Money, client: redis.asyncio.Redis) -> RedisCounters:
+    """Returns the counters once calls are let in by them: that is a moment after they are ready."""
+    counters = await ready(client)
+    async with asyncio.timeout(5):
+        while await money.budgets.current(GLOBAL) is None:  # noqa: ASYNC110 - another task's state
+            await asyncio.sleep(0.01)
+    return counters
+
+
 def held_back(redis_url: str, call: OpenCall) -> bool:
     """Whether Redis comes to hold something back for a call while nothing at all happens in this process."""
     until = time.monotonic() + 10
@@ -48,7 +58,7 @@ def held_back(redis_url: str, call: OpenCall) -> bool:
 async def test_the_question_is_on_its_way_when_the_block_begins(
     money: Money, client: redis.asyncio.Redis, redis_url: str
 ) -> None:
-    await ready(client)
+    await asked_first(money, client)
     ids = str(uuid.uuid4()), str(uuid.uuid4())
     set_identity(Identity(*ids, "member", ids[0], None, {}, 0.0))
     meter = Meter(money.budgets, money.ledger)
@@ -63,7 +73,7 @@ async def test_a_block_that_is_left_before_it_was_let_in_holds_nothing_back(
     money: Money, client: redis.asyncio.Redis
 ) -> None:
     """The question is on its way, and nobody ever reads what is said to it."""
-    counters = await ready(client)
+    counters = await asked_first(money, client)
     ids = str(uuid.uuid4()), str(uuid.uuid4())
     set_identity(Identity(*ids, "member", ids[0], None, {}, 0.0))
     meter = Meter(money.budgets, money.ledger)
@@ -82,8 +92,31 @@ async def test_a_block_that_is_left_before_it_was_let_in_holds_nothing_back(
     assert not money.ledger.live()
 
 
+async def test_a_block_that_was_left_is_not_asked_for_again_by_a_redis_that_forgot_how(
+    money: Money, client: redis.asyncio.Redis
+) -> None:
+    """It knows how to settle, and so has settled the call by the time it could be told how to hold its tokens back."""
+    counters = await asked_first(money, client)
+    ids = str(uuid.uuid4()), str(uuid.uuid4())
+    set_identity(Identity(*ids, "member", ids[0], None, {}, 0.0))
+    meter = Meter(money.budgets, money.ledger)
+    async with meter.call(model="m", prompt_tokens=5, output_tokens=5) as before:
+        """The connection to Redis is open from here on."""
+    await client.script_flush()
+    await client.script_load(_SETTLE.text)
+
+    async with meter.begin(model="m", prompt_tokens=5, output_tokens=5) as holding:
+        pass
+    for _ in range(2):  # the first may still be asked before it, the second is not
+        with pytest.raises(TokenBudgetExceeded):
+            await counters_of(money).reserve(replace(before, id=str(uuid.uuid4()), tokens=1), Limits(0, None, None))
+
+    assert not await counters.open_calls(holding.call.day)
+    assert await counters.current(holding.call.day, holding.call.scopes[0]) == 0
+
+
 async def test_a_script_that_redis_has_forgotten_is_told_again(money: Money, client: redis.asyncio.Redis) -> None:
-    await ready(client)
+    await asked_first(money, client)
     ids = str(uuid.uuid4()), str(uuid.uuid4())
     set_identity(Identity(*ids, "member", ids[0], None, {}, 0.0))
     meter = Meter(money.budgets, money.ledger)
