@@ -25,6 +25,10 @@ UniqueViolation = asyncpg.UniqueViolationError
 
 _PATIENCE_S = 5.0
 """How long a connection is waited for."""
+_UNUSED_S = 300.0
+"""How long a connection is kept that nobody uses."""
+_TOUCH_EVERY_S = 60.0
+"""How often those that are kept ready are used, so that neither the pool nor anything on the way to the server forgets them."""
 _AWAY = (
     OSError,
     TimeoutError,
@@ -49,13 +53,16 @@ async def _end_transaction(connection: Any) -> None:
 
 
 @contextlib.asynccontextmanager
-async def connect(url: str, queries: Mapping[str, str], *, max_connections: int) -> AsyncIterator[Database]:
+async def connect(
+    url: str, queries: Mapping[str, str], *, max_connections: int, ready: int = 0
+) -> AsyncIterator[Database]:
     """Opens a pool and closes it at the end; the server may still be away.
 
     Args:
         url: `postgresql://role:password@host:port/database`.
         queries: Statements by name, from `runtime.queries`.
         max_connections: Bound of the pool; further callers wait up to five seconds.
+        ready: So many connections are opened at once and kept, also while nobody uses them; the others end after five idle minutes.
     """
     pool = asyncpg.create_pool(
         url,
@@ -63,14 +70,21 @@ async def connect(url: str, queries: Mapping[str, str], *, max_connections: int)
         max_size=max_connections,
         command_timeout=30,
         timeout=5,
-        max_inactive_connection_lifetime=300,
+        max_inactive_connection_lifetime=_UNUSED_S,
+        # What a connection has prepared it keeps. The driver would forget each statement five minutes after its first use, however
+        # often it is used, and have the server plan it anew.
+        max_cached_statement_lifetime=0,
         reset=_end_transaction,
     )
     async with pool:
         database = Database(pool, queries)
+        keeping = asyncio.create_task(database.keep_ready(min(ready, max_connections))) if ready else None
         try:
             yield database
         finally:
+            if keeping is not None:
+                keeping.cancel()
+                await asyncio.wait({keeping})
             await database.settle()
 
 
@@ -89,6 +103,21 @@ class Database:
     async def settle(self) -> None:
         """Returns once every connection that is no longer used is back in the pool."""
         await asyncio.gather(*self._loans.returning, return_exceptions=True)
+
+    async def keep_ready(self, count: int) -> None:
+        """Keeps connections open that nobody uses, and opens those that are missing; goes on until it is cancelled."""
+        while True:
+            try:
+                async with contextlib.AsyncExitStack() as stack:
+                    # All at the same time, or it would be the same one again and again; those that are out are in use already.
+                    while self._loans.out < count:
+                        connection = await stack.enter_async_context(_Loan(self._loans))
+                        await connection.execute("SELECT")
+            except (*_AWAY, asyncpg.PostgresError) as error:
+                log.warning("postgres_not_ready", error=type(error).__name__)
+            except Exception:
+                log.exception("postgres_not_kept_ready")
+            await asyncio.sleep(_TOUCH_EVERY_S)
 
     @contextlib.asynccontextmanager
     async def transaction(

@@ -16,6 +16,9 @@ from services.data.config import DataConfig
 from services.data.readiness import await_schema
 from services.data.search.domain import SEARCHES_AT_ONCE
 
+_READY = 2
+"""Connections kept for a turn that begins after a quiet hour: another call may be under way then."""
+
 
 async def main() -> None:
     """Serves until a signal.
@@ -28,7 +31,9 @@ async def main() -> None:
     )
     async with AsyncExitStack() as stack:
         url, queries = config.database_url.reveal(), load_queries()
-        database = await stack.enter_async_context(postgres.connect(url, queries, max_connections=config.pool_max_size))
+        database = await stack.enter_async_context(
+            postgres.connect(url, queries, max_connections=config.pool_max_size, ready=_READY)
+        )
         searching = await stack.enter_async_context(postgres.connect(url, queries, max_connections=SEARCHES_AT_ONCE))
         channel = await stack.enter_async_context(open_channel(config.auth_address, auth_pb2.DESCRIPTOR))
         auth = auth_pb2_grpc.AuthServiceStub(channel)

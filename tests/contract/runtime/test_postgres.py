@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import json
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 import asyncpg
 import pytest
@@ -144,7 +144,57 @@ async def test_a_bug_in_a_statement_is_not_dressed_up(database: Database) -> Non
 
 
 async def test_a_server_that_is_not_there_is_unavailable() -> None:
-    async with postgres.connect("postgresql://x:secret@127.0.0.1:1/x", QUERIES, max_connections=1) as away:
+    async with postgres.connect("postgresql://x:secret@127.0.0.1:1/x", QUERIES, max_connections=1, ready=1) as away:
         with pytest.raises(Unavailable) as caught:
             await away.fetch_row("claims")
         assert "secret" not in str(caught.value)
+
+
+async def test_connections_that_are_to_be_ready_are_opened_unasked_and_outlive_disuse(
+    postgres_server: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever comes after a quiet hour waits for no handshake and no plans; what a crowd needed beyond that is given back."""
+    monkeypatch.setattr(postgres, "_UNUSED_S", 0.3)
+    monkeypatch.setattr(postgres, "_TOUCH_EVERY_S", 0.1)
+    async with postgres.connect(_named(postgres_server), QUERIES, max_connections=4, ready=2) as database:
+        await _sessions(postgres_server, lambda ages: len(ages) == 2)
+        await asyncio.gather(*(database.fetch_row("sleep", 0.1) for _ in range(4)))
+        await _sessions(postgres_server, lambda ages: len(ages) == 4)
+        await _sessions(postgres_server, lambda ages: len(ages) == 2 and min(ages.values()) > 1.5)
+
+
+async def test_connections_that_are_to_be_ready_come_back_when_they_were_lost(
+    postgres_server: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(postgres, "_TOUCH_EVERY_S", 0.05)
+    async with postgres.connect(_named(postgres_server), QUERIES, max_connections=2, ready=2):
+        lost = await _sessions(postgres_server, lambda ages: len(ages) == 2)
+        other = await asyncpg.connect(postgres_server)
+        try:
+            for pid in lost:
+                await other.execute("SELECT pg_terminate_backend($1, 5000)", pid)
+        finally:
+            await other.close()
+        await _sessions(postgres_server, lambda ages: len(ages) == 2 and not ages.keys() & lost.keys())
+
+
+def _named(url: str) -> str:
+    return f"{url}?application_name=parley_test_ready"
+
+
+async def _sessions(url: str, wanted: Callable[[dict[int, float]], bool]) -> dict[int, float]:
+    """Waits until the sessions are as wanted; returns how old each is, in seconds, by pid."""
+    connection = await asyncpg.connect(url)
+    try:
+        async with asyncio.timeout(20):
+            while True:
+                rows = await connection.fetch(
+                    "SELECT pid, extract(epoch FROM clock_timestamp() - backend_start)::float8 AS age_s"
+                    " FROM pg_stat_activity WHERE application_name = 'parley_test_ready'"
+                )
+                ages = {row["pid"]: row["age_s"] for row in rows}
+                if wanted(ages):
+                    return ages
+                await asyncio.sleep(0.02)
+    finally:
+        await connection.close()
