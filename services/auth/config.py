@@ -62,8 +62,8 @@ class AuthConfig(ServerConfig, KeyConfig):
 
     chat_key: Secret
     """The key by which chat proves itself when it exchanges a user's token, at least 16 characters."""
-    pool_max_size: int = at_least(2, default=10)
-    """Most connections to the database."""
+    pool_max_size: int = at_least(2, default=4)
+    """Most connections to the database; further calls wait up to five seconds for one."""
     hash_threads: int = at_least(1, default=2)
     """Passwords hashed at once; each takes a core and `hash_memory_kib`."""
     hash_queue: int = at_least(0, default=64)
