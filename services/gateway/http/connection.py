@@ -232,10 +232,11 @@ class Connection(asyncio.Protocol):
         raw = self._raw
         if self._body in {_CHUNKED, _TRAILERS}:
             by_itself = self._body == _CHUNKED and not self._left and not self._after_chunk
-            whole = _whole_chunk(raw) if by_itself else b""
-            if whole:
+            if by_itself and (whole := _whole_chunk(raw)):
                 self._raw = b""
-            return whole or self._take_chunks()
+                return whole
+            pieces: list[bytes] = []
+            return self._take_chunks(pieces, _whole_chunks(raw, pieces) if by_itself else 0)
         if self._body == _CLOSE:
             self._raw = b""
             return raw
@@ -245,8 +246,9 @@ class Connection(asyncio.Protocol):
             self._body = _NONE
         return data
 
-    def _take_chunks(self) -> bytes:
-        raw, at, pieces = self._raw, 0, []
+    def _take_chunks(self, pieces: list[bytes], at: int) -> bytes:
+        """Returns what has arrived of chunks, from a place on, after the pieces from before it."""
+        raw = self._raw
         while self._body == _CHUNKED:
             if self._left:
                 piece = raw[at : at + self._left]
@@ -293,6 +295,18 @@ def _whole_chunk(raw: bytes) -> bytes:
         return b""
     size = _size(raw[:end])
     return raw[end + 2 : -2] if size and len(raw) == end + size + 4 else b""
+
+
+def _whole_chunks(raw: bytes, pieces: list[bytes]) -> int:
+    """Adds what the chunks hold that are whole and spelt in the shortest way; returns where the first begins that is not."""
+    at = 0
+    while (end := raw.find(b"\r\n", at, at + _SHORT_LINE)) > at and (size := _size(raw[at:end])):
+        after = end + 2 + size
+        if raw[after : after + 2] != b"\r\n":
+            break
+        pieces.append(raw[end + 2 : after])
+        at = after + 2
+    return at
 
 
 @functools.lru_cache(maxsize=1024)

@@ -42,9 +42,24 @@ class Events:
         ):
             self._seen = True
             return [data[6:-2]]
-        events: list[bytes] = []
+        if events := self._whole(data):
+            self._seen = True
+            return events
         for line in self._lines.feed(data):
             self._take(line, events)
+        return events
+
+    def _whole(self, data: bytes) -> list[bytes]:
+        """Returns the data of several events that are whole, of one line each and by themselves, as short answers arrive; nothing for others."""
+        if not data.endswith(b"\n\n") or b"\r" in data or len(data) > MAX_LINE_BYTES:
+            return []
+        if not self._lines.empty or self._data:
+            return []
+        events = []
+        for event in data[:-2].split(b"\n\n"):
+            if not event.startswith(b"data: ") or b"\n" in event:
+                return []
+            events.append(event[6:])
         return events
 
     def end(self) -> list[bytes]:

@@ -185,6 +185,8 @@ async def test_an_answer_that_ends_too_early_is_told_from_a_whole_one(
         CHUNKED + b"-5\r\nhello\r\n",
         CHUNKED + b"0x5\r\nhello\r\n",
         CHUNKED + b"5\r\nhelloworld\r\n",
+        CHUNKED + b"2\r\nab\r\n2\r\ncd\r\n5\r\nhelloworld\r\n",
+        CHUNKED + b"2\r\nab\r\n2\r\ncd\r\n\r\n",
         CHUNKED + b"fffffffff\r\n",
         CHUNKED + b"1" * 2000,
         b"HTTP/1.1 200 OK\r\nx: " + b"y" * 70_000,
