@@ -40,10 +40,20 @@ RETRIES = Counter("parley_gateway_provider_retries_total", "Further attempts at 
 
 
 # Their children are looked up once: that costs more than to write to them.
-_active = functools.cache(ACTIVE.labels)
 _duration = functools.cache(DURATION.labels)
 _first_delta = functools.cache(FIRST_DELTA.labels)
 _tokens = functools.cache(TOKENS.labels)
+
+
+class _Streams:
+    """The streams of a provider that are open; counted when somebody asks: a measure that is written takes a lock."""
+
+    def __init__(self, provider: str) -> None:
+        self.open = 0
+        ACTIVE.labels(provider).set_function(lambda: self.open)
+
+
+_streams = functools.cache(_Streams)
 
 
 class TelemetryObserver:
@@ -72,19 +82,20 @@ class Attempt:
             kind=SpanKind.CLIENT,
             attributes=_attributes(provider, model, call, number),
         )
+        self._streams = _streams(provider)
         self._first_delta_s: float | None = None
         self._error_type = ""
 
     def __enter__(self) -> Self:
         self._span = self._scope.__enter__()
         self._started = time.perf_counter()
-        _active(self._provider).inc()
+        self._streams.open += 1
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
         if error is not None:
             self._failed(error)
-        _active(self._provider).dec()
+        self._streams.open -= 1
         self._ended()
         self._scope.__exit__(kind, error, trace)
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from services.gateway.usage.domain import KINDS, TokenBudgetExceeded, read_call
 from services.gateway.usage.scripts import Script, Scripts
 
@@ -104,7 +106,7 @@ class RedisCounters:
     def ask(self, call: OpenCall, defaults: Limits) -> asyncio.Future[Any]:
         """Begins what `reserve` does; `answer` ends it."""
         limits = ["" if most is None else most for most in defaults.each()]
-        args = (call.id, call.tokens, json.dumps(call.reservation()), *call.scopes, *limits)
+        args = (call.id, call.tokens, msgspec.json.encode(call.reservation()), *call.scopes, *limits)
         return self.scripts.run(_RESERVE, self._keys(call.day), args)
 
     async def answer(self, call: OpenCall, asked: asyncio.Future[Any]) -> None:

@@ -176,25 +176,37 @@ class MeteredAdmission:
         self._attempts = attempts
         self._max_output_tokens = max_output_tokens
 
-    @contextlib.asynccontextmanager
-    async def __call__(self, call: Call) -> AsyncGenerator[Callable[[], Awaitable[None]], None]:
+    def __call__(self, call: Call) -> contextlib.AbstractAsyncContextManager[Callable[[], Awaitable[None]]]:
         """See `chat.Admission`.
 
         Raises: TokenBudgetExceeded; Unavailable, DeadlineExceeded, Conflict: no store of budgets can be asked.
         """
-        wanted = self._meter.begin(
+        holding = self._meter.begin(
             model=call.model,
             prompt_tokens=input_tokens(call) + _TOKENS_A_MESSAGE * len(call.messages),
             output_tokens=call.max_output_tokens or self._max_output_tokens,
             run_id=call.run_id,
             bot=call.bot,
         )
-        async with wanted as holding:
-            self._attempts.begin(call, holding)
-            try:
-                yield holding.admitted
-            finally:
-                self._attempts.end(call)
+        return _Admission(holding, self._attempts, call)
+
+
+class _Admission:
+    """One call's way in; see `chat.Admission`. A class, since a generator costs more than all that is done in it."""
+
+    def __init__(self, holding: Holding, attempts: Attempts, call: Call) -> None:
+        self._holding = holding
+        self._attempts = attempts
+        self._call = call
+
+    async def __aenter__(self) -> Callable[[], Awaitable[None]]:
+        holding = await self._holding.__aenter__()
+        self._attempts.begin(self._call, holding)
+        return holding.admitted
+
+    async def __aexit__(self, *_: object) -> None:
+        self._attempts.end(self._call)
+        self._holding.end()
 
 
 class Attempts:

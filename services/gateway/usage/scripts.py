@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from redis.asyncio import Redis
 
-    _Question = tuple["Script", Sequence[str], Sequence[str | int], asyncio.Future[Any]]
+    _Question = tuple["Script", Sequence[str], Sequence[str | bytes | int], asyncio.Future[Any]]
 
 log = structlog.stdlib.get_logger()
 
@@ -55,7 +55,7 @@ class Scripts:
         self._wake = asyncio.Event()
         self._over = False
 
-    def run(self, script: Script, keys: Sequence[str], args: Sequence[str | int]) -> asyncio.Future[Any]:
+    def run(self, script: Script, keys: Sequence[str], args: Sequence[str | bytes | int]) -> asyncio.Future[Any]:
         """Runs a script, and returns what gives its answer; the question is on its way by the next turn of the loop.
 
         Raises: one of `AWAY`, where the answer is awaited.
@@ -138,6 +138,6 @@ class Scripts:
                 answer.set_exception(RedisConnectionError(_NOBODY))
 
 
-def _command(question: _Question) -> tuple[str | int, ...]:
+def _command(question: _Question) -> tuple[str | bytes | int, ...]:
     script, keys, args, _ = question
     return ("EVALSHA", script.sha1, len(keys), *keys, *args)
