@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from tests.chaos.history import Event, History
 
 _SETTLE_S = 60.0
-_ACTIVE = ("concurrent_request", "queue_full")
+_ACTIVE = ("concurrent_request", "queue_full", "message_not_finished")
+"""What is in the way until the answer before is stored: while data is away its end is told two seconds after it came, stored or not."""
 
 
 class User:
