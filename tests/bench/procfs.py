@@ -17,7 +17,10 @@ class Sample:
 
     Attributes:
         cpu_us: CPU time of all threads since they began, user and system, ended children included (those to 10 ms).
-        memory_kb: Proportional set size: shared pages are counted in parts. 0 where it was not asked for.
+        memory_kb: What the processes have written themselves: heaps, stacks, pages of files they changed; what a fork shares is counted
+            in parts. Not mapped files, which the kernel takes back when it likes, nor shared memory, which has its size from the start
+            and is Postgres' buffers here: that a page of them is touched for the first time says when, not for whom. 0 where it was not
+            asked for.
     """
 
     cpu_us: int
@@ -43,7 +46,7 @@ def sample(groups: Mapping[str, int], *, memory: bool = False) -> dict[str, Samp
             rest += [child for child in children.get(pid, ()) if child not in own]
         found[name] = Sample(
             cpu_us=sum(_cpu_us(pid, stats[pid]) for pid in members if pid in stats),
-            memory_kb=sum(_pss_kb(pid) for pid in members) if memory else 0,
+            memory_kb=sum(_own_kb(pid) for pid in members) if memory else 0,
         )
     return found
 
@@ -76,9 +79,9 @@ def _cpu_us(pid: int, stat: tuple[int, int, int]) -> int:
     return (sum(threads) // 1000 if any(threads) else used * _TICK_US) + reaped * _TICK_US
 
 
-def _pss_kb(pid: int) -> int:
+def _own_kb(pid: int) -> int:
     try:
         rollup = (_PROC / str(pid) / "smaps_rollup").read_text()
     except OSError:
         return 0
-    return next((int(line.split()[1]) for line in rollup.splitlines() if line.startswith("Pss:")), 0)
+    return next((int(line.split()[1]) for line in rollup.splitlines() if line.startswith("Pss_Anon:")), 0)
