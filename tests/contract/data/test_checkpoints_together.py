@@ -44,6 +44,15 @@ async def test_each_is_stored_for_its_own_user(service: Service) -> None:
         assert renewed == pytest.approx(885, abs=30)
 
 
+async def test_all_of_them_are_stored_to_the_letter(person: Person) -> None:
+    """They travel as texts within arrays: nothing of what a model may write means anything there."""
+    texts = ["NULL", "{", '","', "it's", '\\"', "\\u0041", "{1,2}", "\n\t", "Zürich 😀\u2028", "$1::text", "x" * 60_000]
+    runs = [(await person.begin()).run for _ in texts]
+    items = [item(person, run, said) for run, said in zip(runs, texts, strict=True)]
+    assert await keep(person, *items) == [(True, False)] * len(texts)
+    assert [await said(person, run) for run in runs] == [[text(each)] for each in texts]
+
+
 async def test_usage_that_is_not_named_stays(person: Person) -> None:
     run = (await person.begin()).run
     usage = pb.Usage(input_tokens=3)
