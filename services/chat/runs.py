@@ -108,6 +108,7 @@ class Runs:
         with self.place():
             self._started += 1
             self._host.spawn(self._run(ask, caller, begun, model, started_at), done=self._forget)
+            del ask  # the message may be long, and the answer take long
             run_id = await begun
             found = await self._follow.find(run_id, caller)
             async with contextlib.aclosing(self._follow.events(found, 0, caller, tap=tap)) as batches:
@@ -216,6 +217,7 @@ class Runs:
             finally:
                 if not begun.done():
                     begun.cancel()
+            del ask
             if turn is not None:
                 await self._host.bring_to_end(turn)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import random
 from typing import Any
 
@@ -12,6 +13,7 @@ from parley.chat.v1 import chat_pb2 as pb
 from parley.chat.v1 import chat_pb2_grpc
 from runtime.channel import stream, unary
 from runtime.errors import Unauthenticated
+from services.chat.asks import Ask
 from tests.contract.chat.screen import Live, Screen
 from tests.contract.chat.scripted_gateway import Gate, Think
 from tests.contract.chat.world import Instance, Person, World, refusal
@@ -46,6 +48,17 @@ async def test_all_screens_show_what_is_stored(world: World, chat: Instance, ada
         assert screen.text == text
         assert (screen.last.WhichOneof("kind"), screen.seq) == ("done", stored.run.last_seq)
     assert [event.seq for event in done[0].events] == list(range(1, stored.run.last_seq + 1))
+
+
+async def test_a_run_under_way_holds_no_request(world: World, chat: Instance, ada: Person) -> None:
+    """What it needs of that is kept with the run: the message may be long, and so may the answer."""
+    gate = Gate()
+    world.gateway.script("Hel", gate, "lo")
+    live = await ada.begin(chat, text="Hel")
+    await gate.reached.wait()
+    assert not [held for held in gc.get_objects() if type(held) is Ask]
+    gate.open()
+    assert (await live.rest()).text == "Hello"
 
 
 @pytest.mark.parametrize("name", ["StartRun", "WatchRun", "CancelRun", "GetRun"])
