@@ -1,16 +1,17 @@
 -- Usage and budgets. What lets calls in and stores them is a function each, defined in the migrations.
+-- Arrays are passed as text[]: the driver asks each new connection for the kinds of all others, in a statement that takes longer than these.
 
 -- name: keep_usage
 -- Stores calls that are over and calls under way.
-SELECT gateway.keep_usage($1::jsonb, $2::jsonb, $3::uuid[], $4, $5) AS kept;
+SELECT gateway.keep_usage($1::jsonb, $2::jsonb, $3::text[]::uuid[], $4, $5) AS kept;
 
 -- name: reserve_tokens
 -- Lets a call in, or answers the budget that is in the way.
-SELECT scope, current, most FROM gateway.reserve_tokens($1::jsonb, $2::text[], $3::bigint[], $4, $5);
+SELECT scope, current, most FROM gateway.reserve_tokens($1::jsonb, $2::text[], $3::text[]::bigint[], $4, $5);
 
 -- name: renew_reservations
 -- Puts off the end of what an instance holds back for calls it knows of.
-UPDATE gateway.reservation SET expires_at = clock_timestamp() + $2::interval WHERE instance = $1 AND id = ANY ($3::uuid[]);
+UPDATE gateway.reservation SET expires_at = clock_timestamp() + $2::interval WHERE instance = $1 AND id = ANY ($3::text[]::uuid[]);
 
 -- name: reclaim_tokens
 -- Takes back what instances held that are gone.
@@ -19,7 +20,7 @@ SELECT id, day, tokens FROM gateway.reclaim_tokens($1);
 -- name: find_calls
 -- Tells which of some calls are stored, as over or as under way, and what those have used that are over.
 SELECT asked.id, held.id IS NOT NULL AS open, over.input_tokens + over.output_tokens AS tokens
-FROM unnest($1::uuid[]) AS asked (id)
+FROM unnest($1::text[]::uuid[]) AS asked (id)
 LEFT JOIN gateway.reservation AS held ON held.id = asked.id
 LEFT JOIN gateway.usage_call AS over ON over.id = asked.id
 WHERE held.id IS NOT NULL OR over.id IS NOT NULL;

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
@@ -102,7 +101,7 @@ class PostgresUsage:
                 "keep_usage",
                 json.dumps(rows),
                 json.dumps([call.reservation() for call in opened]),
-                [uuid.UUID(call.id) for call in over],
+                [call.id for call in over],
                 self._instance,
                 LEASE,
             )
@@ -115,15 +114,16 @@ class PostgresUsage:
         Raises: TokenBudgetExceeded; Unavailable, DeadlineExceeded, Conflict.
         """
         scopes = call.scopes
+        limits = [None if most is None else str(most) for most in defaults.each()]
         row = await self._database.fetch_row(
-            "reserve_tokens", json.dumps(call.reservation()), list(scopes), list(defaults.each()), self._instance, LEASE
+            "reserve_tokens", json.dumps(call.reservation()), list(scopes), limits, self._instance, LEASE
         )
         if row is not None:
             raise TokenBudgetExceeded(KINDS[scopes.index(row["scope"])], row["current"], row["most"], call.started_at)
 
     async def renew(self, ids: Sequence[str]) -> None:
         """Says that this instance lives and knows of some calls; what it holds back for others lapses."""
-        await self._database.fetch_row("renew_reservations", self._instance, LEASE, [uuid.UUID(one) for one in ids])
+        await self._database.fetch_row("renew_reservations", self._instance, LEASE, list(ids))
 
     async def reclaim(self, most: int = 1000) -> Sequence[Reclaimed]:
         """Takes back what instances held that are gone, and stores their calls as estimated."""
@@ -132,7 +132,7 @@ class PostgresUsage:
 
     async def find(self, ids: Sequence[str]) -> Mapping[str, int | None]:
         """Returns those of some calls that are stored: with the tokens they have used, or None while they are under way."""
-        rows = await self._database.fetch("find_calls", [uuid.UUID(one) for one in ids])
+        rows = await self._database.fetch("find_calls", list(ids))
         return {str(row["id"]): None if row["open"] else row["tokens"] for row in rows}
 
     async def day(self, day: date) -> DayState:
