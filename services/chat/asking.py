@@ -107,6 +107,7 @@ class Model:
         context_window_tokens: Prompt and answer together; 0: not known.
         max_output_tokens: 0: not known.
         tools: It can call tools.
+        listed: It is in the list of models, so that its name may label metrics.
     """
 
     name: str
@@ -116,6 +117,7 @@ class Model:
     context_window_tokens: int
     max_output_tokens: int
     tools: bool = False
+    listed: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,3 +160,9 @@ class Gateway(Protocol):
 
     async def list_models(self, *, token: str) -> Sequence[Model]:
         """Returns the models and aliases there are."""
+
+    async def get_model(self, name: str, *, token: str) -> Model:
+        """Returns what would answer a call of this name, listed or not.
+
+        Raises: NotFound: nothing would; Unavailable.
+        """

@@ -46,7 +46,7 @@ class GatewayClient:
 
     Args:
         channel: To the gateway.
-        timeout_s: Longest wait for the list of models.
+        timeout_s: Longest wait for what is told of models.
     """
 
     def __init__(self, channel: grpc.aio.Channel, *, timeout_s: float) -> None:
@@ -70,18 +70,13 @@ class GatewayClient:
         """Returns the models and aliases there are."""
         request = gateway_pb2.ListModelsRequest()
         response = await unary(self._stub.ListModels, request, timeout_s=self._timeout_s, token=token)
-        return [
-            Model(
-                name=model.name,
-                provider=model.provider,
-                provider_model=model.provider_model,
-                default=model.default,
-                context_window_tokens=model.context_window_tokens,
-                max_output_tokens=model.max_output_tokens,
-                tools=model.tools,
-            )
-            for model in response.models
-        ]
+        return [_model(model) for model in response.models]
+
+    async def get_model(self, name: str, *, token: str) -> Model:
+        """Returns what would answer a call of this name, listed or not."""
+        request = gateway_pb2.GetModelRequest(name=name)
+        response = await unary(self._stub.GetModel, request, timeout_s=self._timeout_s, token=token)
+        return _model(response.model)
 
     def _request(self, call: ModelCall) -> gateway_pb2.ChatRequest:
         tools = self._tools.get(call.tools)
@@ -104,6 +99,18 @@ class GatewayClient:
         if call.total_s:
             request.timeouts.total.FromMilliseconds(int(call.total_s * 1000))
         return request
+
+
+def _model(model: gateway_pb2.Model) -> Model:
+    return Model(
+        name=model.name,
+        provider=model.provider,
+        provider_model=model.provider_model,
+        default=model.default,
+        context_window_tokens=model.context_window_tokens,
+        max_output_tokens=model.max_output_tokens,
+        tools=model.tools,
+    )
 
 
 class _Pour:

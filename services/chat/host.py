@@ -110,7 +110,7 @@ class Host:
             data=self._data,
             gateway=self._gateway,
             pace=self._rules.pace,
-            label=model.name if model is not None else OTHER_MODEL,
+            label=model.name if model is not None and model.listed else OTHER_MODEL,
             request_id=request_id,
             started_at=started_at,
             span=span,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from typing import TYPE_CHECKING
 
 import structlog
@@ -20,6 +21,8 @@ log = structlog.stdlib.get_logger()
 _MAX_AGE_S = 60.0
 _MIN_AGE_S = 1.0
 _FIRST_LIST_S = 1.0
+_MAX_ASKED = 1000
+"""Names that are not listed and what stands behind them; a message may name any."""
 
 
 class Models:
@@ -34,13 +37,15 @@ class Models:
         self._gateway = gateway
         self._clock = clock
         self._models: Sequence[Model] = ()
+        self._asked: dict[str, Model] = {}
         self._read_at = float("-inf")
         self._reading: asyncio.Task[None] | None = None
 
     async def find(self, name: str, *, token: str) -> Model | None:
-        """Returns a model; None where it is not known, be it that the gateway does not say which there are.
+        """Returns a model; None where it is not known, be it that the gateway does not say.
 
-        Waits for the first list, a second at most, and for a name that is not in the list, since the model may be newer than the list.
+        Waits for the first list, a second at most. The gateway alone knows what a name stands for that is not in the list: it is asked, and
+        its answer is kept for as long as the list.
 
         Raises: UnknownModel.
         """
@@ -53,27 +58,27 @@ class Models:
         if not self._models:
             return None
         found = self._look_up(name)
-        if found is None and name and not self._may_exist(name):
-            if age > _MIN_AGE_S:
-                await asyncio.shield(self._read(token))
-                found = self._look_up(name)
-            if found is None and not self._may_exist(name):
-                raise UnknownModel(name)
-        return found
+        return await self._ask(name, token) if found is None and name else found
 
     def _look_up(self, name: str) -> Model | None:
         for model in self._models:
-            if name in (model.name, model.provider_model) if name else model.default:
+            if model.name == name if name else model.default:
                 return model
-        return None
+        return self._asked.get(name)
 
-    def _may_exist(self, name: str) -> bool:
-        """Says whether the gateway may take a name that it does not list: any model of a provider it lists models of.
-
-        Names tell: what `Model.provider` says is the provider's name in traces, which often differs (`azure/…` is `azure.ai.openai`).
-        """
-        prefix, _, model = name.partition("/")
-        return bool(model) and any(known.name.startswith(f"{prefix}/") for known in self._models)
+    async def _ask(self, name: str, token: str) -> Model | None:
+        try:
+            found = await self._gateway.get_model(name, token=token)
+        except ParleyError as error:
+            if error.code == UnknownModel.reason:
+                raise UnknownModel(name) from None
+            log.warning("model_not_known", reason=error.code)
+            return None
+        if len(self._asked) >= _MAX_ASKED:
+            self._asked.clear()
+        found = self._look_up(found.name) or dataclasses.replace(found, listed=False)
+        self._asked[name] = found
+        return found
 
     def _read(self, token: str) -> asyncio.Task[None]:
         if self._reading is None or self._reading.done():
@@ -89,3 +94,4 @@ class Models:
             self._read_at = self._clock() - _MAX_AGE_S + _MIN_AGE_S
         else:
             self._read_at = self._clock()
+            self._asked.clear()

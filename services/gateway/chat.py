@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from services.gateway import rules
-from services.gateway.domain import Ended, Finished, Reset, Started, Timeouts, ToolCallPiece, Usage
+from services.gateway.domain import Ended, Finished, ListedModel, Reset, Started, Timeouts, ToolCallPiece, Usage
 from services.gateway.failures import AttemptFailed, ProviderProtocolError, ProviderRateLimited, ProviderUnavailable
 from services.gateway.passing import Passage
 from services.gateway.routing.router import may_succeed_elsewhere
@@ -21,7 +21,7 @@ from services.gateway.waits import Waits
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 
-    from services.gateway.domain import Call, Delta, Deployment, ListedModel, Registry, Request
+    from services.gateway.domain import Call, Delta, Deployment, Registry, Request
     from services.gateway.passing import Offer
     from services.gateway.routing.router import Router
 
@@ -126,6 +126,17 @@ class Chat:
     def models(self) -> Sequence[ListedModel]:
         """Returns what a call may name: aliases first, then models, each by name."""
         return self._registry.listed()
+
+    def model(self, name: str) -> ListedModel:
+        """Returns what would answer a call of this name, listed or not.
+
+        Raises: ModelNotFound, NoProviderConfigured; Unavailable: the gateway is still starting.
+        """
+        first = self._registry.resolve(name).ranks[0][0].deployment
+        listed = {model.name: model for model in self._registry.listed()}
+        default = next((model for model in listed.values() if model.default), None) if not name else None
+        found = default or listed.get(name) or listed.get(first.key.rpartition("#")[0])
+        return found or ListedModel(name, first.provider, first.model, alias=False, default=False, limits=first.limits)
 
     async def stream(self, call: Call, offer: Offer | None = None) -> AsyncGenerator[Sequence[Delta], None]:
         """Answers a call: by the first target that does, all of them again after a pause where that may help.

@@ -80,6 +80,10 @@ class GatewayServicer(gateway_pb2_grpc.GatewayServiceServicer):
         """See the contract."""
         return pb.ListModelsResponse(models=[_model(model) for model in self._chat.models()])
 
+    async def GetModel(self, request: pb.GetModelRequest, context: object) -> pb.GetModelResponse:
+        """See the contract."""
+        return pb.GetModelResponse(model=_model(self._chat.model(request.name)))
+
     async def Embed(self, request: pb.EmbedRequest, context: object) -> pb.EmbedResponse:
         """See the contract."""
         made = await self._embeddings.embed(request.model, list(request.texts), request.dimensions)

@@ -10,7 +10,7 @@ from typing import Any
 
 from parley.gateway.v1 import gateway_pb2 as pb
 from parley.gateway.v1 import gateway_pb2_grpc
-from runtime.errors import ParleyError
+from runtime.errors import NotFound, ParleyError
 
 MODEL = "scripted-model"
 
@@ -119,6 +119,13 @@ class ScriptedGateway(gateway_pb2_grpc.GatewayServiceServicer):
 
     async def ListModels(self, request: pb.ListModelsRequest, context: Any) -> pb.ListModelsResponse:
         return pb.ListModelsResponse(models=self.models)
+
+    async def GetModel(self, request: pb.GetModelRequest, context: Any) -> pb.GetModelResponse:
+        provider, _, model = request.name.partition("/")
+        if provider != "openai" and request.name not in {one.provider_model for one in self.models}:
+            raise NotFound.of("MODEL_NOT_FOUND", "There is no model or alias of this name.")
+        named = pb.Model(name=request.name, provider="openai", provider_model=model or provider)
+        return pb.GetModelResponse(model=named)
 
 
 def _delta(piece: str | Think) -> pb.ChatDelta:

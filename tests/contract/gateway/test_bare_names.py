@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from parley.gateway.v1 import gateway_pb2 as pb
+from runtime.channel import unary
+from runtime.errors import NotFound
 from tests.contract.gateway.conftest import Gateway, MakeGateway
 
 VENDORS = {"OPENAI_API_KEY": "sk-test", "ANTHROPIC_API_KEY": "sk-test", "GEMINI_API_KEY": "sk-test"}
@@ -44,3 +47,33 @@ async def test_a_compatible_server_has_what_it_has(gateway: Gateway) -> None:
 async def test_an_alias_comes_before_a_vendor(make_gateway: MakeGateway) -> None:
     gateway = await make_gateway(VENDORS, aliases={"gpt-4": "anthropic/claude-sonnet-5"})
     assert provider_of(gateway, "gpt-4") == "anthropic"
+
+
+@pytest.mark.parametrize(
+    ("name", "listed", "provider", "model"),
+    [
+        ("fast", "fast", "openai", "gpt-4o-mini"),
+        ("", "fast", "openai", "gpt-4o-mini"),
+        ("gpt-4o-mini", "openai/gpt-4o-mini", "openai", "gpt-4o-mini"),
+        ("openai/gpt-4o", "openai/gpt-4o", "openai", "gpt-4o"),
+        ("claude-opus-4-1", "claude-opus-4-1", "anthropic", "claude-opus-4-1"),
+    ],
+)
+async def test_who_asks_is_told_what_a_call_would_get(
+    make_gateway: MakeGateway, name: str, listed: str, provider: str, model: str
+) -> None:
+    gateway = await make_gateway(VENDORS)
+    token = gateway.issuer.token()
+    answer = await unary(gateway.stub.GetModel, pb.GetModelRequest(name=name), timeout_s=5, token=token)
+    found = answer.model
+    assert (found.name, found.provider, found.provider_model) == (listed, provider, model)
+    assert found.context_window_tokens > 0
+    assert found.tools
+
+
+async def test_who_asks_for_what_is_not_there_is_told_so(make_gateway: MakeGateway) -> None:
+    gateway = await make_gateway(VENDORS)
+    for name in ("no-such-model", "nobody/gpt-4o", "grok-4"):
+        with pytest.raises(NotFound) as raised:
+            await unary(gateway.stub.GetModel, pb.GetModelRequest(name=name), timeout_s=5, token=gateway.issuer.token())
+        assert raised.value.code == "MODEL_NOT_FOUND"

@@ -89,6 +89,9 @@ class Saying:
     async def list_models(self, *, token: str) -> Sequence[Model]:
         raise NotImplementedError
 
+    async def get_model(self, name: str, *, token: str) -> Model:
+        raise NotImplementedError
+
     async def delegate(self, *, token: str) -> str:
         raise NotImplementedError
 

@@ -45,6 +45,11 @@ class GatewayServiceStub:
                 request_serializer=parley_dot_gateway_dot_v1_dot_gateway__pb2.ListModelsRequest.SerializeToString,
                 response_deserializer=parley_dot_gateway_dot_v1_dot_gateway__pb2.ListModelsResponse.FromString,
                 _registered_method=True)
+        self.GetModel = channel.unary_unary(
+                '/parley.gateway.v1.GatewayService/GetModel',
+                request_serializer=parley_dot_gateway_dot_v1_dot_gateway__pb2.GetModelRequest.SerializeToString,
+                response_deserializer=parley_dot_gateway_dot_v1_dot_gateway__pb2.GetModelResponse.FromString,
+                _registered_method=True)
         self.Embed = channel.unary_unary(
                 '/parley.gateway.v1.GatewayService/Embed',
                 request_serializer=parley_dot_gateway_dot_v1_dot_gateway__pb2.EmbedRequest.SerializeToString,
@@ -77,6 +82,15 @@ class GatewayServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetModel(self, request, context):
+        """Returns what would answer a call of this name, by the same rules as Chat's: an alias, a listed model, or one that is not listed and whose
+        provider is there, by `<provider>/<model>` or by its bare name.
+        Errors: NOT_FOUND (MODEL_NOT_FOUND); FAILED_PRECONDITION (NO_PROVIDER_CONFIGURED); UNAVAILABLE while the gateway is starting.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def Embed(self, request, context):
         """Turns texts into vectors, in as many provider calls as it takes; texts that were embedded before by the same model come from a cache.
         Errors: as Chat; INVALID_ARGUMENT for no text, more than 2,048, or one outside 1-32,768 characters.
@@ -97,6 +111,11 @@ def add_GatewayServiceServicer_to_server(servicer, server):
                     servicer.ListModels,
                     request_deserializer=parley_dot_gateway_dot_v1_dot_gateway__pb2.ListModelsRequest.FromString,
                     response_serializer=parley_dot_gateway_dot_v1_dot_gateway__pb2.ListModelsResponse.SerializeToString,
+            ),
+            'GetModel': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetModel,
+                    request_deserializer=parley_dot_gateway_dot_v1_dot_gateway__pb2.GetModelRequest.FromString,
+                    response_serializer=parley_dot_gateway_dot_v1_dot_gateway__pb2.GetModelResponse.SerializeToString,
             ),
             'Embed': grpc.unary_unary_rpc_method_handler(
                     servicer.Embed,
@@ -159,6 +178,33 @@ class GatewayService:
             '/parley.gateway.v1.GatewayService/ListModels',
             parley_dot_gateway_dot_v1_dot_gateway__pb2.ListModelsRequest.SerializeToString,
             parley_dot_gateway_dot_v1_dot_gateway__pb2.ListModelsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetModel(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/parley.gateway.v1.GatewayService/GetModel',
+            parley_dot_gateway_dot_v1_dot_gateway__pb2.GetModelRequest.SerializeToString,
+            parley_dot_gateway_dot_v1_dot_gateway__pb2.GetModelResponse.FromString,
             options,
             channel_credentials,
             insecure,

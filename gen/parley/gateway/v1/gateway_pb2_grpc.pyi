@@ -45,6 +45,11 @@ class GatewayServiceStub:
     """
     ListModels: _grpc.UnaryUnaryMultiCallable[_gateway_pb2.ListModelsRequest, _gateway_pb2.ListModelsResponse]
     """Lists the models and aliases that a call may name, aliases first."""
+    GetModel: _grpc.UnaryUnaryMultiCallable[_gateway_pb2.GetModelRequest, _gateway_pb2.GetModelResponse]
+    """Returns what would answer a call of this name, by the same rules as Chat's: an alias, a listed model, or one that is not listed and whose
+    provider is there, by `<provider>/<model>` or by its bare name.
+    Errors: NOT_FOUND (MODEL_NOT_FOUND); FAILED_PRECONDITION (NO_PROVIDER_CONFIGURED); UNAVAILABLE while the gateway is starting.
+    """
     Embed: _grpc.UnaryUnaryMultiCallable[_gateway_pb2.EmbedRequest, _gateway_pb2.EmbedResponse]
     """Turns texts into vectors, in as many provider calls as it takes; texts that were embedded before by the same model come from a cache.
     Errors: as Chat; INVALID_ARGUMENT for no text, more than 2,048, or one outside 1-32,768 characters.
@@ -67,6 +72,11 @@ class GatewayServiceAsyncStub(GatewayServiceStub):
     """
     ListModels: _aio.UnaryUnaryMultiCallable[_gateway_pb2.ListModelsRequest, _gateway_pb2.ListModelsResponse]  # type: ignore[assignment]
     """Lists the models and aliases that a call may name, aliases first."""
+    GetModel: _aio.UnaryUnaryMultiCallable[_gateway_pb2.GetModelRequest, _gateway_pb2.GetModelResponse]  # type: ignore[assignment]
+    """Returns what would answer a call of this name, by the same rules as Chat's: an alias, a listed model, or one that is not listed and whose
+    provider is there, by `<provider>/<model>` or by its bare name.
+    Errors: NOT_FOUND (MODEL_NOT_FOUND); FAILED_PRECONDITION (NO_PROVIDER_CONFIGURED); UNAVAILABLE while the gateway is starting.
+    """
     Embed: _aio.UnaryUnaryMultiCallable[_gateway_pb2.EmbedRequest, _gateway_pb2.EmbedResponse]  # type: ignore[assignment]
     """Turns texts into vectors, in as many provider calls as it takes; texts that were embedded before by the same model come from a cache.
     Errors: as Chat; INVALID_ARGUMENT for no text, more than 2,048, or one outside 1-32,768 characters.
@@ -98,6 +108,17 @@ class GatewayServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_gateway_pb2.ListModelsResponse, _abc.Awaitable[_gateway_pb2.ListModelsResponse]]:
         """Lists the models and aliases that a call may name, aliases first."""
+
+    @_abc_1.abstractmethod
+    def GetModel(
+        self,
+        request: _gateway_pb2.GetModelRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_gateway_pb2.GetModelResponse, _abc.Awaitable[_gateway_pb2.GetModelResponse]]:
+        """Returns what would answer a call of this name, by the same rules as Chat's: an alias, a listed model, or one that is not listed and whose
+        provider is there, by `<provider>/<model>` or by its bare name.
+        Errors: NOT_FOUND (MODEL_NOT_FOUND); FAILED_PRECONDITION (NO_PROVIDER_CONFIGURED); UNAVAILABLE while the gateway is starting.
+        """
 
     @_abc_1.abstractmethod
     def Embed(
