@@ -120,6 +120,21 @@ async def test_it_serves_once_its_schema_is_there_and_tells_no_secret(empty_data
     assert "password-of-data" not in log
 
 
+async def test_two_connections_are_open_before_anybody_calls(empty_database: tuple[str, str]) -> None:
+    """The first turn after a start or a quiet hour does not wait for a handshake."""
+    owner_url, url = empty_database
+    async with command(database_url=url, auth_address="127.0.0.1:1", listen="127.0.0.1:0"), asyncio.timeout(20):
+        connection = await asyncpg.connect(owner_url)
+        try:
+            open_now = (
+                "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND usename = 'parley_data'"
+            )
+            while await connection.fetchval(open_now) != 2:  # noqa: ASYNC110 - the server's doing: nothing to await
+                await asyncio.sleep(0.02)
+        finally:
+            await connection.close()
+
+
 async def test_a_faulty_configuration_is_told_whole_and_plainly() -> None:
     async with command(pool_max_size="0") as process:
         told = await output(process)
