@@ -34,6 +34,7 @@ async function follow(from: string, ...replies: (string | Error)[]) {
   const watcher = {
     events: (run: string, events: RunEvent[]) => void seen.push(...events.map(({ seq }) => `${run}:${seq}`)),
     replay: (run: string) => void replayed.push(run),
+    resume: (run: string) => void seen.push(`${run} again`),
     connection: () => undefined,
   };
   const wait = async (ms: number) => void waits.push(ms);
@@ -107,4 +108,12 @@ test("too many watchers is no reason to stop trying", async () => {
 
 test("a session that is over ends the following", async () => {
   await expect(follow("", refused("signed_out", 0))).rejects.toMatchObject({ problem: { code: "signed_out" } });
+});
+
+test("a run that has ended and is tried again goes on", async () => {
+  const failed: Sent = ["r1", 3, "error", { code: "provider_unavailable" }];
+  const first = frames(began("r1"), text("r1", 2, "half", 0), failed);
+  const { seen, asked } = await follow("r1:0", first, frames(failed, text("r1", 7, "whole", 0), done("r1", 8)));
+  expect(seen).toEqual(["r1:1", "r1:2", "r1:3", "r1 again", "r1:7", "r1:8"]);
+  expect(asked).toEqual(["r1:0", "r1:3", "r1:8"]);
 });

@@ -11,6 +11,8 @@ export type FeedWatcher = {
   events: (runId: string, events: RunEvent[]) => void;
   /** All events of this run will come again from its first; what they built so far is to be replaced. */
   replay: (runId: string) => void;
+  /** A run that had ended is tried again: what comes next goes on from there. */
+  resume: (runId: string) => void;
   connection: (state: Connection) => void;
 };
 
@@ -82,8 +84,14 @@ export async function followConversation(
         let gap = false;
         for (const [runId, events] of byRun(frames.map((frame) => parseRunEvent(frame.event, frame.data)))) {
           const cursor = place.of(runId);
-          const fresh = cursor.accept(events);
+          let fresh = cursor.accept(events);
           if (fresh.length > 0) watcher.events(runId, fresh);
+          while (cursor.resumed) {
+            cursor.resume();
+            watcher.resume(runId);
+            fresh = cursor.accept(events);
+            if (fresh.length > 0) watcher.events(runId, fresh);
+          }
           if (!cursor.gap) continue;
           cursor.rewind();
           watcher.replay(runId);

@@ -7,17 +7,23 @@ export class LogCursor {
   lastSeq = 0;
   /** The run's last event has come. */
   ended = false;
+  /** An event has come after the last one: the run is tried again, and its log goes on. */
+  resumed = false;
   /** An event did not fit what came so far: the log must be read again from its start. */
   gap = false;
   /** Code points of answer so far. */
   private length = 0;
   private mayRewind = true;
 
-  /** Returns the events that are new and stops before one that does not fit what came so far. */
+  /** Returns the events that are new and stops before one that does not fit what came so far, or comes after the last one. */
   accept(events: RunEvent[]): RunEvent[] {
     const fresh: RunEvent[] = [];
     for (const event of events) {
-      if (this.gap || this.ended || event.seq <= this.lastSeq) continue;
+      if (this.gap || event.seq <= this.lastSeq) continue;
+      if (this.ended) {
+        this.resumed = true;
+        return fresh;
+      }
       if (event.kind === "text") {
         if (event.offset > this.length && this.mayRewind) {
           this.gap = true;
@@ -30,6 +36,12 @@ export class LogCursor {
       fresh.push(event);
     }
     return fresh;
+  }
+
+  /** Takes what comes after the last event. */
+  resume(): void {
+    this.resumed = false;
+    this.ended = false;
   }
 
   /** Once only: a log that has a hole itself is shown as it is. */

@@ -149,6 +149,44 @@ describe("the open conversation", () => {
     expect(server.joined).toEqual(["r1:0", "r1:2"]);
   });
 
+  test("goes on with an answer that had failed and is tried again", async () => {
+    const server = new Server();
+    server.messages = stored("r1", "", "partial");
+    await server.load();
+    const failed: Sent = ["r1", 3, "error", { code: "provider_unavailable", message: "", request_id: "" }];
+    await server.send(began("r1"), text("r1", 2, "half", 0), failed);
+    await eventually(() => expect(server.shown.at(-1)).toBe("half (failed)"));
+    await server.send(text("r1", 7, "whole", 0));
+    await eventually(() => expect(server.shown.at(-1)).toBe("whole (streaming)"));
+    expect(server.all.at(-1)?.problem).toBeNull();
+    await server.send(text("r1", 8, "!", 5), done("r1", 9));
+    await eventually(() => expect(server.shown.at(-1)).toBe("whole! (complete)"));
+    expect(server.ended).toEqual(["a-r1", "a-r1"]);
+  });
+
+  test("also where the end and what follows it come together", async () => {
+    const server = new Server();
+    server.messages = stored("r1", "", "partial");
+    await server.load();
+    const failed: Sent = ["r1", 2, "error", { code: "provider_unavailable", message: "", request_id: "" }];
+    await server.send(began("r1"), failed, text("r1", 3, "whole", 0), done("r1", 4));
+    await eventually(() => expect(server.shown.at(-1)).toBe("whole (complete)"));
+  });
+
+  test("also where it had failed before the conversation was opened, and others came after it", async () => {
+    const server = new Server();
+    server.messages = [...stored("r1", "", "failed"), ...stored("r2", "two", "complete")];
+    await server.load();
+    expect(server.joined).toEqual(["r2:0"]);
+    await server.send(began("r2"), text("r2", 2, "two", 0), done("r2", 3));
+    server.messages = [...stored("r1", "", "partial"), ...stored("r2", "two", "complete")];
+    await server.send(began("r1"), text("r1", 2, "one", 0));
+    await eventually(() => expect(server.shown[1]).toBe("one (streaming)"));
+    await server.send(done("r1", 3));
+    await eventually(() => expect(server.shown[1]).toBe("one (complete)"));
+    expect(server.shown[3]).toBe("two (complete)");
+  });
+
   test("leaves runs of other branches alone", async () => {
     const server = new Server();
     server.messages = stored("r1", "one", "complete");

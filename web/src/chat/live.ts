@@ -29,6 +29,8 @@ type Feed = {
   pending: Map<string, RunEvent[]>;
   /** Runs of other branches. */
   elsewhere: Set<string>;
+  /** Runs of which something has come, or that what comes begins with. */
+  told: Set<string>;
   fetching: boolean;
 };
 
@@ -111,6 +113,7 @@ export class Live {
       tracked: new Set(),
       pending: new Map(),
       elsewhere: new Set(),
+      told: new Set([from.slice(0, from.lastIndexOf(":"))]),
       fetching: false,
     };
     this.feeds.set(thread, feed);
@@ -129,6 +132,11 @@ export class Live {
         if (answer && !this.tell.isOwn(answer.key)) {
           this.store.dispatch({ type: "run_replayed", thread, answerKey: answer.key });
         }
+      },
+      resume: (runId: string) => {
+        feed.batch.flush();
+        const answer = this.answer(thread, runId);
+        if (answer) this.store.dispatch({ type: "run_resumed", thread, answerKey: answer.key });
       },
       connection: (connection: "open" | "waiting") => {
         const answers = this.messages(thread).filter((message) => isLive(message) && !this.tell.isOwn(message.key));
@@ -167,13 +175,16 @@ export class Live {
     if (feed.elsewhere.has(runId)) return;
     const waiting = feed.pending.get(runId);
     const answer = this.answer(thread, runId);
-    if (answer && !waiting) {
+    // Of the runs that have ended only one that is tried again is told from its first event.
+    const again = answer !== undefined && !isLive(answer) && !this.tell.isOwn(answer.key) && !feed.told.has(runId);
+    feed.told.add(runId);
+    if (answer && !waiting && !again) {
       this.deliver(thread, feed, answer, events);
       return;
     }
     if (waiting) waiting.push(...events);
     else feed.pending.set(runId, [...events]);
-    if (!answer) this.fetch(thread, feed);
+    if (!answer || again) this.fetch(thread, feed);
   }
 
   /** Loads the messages that runs which began elsewhere have brought. */

@@ -146,6 +146,11 @@ export function restart(answer: Message): Message {
   return { ...answer, ...cleared, floor: visibleBody(answer), state: "streaming" };
 }
 
+/** The answer as it goes on after its end: it is tried again. */
+export function resume(answer: Message): Message {
+  return isLive(answer) ? answer : { ...answer, ...OVER, state: "streaming", problem: null };
+}
+
 /** The answer as it stays when nothing more will come of it. */
 export function leave(answer: Message, problem: Problem | null): Message {
   const state = isLive(answer) ? "interrupted" : answer.state;

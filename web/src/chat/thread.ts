@@ -2,7 +2,7 @@
 import type { Connection } from "../api/connection";
 import type { Problem } from "../api/problem";
 import type { RunEvent, WireMessage } from "../api/types";
-import { applyEnd, applyEvent, fromWire, isLive, leave, type Message, restart, withSelf } from "./message";
+import { applyEnd, applyEvent, fromWire, isLive, leave, type Message, restart, resume, withSelf } from "./message";
 import { before, type Turn, withTurn } from "./turn";
 
 export type Thread = {
@@ -28,6 +28,7 @@ export type ThreadAction = { thread: string } & (
   | { type: "turn_discarded"; turn: Turn }
   | { type: "run_events"; answerKey: string; events: RunEvent[]; at: number }
   | { type: "run_replayed"; answerKey: string }
+  | { type: "run_resumed"; answerKey: string }
   | { type: "run_queued"; answerKey: string }
   | { type: "run_connection"; answerKey: string; connection: Connection }
   | { type: "run_stopping"; answerKey: string; stopping: boolean }
@@ -87,6 +88,8 @@ export function reduceThread(thread: Thread, action: ThreadAction): Thread {
       return action.events.reduce((current, event) => reduceEvent(current, action, event), thread);
     case "run_replayed":
       return changed(thread, action.answerKey, restart);
+    case "run_resumed":
+      return changed(thread, action.answerKey, resume);
     case "run_queued":
       return changed(thread, action.answerKey, (answer) =>
         isLive(answer) && !answer.begun ? { ...answer, state: "queued" } : answer,
