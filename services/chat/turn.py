@@ -184,6 +184,8 @@ class Turn:
             self._credential.close()
             self._keeper.close()
             self._steps.close()
+            # Whatever has become of it: it is not here that it goes on. Whoever has not been shown its end by now will not be.
+            self.log.move()
             self._end_here()
 
     def stop(self, status: RunStatus) -> None:
@@ -288,8 +290,6 @@ class Turn:
         if run is not None and run.status is RunStatus.QUEUED:
             self.run = run
             log.info("run_retried", run_id=run.id, tries=self._begun.tries, reason=reason, delay_s=delay_s)
-        # Whatever has become of it: it is not here that it goes on.
-        self.log.move()
 
     async def _release(self, flush: Callable[[], Awaitable[None]]) -> None:
         await flush()
@@ -299,7 +299,6 @@ class Turn:
         except TimeoutError:
             released = False  # its lease will lapse
         log.info("run_handed_over", run_id=self.run.id, released=released)
-        self.log.move()
 
     async def _finish(self, outcome: Outcome) -> None:
         usage = self._steps.used()
@@ -328,8 +327,6 @@ class Turn:
             self.log.announce()
             self._end_here()
             await storing
-            # Whoever has not been shown the end by now will not be: the log is held, and nothing can be stored.
-            self.log.move()
         finally:
             storing.cancel()
 
@@ -357,7 +354,6 @@ class Turn:
         self.run = replace(self.run, status=status, error_reason=reason, ended_at=datetime.now(UTC))
         self._end_here()
         await self._keep_end(self._ending(status, reason, usage, self.log.last_seq))
-        self.log.move()
 
     def _ending(self, status: RunStatus, reason: str, usage: Usage, last_seq: int) -> Ending:
         return Ending(

@@ -49,6 +49,41 @@ async def test_a_superseded_owner_stores_nothing_and_sends_its_watchers_elsewher
         await anext(run.log.follow(run.log.last_seq))
 
 
+class Broken(Storing):
+    """Fails as nobody foresaw."""
+
+    async def release_run(self, *_: Any, **__: Any) -> None:
+        raise ZeroDivisionError
+
+
+async def test_nobody_waits_here_for_a_run_that_could_not_be_given_back() -> None:
+    gate: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    run = turn(Saying(("Hel", gate)), Broken(), pace=SELDOM)
+    run.begin()
+    living = asyncio.create_task(run.live())
+    await until(lambda: run.log.text_chars == 3)
+    watching = asyncio.ensure_future(anext(run.log.follow(run.log.last_seq)))
+    await run.hand_over()
+    with pytest.raises(ZeroDivisionError):
+        await living
+    with pytest.raises(RunMoved):
+        async with asyncio.timeout(5):
+            await watching
+
+
+async def test_nobody_waits_for_a_run_whose_life_is_cut_short() -> None:
+    gate: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    run = turn(Saying(("Hel", gate)), Storing(), pace=SELDOM)
+    run.begin()
+    living = asyncio.create_task(run.live())
+    await until(lambda: run.log.text_chars == 3)
+    watching = asyncio.ensure_future(anext(run.log.follow(run.log.last_seq)))
+    living.cancel()
+    with pytest.raises(RunMoved):
+        async with asyncio.timeout(5):
+            await watching
+
+
 @pytest.mark.parametrize("code", ["STALE_FENCE", "RUN_ENDED"])
 async def test_an_owner_that_learns_it_has_lost_its_run_lets_go(code: str) -> None:
     data = Storing()
