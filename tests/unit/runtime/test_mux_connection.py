@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import gc
 import socket
 from typing import Any, Self
 
@@ -90,7 +89,6 @@ async def test_a_call_that_is_dropped_unread_is_cancelled() -> None:
         )
         await callee.begun.wait()
         del call
-        gc.collect()
         assert opened.mux_calls == 0
         await asyncio.wait_for(callee.cancelled.wait(), 10)
         await until(lambda: served.mux_calls == 0)
