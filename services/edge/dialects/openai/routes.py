@@ -10,7 +10,7 @@ from fastapi import APIRouter, Request, Response
 
 from parley.gateway.v1 import gateway_pb2 as pb
 from runtime.channel import unary
-from runtime.errors import NotFound
+from runtime.errors import NotFound, Unimplemented
 from services.edge.dialects.openai.answers import StreamedAnswer, WholeAnswer, whole
 from services.edge.dialects.openai.bodies import ChatBody, EmbeddingBody, Reader
 from services.edge.dialects.openai.description import COMPLETION, EMBEDDINGS
@@ -86,11 +86,15 @@ class OpenAIRoutes:
         return _json({"object": "list", "data": [_told(model) for model in await self._listed()]})
 
     async def model(self, model: str) -> Response:
-        """Returns a model or an alias."""
+        """Returns a model or an alias, listed or not, by any name that a request may call it by."""
         for one in await self._listed():
             if one.name == model:
                 return _json(_told(one))
-        raise ModelNotFound("There is no model of this name; GET /openai/v1/models lists them.")
+        try:
+            found = await unary(self._gateway.GetModel, pb.GetModelRequest(name=model), timeout_s=_LIST_S)
+        except (NotFound, Unimplemented):  # a gateway of the release before knows those it lists
+            raise ModelNotFound("There is no model of this name; GET /openai/v1/models lists them.") from None
+        return _json(_told(found.model) | {"id": model})
 
     async def _listed(self) -> list[pb.Model]:
         response = await unary(self._gateway.ListModels, pb.ListModelsRequest(), timeout_s=_LIST_S)

@@ -9,7 +9,7 @@ from typing import Any
 from parley.auth.v1 import auth_pb2, auth_pb2_grpc
 from parley.gateway.v1 import gateway_pb2 as pb
 from parley.gateway.v1 import gateway_pb2_grpc
-from runtime.errors import ParleyError, Unauthenticated
+from runtime.errors import NotFound, ParleyError, Unauthenticated
 from runtime.testing import Issuer
 
 API_KEY = "plk_" + "k" * 49
@@ -56,6 +56,12 @@ class Gateway(gateway_pb2_grpc.GatewayServiceServicer):
 
     async def ListModels(self, request: pb.ListModelsRequest, context: Any) -> pb.ListModelsResponse:
         return pb.ListModelsResponse(models=self.models)
+
+    async def GetModel(self, request: pb.GetModelRequest, context: Any) -> pb.GetModelResponse:
+        for model in self.models:
+            if model.provider_model == request.name:
+                return pb.GetModelResponse(model=model)
+        raise NotFound.of("MODEL_NOT_FOUND", "There is no model or alias of this name.")
 
     async def Embed(self, request: pb.EmbedRequest, context: Any) -> pb.EmbedResponse:
         self.asked.append(request)
