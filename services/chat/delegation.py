@@ -90,8 +90,10 @@ class Credential:
         self._exchanging = asyncio.create_task(self.exchange())
         self._exchanging.add_done_callback(self._ended)
 
-    def _ended(self, _: asyncio.Task[None]) -> None:
+    def _ended(self, task: asyncio.Task[None]) -> None:
         self._exchanging = None
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("unforeseen_error", exc_info=error)  # the token goes on serving until it ends
 
 
 class Standing(Credential):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import jwt
 import pytest
+import structlog.testing
 
 from runtime.errors import ParleyError, PermissionDenied, Unauthenticated, Unavailable
 from services.chat import delegation
@@ -85,6 +86,18 @@ async def test_a_token_that_is_not_kept_any_more_stays_as_it_is(monkeypatch: pyt
     kept.keep()
     await until(lambda: kept.token == "delegated")
     assert left.token == "own"
+
+
+async def test_an_exchange_that_fails_as_nobody_foresaw_is_told_at_once() -> None:
+    class Broken(Exchange):
+        async def delegate(self, *, token: str) -> str:
+            raise ZeroDivisionError
+
+    credential = Credential(Broken(), "own", expires_at=ENDED)
+    with structlog.testing.capture_logs() as lines:
+        credential.keep()
+        await until(lambda: bool(lines))
+    assert [(line["event"], credential.token) for line in lines] == [("unforeseen_error", "own")]
 
 
 async def test_a_token_for_somebody_who_is_away_is_replaced_again_and_again(monkeypatch: pytest.MonkeyPatch) -> None:
