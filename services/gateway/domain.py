@@ -45,9 +45,9 @@ class Image:
     detail: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen, as Call is not
 class Message:
-    """One message of a prompt.
+    """One message of a prompt; nobody changes one.
 
     Attributes:
         role: Who speaks.
@@ -129,6 +129,8 @@ class Timeouts:
 
     def shortened(self, wanted: Timeouts) -> Timeouts:
         """Returns these, each made shorter where that is wanted, and none longer."""
+        if wanted is NO_TIMEOUTS:
+            return self
         return Timeouts(
             min(self.first_token_s, wanted.first_token_s or self.first_token_s),
             min(self.gap_s, wanted.gap_s or self.gap_s),
@@ -136,9 +138,13 @@ class Timeouts:
         )
 
 
-@dataclass(frozen=True, slots=True)
+NO_TIMEOUTS = Timeouts()
+"""A call's that has no wishes."""
+
+
+@dataclass(slots=True)  # not frozen: that makes making one several times as slow, and every turn makes one
 class Call:
-    """One call of a model, valid in itself.
+    """One call of a model, valid in itself; nobody changes one.
 
     Attributes:
         model: What the caller named: an alias, a model, `provider/model`, or nothing.
@@ -169,7 +175,7 @@ class Call:
     temperature: float | None = None
     max_output_tokens: int = 0
     stop: tuple[str, ...] = ()
-    timeouts: Timeouts = Timeouts()
+    timeouts: Timeouts = NO_TIMEOUTS
     conversation_id: str = ""
     run_id: str = ""
     bot: str = ""

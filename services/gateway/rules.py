@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import operator
 import re
 from typing import TYPE_CHECKING, NoReturn
 
 from runtime.validation import identifier, invalid, number, text
-from services.gateway.domain import Role, ToolMode
+from services.gateway.domain import NO_TIMEOUTS, Role, ToolMode
 
 if TYPE_CHECKING:
     from services.gateway.domain import Call, Image, Message, ResponseFormat, Tool, ToolChoice
@@ -35,6 +36,10 @@ _DATA_URL = re.compile(r"data:image/[a-z0-9.+-]{1,64};base64,")
 _BASE64 = re.compile(r"[A-Za-z0-9+/]+={0,2}")
 
 
+_numbers = operator.attrgetter("temperature", "seed", "top_p", "frequency_penalty", "presence_penalty", "top_logprobs")
+_NO_NUMBERS = (None,) * 6
+
+
 def check_model(name: str) -> None:
     """Checks the name of a model or alias. Raises: InvalidArgument."""
     if not _MODEL.fullmatch(name):
@@ -55,8 +60,9 @@ def check(call: Call) -> None:
     _check_tools(call.tools)
     _check_wishes(call)
     number("max_output_tokens", call.max_output_tokens, minimum=0, maximum=MAX_OUTPUT_TOKENS)
-    for name in ("first_token", "gap", "total"):
-        number(f"timeouts.{name}", getattr(call.timeouts, f"{name}_s"), minimum=0, maximum=MAX_TIMEOUT_S)
+    if call.timeouts is not NO_TIMEOUTS:
+        for name in ("first_token", "gap", "total"):
+            number(f"timeouts.{name}", getattr(call.timeouts, f"{name}_s"), minimum=0, maximum=MAX_TIMEOUT_S)
     if len(call.conversation_id) > MAX_ID_CHARS:
         raise invalid("conversation_id", f"must have at most {MAX_ID_CHARS} characters.")
     if call.run_id:
@@ -81,6 +87,8 @@ def _check_wishes(call: Call) -> None:
 
 
 def _check_numbers(call: Call) -> None:
+    if _numbers(call) == _NO_NUMBERS:
+        return
     for name, least, most in (
         ("temperature", 0, 2),
         ("seed", -(2**63), 2**63 - 1),

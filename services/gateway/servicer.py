@@ -10,6 +10,7 @@ from parley.gateway.v1 import gateway_pb2_grpc
 from runtime.validation import invalid
 from runtime.wellknown import seconds
 from services.gateway.domain import (
+    NO_TIMEOUTS,
     AnswerSchema,
     Call,
     Finished,
@@ -60,8 +61,6 @@ _REASONS = {
     FinishReason.CONTENT_FILTER: pb.FINISH_REASON_CONTENT_FILTER,
 }
 
-_NO_TIMEOUTS = Timeouts()
-
 
 class GatewayServicer(gateway_pb2_grpc.GatewayServiceServicer):
     """Serves `GatewayService`."""
@@ -110,7 +109,7 @@ def _call(request: pb.ChatRequest) -> Call:
         temperature=request.temperature if has("temperature") else None,
         max_output_tokens=request.max_output_tokens,
         stop=tuple(request.stop),
-        timeouts=_timeouts(request.timeouts) if has("timeouts") else _NO_TIMEOUTS,
+        timeouts=_timeouts(request.timeouts) if has("timeouts") else NO_TIMEOUTS,
         conversation_id=request.conversation_id,
         run_id=request.run_id,
         bot=request.bot,

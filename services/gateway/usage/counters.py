@@ -24,8 +24,8 @@ _KEPT_S = 3 * 86_400
 
 # KEYS: the day's counters, the day's open calls, the budgets that were set. They share a slot.
 _RESERVE = Script("""
-if redis.call('HEXISTS', KEYS[1], 'ready') == 0 or redis.call('HEXISTS', KEYS[3], 'ready') == 0 then return {-1} end
-if redis.call('HEXISTS', KEYS[2], ARGV[1]) == 1 then return {0} end
+if redis.call('HEXISTS', KEYS[1], 'ready') == 0 or redis.call('HEXISTS', KEYS[3], 'ready') == 0 then return -1 end
+if redis.call('HEXISTS', KEYS[2], ARGV[1]) == 1 then return 0 end
 local asked = tonumber(ARGV[2])
 for place = 1, 3 do
   local most = redis.call('HGET', KEYS[3], ARGV[3 + place]) or ARGV[6 + place]
@@ -36,7 +36,7 @@ for place = 1, 3 do
 end
 for place = 1, 3 do redis.call('HINCRBY', KEYS[1], ARGV[3 + place], ARGV[2]) end
 redis.call('HSET', KEYS[2], ARGV[1], ARGV[3])
-return {0}
+return 0
 """)
 # A call that is not known ended before this was rebuilt, and is in what it was rebuilt from.
 _SETTLE = Script("""
@@ -106,7 +106,7 @@ class RedisCounters:
     def ask(self, call: OpenCall, defaults: Limits) -> asyncio.Future[Any]:
         """Begins what `reserve` does; `answer` ends it."""
         limits = ["" if most is None else most for most in defaults.each()]
-        args = (call.id, call.tokens, msgspec.json.encode(call.reservation()), *call.scopes, *limits)
+        args = (call.id, call.tokens, msgspec.json.encode(call.reservation()).decode(), *call.scopes, *limits)
         return self.scripts.run(_RESERVE, self._keys(call.day), args)
 
     async def answer(self, call: OpenCall, asked: asyncio.Future[Any]) -> None:
@@ -114,12 +114,12 @@ class RedisCounters:
 
         Raises: TokenBudgetExceeded; NotReady.
         """
-        answer: list[Any] = await asked
-        place = answer[0]
-        if place < 0:
+        answer: int | list[Any] = await asked
+        if not isinstance(answer, int):
+            place, current, most = answer
+            raise TokenBudgetExceeded(KINDS[place - 1], int(float(current)), int(most), call.started_at)
+        if answer < 0:
             raise NotReady
-        if place:
-            raise TokenBudgetExceeded(KINDS[place - 1], int(float(answer[1])), int(answer[2]), call.started_at)
 
     async def settle(self, call_id: str, day: date, scopes: Sequence[str], tokens: int) -> None:
         """Counts what a call has used in place of what was held back for it.

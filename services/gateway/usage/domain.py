@@ -69,9 +69,9 @@ class TokenBudgetExceeded(ResourceExhausted):
         )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Used:
-    """One call of a provider that is over: a row of the ledger.
+    """One call of a provider that is over: a row of the ledger; nobody changes one.
 
     Attributes:
         id: UUID; stored once, however often it is written.
