@@ -24,7 +24,7 @@ UniqueViolation = asyncpg.UniqueViolationError
 """What a store catches to turn a constraint, by its name, into an error of its service."""
 
 _PATIENCE_S = 5.0
-"""How long a connection is waited for."""
+"""How long a connection is waited for, and an answer on one that nobody uses."""
 _UNUSED_S = 300.0
 """How long a connection is kept that nobody uses."""
 _TOUCH_EVERY_S = 60.0
@@ -112,7 +112,8 @@ class Database:
                     # All at the same time, or it would be the same one again and again; those that are out are in use already.
                     while self._loans.out < count:
                         connection = await stack.enter_async_context(_Loan(self._loans))
-                        await connection.execute("SELECT")
+                        # Whoever needs one must not find it waiting for a server that has fallen silent.
+                        await connection.execute("SELECT", timeout=_PATIENCE_S)
             except (*_AWAY, asyncpg.PostgresError) as error:
                 log.warning("postgres_not_ready", error=type(error).__name__)
             except Exception:

@@ -5,13 +5,16 @@ import contextlib
 import json
 import threading
 from collections.abc import AsyncIterator, Callable
+from urllib.parse import urlsplit
 
 import asyncpg
 import pytest
+import structlog.testing
 
 from runtime import postgres
 from runtime.errors import Conflict, Unavailable
 from runtime.postgres import Database
+from tests.chaos.proxy import Link
 
 QUERIES = {
     "claims": "SELECT current_setting('request.jwt.claims', true) AS claims, current_user AS role",
@@ -176,6 +179,26 @@ async def test_connections_that_are_to_be_ready_come_back_when_they_were_lost(
         finally:
             await other.close()
         await _sessions(postgres_server, lambda ages: len(ages) == 2 and not ages.keys() & lost.keys())
+
+
+async def test_a_connection_that_is_to_be_ready_does_not_wait_long_for_a_silent_server(
+    postgres_server: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Meanwhile nobody else could have it: it is given up for another as soon as a caller's own would be."""
+    monkeypatch.setattr(postgres, "_TOUCH_EVERY_S", 0.05)
+    monkeypatch.setattr(postgres, "_PATIENCE_S", 0.2)
+    where = urlsplit(postgres_server).netloc.rpartition("@")[2]
+    async with Link(lambda: where) as link:
+        url = _named(postgres_server).replace(where, link.address)
+        async with postgres.connect(url, QUERIES, max_connections=1, ready=1):
+            await _sessions(postgres_server, lambda ages: len(ages) == 1)
+            with structlog.testing.capture_logs() as lines:
+                link.part()
+                async with asyncio.timeout(10):
+                    while not lines:  # noqa: ASYNC110 - another task's words
+                        await asyncio.sleep(0.02)
+                link.mend()
+    assert [line["event"] for line in lines] == ["postgres_not_ready"]
 
 
 def _named(url: str) -> str:
