@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import TYPE_CHECKING
 
 import grpc
@@ -61,7 +62,8 @@ class Exchange:
         self._tap: Callable[[bytes], bool] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._ended = False
-        self._error: BaseException | None = None
+        # Makes what is raised, each time anew: an error holds where it was raised, and so would hold this, which would hold it.
+        self._error: Callable[[], BaseException] | None = None
         self._taken_bytes = 0
 
     @property
@@ -77,7 +79,7 @@ class Exchange:
         while not self._arrived:
             if self._ended:
                 if self._error is not None:
-                    raise self._error
+                    raise self._error()
                 return None
             self._waiter = asyncio.get_running_loop().create_future()
             await self._waiter
@@ -103,7 +105,7 @@ class Exchange:
             return False
         self._arrived.clear()
         self._say_cancel()
-        self._end(asyncio.CancelledError())
+        self._end(asyncio.CancelledError)
         return True
 
     def message(self, payload: bytes) -> None:
@@ -113,7 +115,7 @@ class Exchange:
                 taken = self._tap(payload)
             except Exception as error:  # noqa: BLE001 - raised where the next message is waited for
                 self._say_cancel()
-                self._end(error)
+                self._end(partial(_same, error))
                 return
             if taken:
                 self._taken(len(payload))
@@ -129,16 +131,16 @@ class Exchange:
     def end(self, end: pb.End) -> None:
         """Takes the end from the connection."""
         if end.refused:
-            self._end(Refused())
+            self._end(Refused)
         elif end.code == 0:
             self._end(None)
         else:
             code = _CODES.get(end.code, grpc.StatusCode.UNKNOWN)
-            self._end(failure(code, end.details, metadata_of(end.trailing_metadata)))
+            self._end(partial(failure, code, end.details, metadata_of(end.trailing_metadata)))
 
     def fail(self, code: grpc.StatusCode, details: str) -> None:
         """Ends the call because of what happened on this side."""
-        self._end(failure(code, details))
+        self._end(partial(failure, code, details))
 
     def _expire(self) -> None:
         if not self._ended:
@@ -150,7 +152,7 @@ class Exchange:
         frame.call = self._number
         frame.cancel.SetInParent()
 
-    def _end(self, error: BaseException | None) -> None:
+    def _end(self, error: Callable[[], BaseException] | None) -> None:
         if self._ended:
             return
         self._ended, self._error = True, error
@@ -171,3 +173,7 @@ class Exchange:
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
+
+
+def _same(error: BaseException) -> BaseException:
+    return error

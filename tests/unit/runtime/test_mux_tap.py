@@ -2,14 +2,16 @@
 
 import asyncio
 import contextlib
+import gc
 import random
+import weakref
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
 
 from parley.chat.v1 import chat_pb2 as pb
-from runtime import channel
+from runtime import channel, errors
 from runtime.mux.wire import WINDOW_BYTES
 from tests.unit.runtime.callee import ISSUER, Callee, collect, connected, serving, stub
 
@@ -94,3 +96,28 @@ async def test_over_a_connection_of_its_own_a_call_has_a_dry_tap() -> None:
         request = pb.WatchRunRequest(after_seq=5)
         responses = channel.stream(stub(plain).WatchRun, request, token=ISSUER.token("u-1"), tap=lambda _: True)
         assert len([response async for response in responses]) == callee.written == 5
+
+
+class Taker:
+    """Takes nothing."""
+
+    def take(self, _: Any) -> bool:
+        return False
+
+
+async def test_a_call_that_has_failed_is_held_by_nobody() -> None:
+    """Nor is who tapped it: in chat that is a run with all it has said, which would stay until the garbage collector came by."""
+    taker = Taker()
+    held = weakref.ref(taker)
+    async with serving(Callee()) as server, connected(server) as opened:
+        gc.disable()
+        try:
+            request = pb.WatchRunRequest(run_id="fail", after_seq=1)
+            responses = channel.stream(stub(opened).WatchRun, request, token=ISSUER.token("u-1"), tap=taker.take)
+            with contextlib.suppress(errors.NotFound):
+                async for _ in responses:
+                    pass
+            del responses, taker
+            assert held() is None
+        finally:
+            gc.enable()
