@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import gc
 import signal
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -54,12 +54,15 @@ class Servicer:
         servicer: The implementation.
         name: Full service name, such as `parley.data.v1.RunService`.
         open_methods: Bare names of the methods that need no access token.
+        at_once: Most calls of a method that are worked on at the same time, by bare name; further ones on shared connections wait as they
+            came, before anything is made of them. For what comes in crowds and waits for the same few things.
     """
 
     add: Callable[[Any, Any], None]
     servicer: Any
     name: str
     open_methods: tuple[str, ...] = ()
+    at_once: Mapping[str, int] = field(default_factory=dict)
 
 
 class Server:
@@ -107,7 +110,8 @@ class Server:
         for item in servicers:
             item.add(item.servicer, self._server)
             item.add(item.servicer, recorder)
-        self._mux = Dispatcher(service, recorder.handlers, chain)
+        at_once = {f"/{item.name}/{method}": most for item in servicers for method, most in item.at_once.items()}
+        self._mux = Dispatcher(service, recorder.handlers, chain, at_once=at_once)
         self._mux.add_to(self._server)
         self._names = [item.name for item in servicers]
         self._health = health.aio.HealthServicer()  # type: ignore[attr-defined]

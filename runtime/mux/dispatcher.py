@@ -60,15 +60,19 @@ class Dispatcher:
         service: Short name of the service, for errors.
         handlers: By path; those that take a stream of requests are not reached.
         chain: What happens around every call.
+        at_once: Most calls of a method that are worked on at the same time, by path; the others wait in the order in which they came.
     """
 
-    def __init__(self, service: str, handlers: Mapping[str, Any], chain: Chain) -> None:
+    def __init__(
+        self, service: str, handlers: Mapping[str, Any], chain: Chain, *, at_once: Mapping[str, int] | None = None
+    ) -> None:
         self._domain = f"{service}.parley"
         self._handlers = {
             path: handler if handler.response_streaming else _Answering(handler)
             for path, handler in handlers.items()
             if not handler.request_streaming
         }
+        self._turns = {path: asyncio.Semaphore(most) for path, most in (at_once or {}).items()}
         self._chain = chain
         self._connections: set[_Connection] = set()
         self._draining = False
@@ -117,7 +121,7 @@ class Dispatcher:
 
     async def _connect(self, _: Any, context: Any) -> None:
         await self._ready.wait()
-        connection = _Connection(context, self._handlers, self._chain)
+        connection = _Connection(context, self._handlers, self._turns, self._chain)
         hello = pb.Hello(max_request_bytes=MAX_REQUEST_BYTES, max_calls=MAX_CALLS)
         key = secrets.token_bytes(KEY_BYTES)
         if self._listener is not None and self._listener.sockets:
@@ -161,12 +165,15 @@ class _Connection:
         calls: Those under way, by number.
     """
 
-    def __init__(self, context: Any, handlers: Mapping[str, Any], chain: Chain) -> None:
+    def __init__(
+        self, context: Any, handlers: Mapping[str, Any], turns: Mapping[str, asyncio.Semaphore], chain: Chain
+    ) -> None:
         self.calls: dict[int, ServedCall] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._parts: list[asyncio.Task[Any]] = []
         self._context = context
         self._handlers = handlers
+        self._turns = turns
         self._chain = chain
         self._outbox = Outbox(pb.ConnectResponse, context.write)
         self._pipe: Entrance | None = None
@@ -275,7 +282,10 @@ class _Connection:
         if handler is None:
             self._refuse(number, grpc.StatusCode.UNIMPLEMENTED, "Method not found!", refused=False)
             return
-        call = ServedCall(number, opened, handler, chain=self._chain, outbox=self._outbox, connection=self._context)
+        turns = self._turns.get(opened.method)
+        call = ServedCall(
+            number, opened, handler, chain=self._chain, outbox=self._outbox, connection=self._context, turns=turns
+        )
         self.calls[number] = call
         # A context of its own: nothing of the connection or of another call is seen by this one.
         task = contextvars.Context().run(call.start)

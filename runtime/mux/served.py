@@ -32,6 +32,7 @@ class ServedCall:
         chain: What happens around every call.
         outbox: Where its frames go.
         connection: Context of the connection.
+        turns: What the call waits for before anything is made of it; None where its method has no bound.
     """
 
     __slots__ = (
@@ -54,11 +55,20 @@ class ServedCall:
         "_timeout_s",
         "_timer",
         "_trailing",
+        "_turns",
         "_window_bytes",
     )
 
     def __init__(
-        self, number: int, opened: pb.Open, handler: Any, *, chain: Chain, outbox: Outbox, connection: Any
+        self,
+        number: int,
+        opened: pb.Open,
+        handler: Any,
+        *,
+        chain: Chain,
+        outbox: Outbox,
+        connection: Any,
+        turns: asyncio.Semaphore | None,
     ) -> None:
         self._number = number
         # What it needs of how it began, and not the message itself: that would keep all that has arrived together with it.
@@ -69,6 +79,7 @@ class ServedCall:
         self._chain = chain
         self._outbox = outbox
         self._connection = connection
+        self._turns = turns
         self._metadata = metadata_of(opened.metadata)
         self._window_bytes = min(opened.window_bytes or WINDOW_BYTES, _MAX_WINDOW_BYTES)
         self._credit: asyncio.Future[None] | None = None
@@ -191,7 +202,11 @@ class ServedCall:
 
     async def _run(self) -> None:
         try:
-            await self._serve()
+            if self._turns is None:
+                await self._serve()
+            else:
+                async with self._turns:
+                    await self._serve()
         except grpc.aio.AbortError:
             self._end(self._code, self._details)
         except asyncio.CancelledError:

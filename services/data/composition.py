@@ -44,6 +44,7 @@ def servicers(
     *,
     message_max_chars: int,
     searching: Database | None = None,
+    turns_at_once: int = 8,
     verifier: Verifier | None = None,
     clock: Callable[[], float] = time.time,
 ) -> tuple[Servicer, Servicer]:
@@ -53,6 +54,8 @@ def servicers(
         database: Opened with `load_queries()`, as the role `parley_data`.
         message_max_chars: Longest message of a user.
         searching: The same with connections of its own, so that searches take none from answers; None: there are enough.
+        turns_at_once: Most that are being begun, and most that are being ended. A crowd waits for the same few connections anyhow; what
+            would be made of each meanwhile takes memory, and the first would wait for the last.
         verifier: The server's own, for credentials that come within a request; None refuses those.
         clock: Seconds since the epoch.
     """
@@ -72,5 +75,6 @@ def servicers(
             data_pb2_grpc.add_RunServiceServicer_to_server,
             RunServicer(starting, keeping, queue, Credentials(verifier)),
             "parley.data.v1.RunService",
+            at_once=dict.fromkeys(("BeginRun", "FinishRun"), turns_at_once),
         ),
     )

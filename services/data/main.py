@@ -39,7 +39,12 @@ async def main() -> None:
         auth = auth_pb2_grpc.AuthServiceStub(channel)
         verifier = Verifier(partial(remote_keys, auth.GetJwks, auth_pb2.GetJwksRequest()), audience="data")
         offered = servicers(
-            database, searching=searching, message_max_chars=config.message_max_chars, verifier=verifier
+            database,
+            searching=searching,
+            message_max_chars=config.message_max_chars,
+            # One on each connection, and one that comes next.
+            turns_at_once=2 * config.pool_max_size,
+            verifier=verifier,
         )
         server = Server("data", config.listen, offered, verifier=verifier, direct_port=config.direct_port)
         await serve(server, config, prepare=partial(await_schema, database))

@@ -18,6 +18,8 @@ from runtime.server import Server, Servicer
 from runtime.testing import Issuer
 
 ISSUER = Issuer()
+AT_ONCE = 3
+"""Calls of GetRun that are worked on at the same time."""
 
 
 class Callee(chat_pb2_grpc.ChatServiceServicer):
@@ -87,7 +89,12 @@ class Callee(chat_pb2_grpc.ChatServiceServicer):
 
 def server(callee: Callee, listen: str = "127.0.0.1:0", **fields: Any) -> Server:
     """Returns a server of the callee, yet to be started."""
-    item = Servicer(chat_pb2_grpc.add_ChatServiceServicer_to_server, callee, "parley.chat.v1.ChatService")
+    item = Servicer(
+        chat_pb2_grpc.add_ChatServiceServicer_to_server,
+        callee,
+        "parley.chat.v1.ChatService",
+        at_once={"GetRun": AT_ONCE},
+    )
     return Server("chat", listen, [item], verifier=ISSUER.verifier("chat"), **fields)
 
 
