@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import contextvars
 from abc import abstractmethod
 from typing import TYPE_CHECKING, Any, Literal, Protocol
@@ -298,9 +297,14 @@ class PushedStream(Response):
         if self._wire is not None and not self._wire.full:
             await self._send(end)
             return
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(_LAST_WORDS_S):
+        # A drain does not wait for long; whoever else reads slowly has as long as in the middle, or the end would be missing.
+        patience_s = _LAST_WORDS_S if self._ending == "drained" else self._streams.stalled_reader_s
+        try:
+            async with asyncio.timeout(patience_s):
                 await self._send(end)
+        except TimeoutError:
+            if self._ending != "drained" and self._wire is not None:
+                self._wire.cut()
 
     async def _write(self, data: bytes) -> None:
         self._busy_since = self._loop.time()

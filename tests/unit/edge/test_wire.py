@@ -13,6 +13,7 @@ import uvloop
 from starlette.types import Receive, Scope, Send
 
 from runtime.errors import ParleyError
+from services.edge import streams
 from services.edge.connection import MAX_IN_LINE
 from services.edge.server import HttpServer
 from services.edge.streams import PushedStream, Streams
@@ -44,8 +45,8 @@ class Told(PushedStream):
 
     opening = b": ok\n\n"
 
-    def __init__(self, streams: Streams) -> None:
-        super().__init__(streams, endless=True)
+    def __init__(self, places: Streams) -> None:
+        super().__init__(places, endless=True)
         self.told: asyncio.Queue[bytes | None] = asyncio.Queue()
         self.pushing = False
         self.pushed = 0
@@ -225,6 +226,42 @@ def test_a_client_that_reads_nothing_for_too_long_loses_its_connection(run: Run)
         async with serving(heartbeat_s=0.05, stalled_reader_s=0.1) as edge, client(edge, small=True) as (_, writer):
             writer.write(GET)
             stream = await edge.stream(*[b"x" * 65_536] * 100)
+            await stream.ended.wait()
+            while edge.connections:  # noqa: ASYNC110 - uvicorn's own, which tells nobody
+                await asyncio.sleep(0.01)
+
+    run(work())
+
+
+def test_a_slow_reader_is_told_of_the_end_too(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has as long as in the middle: what a drain has is too little."""
+    monkeypatch.setattr(streams, "_LAST_WORDS_S", 0.0)
+
+    async def work() -> None:
+        async with serving() as edge, client(edge, small=True) as (reader, writer):
+            writer.write(GET)
+            stream = await edge.stream()
+            stream.pushing = True
+            await stream.write(b"0", 1)
+            while stream.push(b"x" * 10_000, 1):  # until nothing more is taken at once
+                pass
+            stream.told.put_nowait(None)
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(stream.ended.wait(), 0.1)
+            assert (await answer(reader)).endswith(b"x" * 10_000)
+
+    run(work())
+
+
+def test_one_that_does_not_even_read_the_end_loses_its_connection(run: Run) -> None:
+    async def work() -> None:
+        async with serving(stalled_reader_s=0.1) as edge, client(edge, small=True) as (_, writer):
+            writer.write(GET)
+            stream = await edge.stream()
+            await stream.write(b"0", 1)
+            while stream.push(b"x" * 10_000, 1):
+                pass
+            stream.told.put_nowait(None)
             await stream.ended.wait()
             while edge.connections:  # noqa: ASYNC110 - uvicorn's own, which tells nobody
                 await asyncio.sleep(0.01)
