@@ -265,10 +265,9 @@ class RedisTail:
         self._turn += 1
         due: list[_Kept] = []
         for kept in self._kept.values():
-            log, sent_seq = kept.log, kept.sent_seq
-            new = log.last_seq - sent_seq
+            log, new = kept.log, kept.log.last_seq - kept.sent_seq
             its_turn = turns == 1 or (kept.turn + self._turn) % turns == 0
-            if new > 0 and (its_turn or not sent_seq or new >= _MANY_EVENTS or log.ended or log.held):
+            if new > 0 and (its_turn or not kept.sent_seq or new >= _MANY_EVENTS or log.ended or log.held):
                 due.append(kept)
         return due
 
