@@ -41,7 +41,11 @@ class _Turn(BaseModel):
     model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
 
     model: Annotated[
-        str | None, Field(max_length=200, description="Model or alias; the default alias if there is none.")
+        str | None,
+        Field(
+            max_length=200,
+            description="Alias, or a model with or without its provider (`openai/gpt-4o`, `gpt-4o`), listed or not; the default if there is none.",
+        ),
     ] = None
     client_message_id: Annotated[
         str | None,
