@@ -197,7 +197,9 @@ class Chat:
         take = Passage(offer, waits, tally).take if offer is not None else None
         with self._observer.attempt(deployment, call, number) as seen:
             try:
-                async with contextlib.aclosing(request(take)) as batches:
+                answer = request(take)
+                del request  # it holds the prompt, and what it has begun lets go of that
+                async with contextlib.aclosing(answer) as batches:
                     while (deltas := await waits.next(batches)) is not None:
                         out: list[Delta] = []
                         if not waits.begun:

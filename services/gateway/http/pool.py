@@ -49,6 +49,14 @@ def _place(url: str) -> tuple[Origin, str]:
     return origin, f"POST {path} HTTP/1.1\r\nhost: {named}\r\n"
 
 
+def written(headers: Mapping[str, str]) -> str:
+    """Returns headers as a request holds them. Raises: ValueError: one is not a line."""
+    fields = "".join([f"{name}: {value}\r\n" for name, value in headers.items()])
+    if fields.count("\n") != len(headers) or fields.count("\r") != len(headers):
+        raise ValueError("a header of several lines")
+    return fields
+
+
 def _is_address(host: str) -> bool:
     try:
         ipaddress.ip_address(host)
@@ -116,7 +124,7 @@ class Pool:
             connection.close()
         await asyncio.sleep(0)
 
-    async def post(self, url: str, headers: Mapping[str, str], body: bytes) -> Response:
+    async def post(self, url: str, headers: Mapping[str, str], body: bytes, fields: str = "") -> Response:
         """Sends a request; redirects are answers as others are.
 
         A connection that was kept and turns out to have been closed meanwhile, before it said anything, is made good by a new one.
@@ -125,14 +133,12 @@ class Pool:
             url: http(s), without user or password.
             headers: Everything but `host` and `content-length`.
             body: All of it.
+            fields: Further headers, as `written` spells them.
 
         Raises: ValueError: the URL or a header cannot be sent; OSError, TimeoutError: there is no connection, or it broke.
         """
         origin, line = _place(url)
-        fields = "".join([f"{name}: {value}\r\n" for name, value in headers.items()])
-        if fields.count("\n") != len(headers) or fields.count("\r") != len(headers):
-            raise ValueError("a header of several lines")
-        head = f"{line}{fields}content-length: {len(body)}\r\n\r\n".encode("latin-1")
+        head = f"{line}{fields}{written(headers)}content-length: {len(body)}\r\n\r\n".encode("latin-1")
         connection = self._kept(origin)
         kept = connection is not None
         while True:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import functools
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
@@ -14,9 +15,9 @@ import msgspec
 
 from runtime import telemetry
 from services.gateway.domain import ModelLimits, Timeouts
-from services.gateway.http.pool import Pool
+from services.gateway.http.pool import Pool, written
 from services.gateway.providers import faults
-from services.gateway.providers.bridge import Bridge, HttpRequest, Unspellable
+from services.gateway.providers.bridge import Bridge, Unspellable
 from services.gateway.providers.connections import ALWAYS, ProxiedResponse, post_by_session, proxy_for
 from services.gateway.providers.provider import Provider, Wire
 from services.gateway.wires.anthropic import AnthropicParser
@@ -46,6 +47,20 @@ _TRAILER_TIMEOUT_S = 1.0
 # The end of the body, read so that the connection can be used again.
 _EPILOGUE_TIMEOUT_S = 0.1
 _BROKEN = (aiohttp.ClientError, TimeoutError, OSError)
+
+
+@dataclass(slots=True)
+class _Sealed:
+    """A request that is ready to be sent but for the headers of its trace; all this is done while the call is being let in.
+
+    Attributes:
+        fields: The headers, as the request holds them.
+    """
+
+    url: str
+    headers: Mapping[str, str]
+    fields: str
+    body: bytes
 
 
 @dataclass(frozen=True)
@@ -86,21 +101,27 @@ class UpstreamDeployment:
             body = msgspec.json.encode(request.body)
         except Unspellable as error:
             return partial(_fail, faults.rejected(self.source, self.model, error.cause))
-        return partial(self._stream, request, body)
+        headers = {**ALWAYS, **{name.lower(): value for name, value in request.headers.items()}}
+        try:
+            sealed = _Sealed(request.url, headers, written(headers), body)
+        except ValueError as error:
+            return partial(_fail, faults.unreachable(self.source, self.model, type(error).__name__))
+        return partial(self._stream, sealed, request.text_tool)
 
     async def _stream(
-        self, request: HttpRequest, body: bytes, take: Take | None = None
+        self, sealed: _Sealed, text_tool: str, take: Take | None = None
     ) -> AsyncGenerator[Sequence[ProviderDelta], None]:
         """See `domain.Request`.
 
         What arrives while the caller is busy waits in the connection's buffer and comes as one batch; a full buffer slows the provider down.
         """
-        response = await self._open(request, body)
+        response = await self._open(sealed)
+        del sealed  # the prompt need not be kept for as long as the answer lasts
         try:
             if response.status != 200:  # noqa: PLR2004
                 raise await self._refusal(response)
             self._check_type(response)
-            parser = _parser(self.source.wire, request)
+            parser = _parser(self.source.wire, text_tool)
             refused: list[Sequence[ProviderDelta]] = []
             tap = self._tap(parser, take, refused) if take is not None else None
             while not parser.done:
@@ -116,14 +137,16 @@ class UpstreamDeployment:
             # Closes the connection unless the body was read to its end.
             response.close()
 
-    async def _open(self, request: HttpRequest, body: bytes) -> Response | ProxiedResponse:
-        headers = {name.lower(): value for name, value in request.headers.items()}
-        headers = {**ALWAYS, **headers, **telemetry.outgoing_headers()}
+    async def _open(self, sealed: _Sealed) -> Response | ProxiedResponse:
+        trace = telemetry.outgoing_headers()
         try:
-            if (proxy := proxy_for(self.source.base_url)) is None and "@" not in request.url:
-                return await self.pool.post(request.url, headers, body)
+            if (proxy := proxy_for(self.source.base_url)) is None and "@" not in sealed.url:
+                fields = sealed.fields
+                if not trace.keys().isdisjoint(sealed.headers):
+                    fields = written({name: told for name, told in sealed.headers.items() if name not in trace})
+                return await self.pool.post(sealed.url, trace, sealed.body, fields)
             # What our own connections do not do.
-            return await post_by_session(self.session, request.url, headers, body, proxy)
+            return await post_by_session(self.session, sealed.url, {**sealed.headers, **trace}, sealed.body, proxy)
         except (*_BROKEN, ValueError) as error:
             raise faults.unreachable(self.source, self.model, type(error).__name__) from None
 
@@ -188,9 +211,9 @@ async def _fail(failure: AttemptFailed, _take: Take | None = None) -> AsyncGener
     raise failure
 
 
-def _parser(wire: Wire, request: HttpRequest) -> Parser:
+def _parser(wire: Wire, text_tool: str) -> Parser:
     if wire is Wire.ANTHROPIC:
-        return AnthropicParser(text_tool=request.text_tool)
+        return AnthropicParser(text_tool=text_tool)
     return OllamaParser() if wire is Wire.OLLAMA else OpenAIParser()
 
 
