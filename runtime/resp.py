@@ -74,17 +74,18 @@ class Line:
             connection = await self._connect()
         return await connection.ask(commands)
 
-    def tell(self, commands: Sequence[Command], answered: Answered) -> bool:
+    def tell(self, commands: bytes, count: int, answered: Answered) -> bool:
         """Sends commands at once, over a connection that is open; says False, and does nothing, where there is none.
 
         Args:
-            commands: At least one.
+            commands: As `encoded` returns them.
+            count: How many they are; at least one.
             answered: Is told what `ask` would return or raise, once.
         """
         connection = self._connection
         if connection is None or connection.lost:
             return False
-        connection.tell(commands, answered)
+        connection.tell(commands, count, answered)
         return True
 
     def close(self) -> None:
@@ -137,18 +138,17 @@ class _Connection(asyncio.Protocol):
         if not commands:
             return []
         future: asyncio.Future[list[Any]] = self._loop.create_future()
-        self.tell(commands, partial(_set, future))
+        self.tell(encoded(commands), len(commands), partial(_set, future))
         try:
             return await future
         except BaseException:
             self.close()
             raise
 
-    def tell(self, commands: Sequence[Command], answered: Answered) -> None:
+    def tell(self, commands: bytes, count: int, answered: Answered) -> None:
         """See `Line.tell`."""
-        data = encoded(commands)
-        self._asked.append((len(commands), self._loop.time(), answered))
-        self._transport.write(data)
+        self._asked.append((count, self._loop.time(), answered))
+        self._transport.write(commands)
         if self._timer is None:
             self._timer = self._loop.call_later(self._answer_s, self._look)
 
@@ -231,12 +231,22 @@ class Incomplete(Exception):
 
 def encoded(commands: Sequence[Command]) -> bytes:
     """Returns commands as Redis reads them."""
-    parts: list[bytes] = []
-    for command in commands:
-        values = [given if type(given) is bytes else str(given).encode() for given in command]
-        parts.append(b"*%d\r\n" % len(values))
-        parts += [b"$%d\r\n%b\r\n" % (len(value), value) for value in values]
-    return b"".join(parts)
+    return b"".join([begun(len(command)) + spelt(command) for command in commands])
+
+
+def begun(values: int) -> bytes:
+    """Returns how a command of so many values begins."""
+    return b"*%d\r\n" % values
+
+
+def spelt(values: Command) -> bytes:
+    """Returns values as they stand in a command."""
+    return b"".join(
+        [
+            b"$%d\r\n%b\r\n" % (len(value), value)
+            for value in [given if type(given) is bytes else str(given).encode() for given in values]
+        ]
+    )
 
 
 def decoded(buffer: bytearray, at: int) -> tuple[Any, int]:

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from services.gateway.usage.domain import Limits, OpenCall
     from services.gateway.usage.store import DayState
 
+# Whose keys are remembered.
+_DAYS = 8
 _KEPT_S = 3 * 86_400
 
 # KEYS: the day's counters, the day's open calls, the budgets that were set. They share a slot.
@@ -94,6 +96,7 @@ class RedisCounters:
     def __init__(self, redis: Redis, prefix: str = "parley:{budget}") -> None:
         self._redis = redis
         self._prefix = prefix
+        self._named: dict[date, tuple[str, str, str]] = {}
         self.scripts = Scripts(redis)
 
     async def reserve(self, call: OpenCall, defaults: Limits) -> None:
@@ -188,4 +191,9 @@ class RedisCounters:
         return int(tokens or 0) if ready else None
 
     def _keys(self, day: date) -> tuple[str, str, str]:
-        return f"{self._prefix}:tokens:{day}", f"{self._prefix}:open:{day}", f"{self._prefix}:limits"
+        if (keys := self._named.get(day)) is None:
+            if len(self._named) >= _DAYS:
+                self._named.clear()
+            keys = f"{self._prefix}:tokens:{day}", f"{self._prefix}:open:{day}", f"{self._prefix}:limits"
+            self._named[day] = keys
+        return keys

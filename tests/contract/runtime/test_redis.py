@@ -12,7 +12,7 @@ from redis.exceptions import ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from runtime.redis import connect
-from runtime.resp import Line
+from runtime.resp import Line, encoded
 
 
 async def test_more_commands_at_once_than_connections_wait_for_one(redis_server: str) -> None:
@@ -83,10 +83,10 @@ async def test_who_is_told_is_answered_in_order_with_those_who_ask(redis_server:
     async with connect(redis_server, max_connections=1) as client:
         told: list[Any] = []
         line = Line(client)
-        assert not line.tell([("ECHO", "nobody")], told.append)
+        assert not line.tell(encoded([("ECHO", "nobody")]), 1, told.append)
         await line.ask([("ECHO", "it is laid")])
-        assert line.tell([("SET", "line:told", "1"), ("GET", "line:told")], told.append)
-        assert line.tell([("INCR", "line:told")], told.append)
+        assert line.tell(encoded([("SET", "line:told", "1"), ("GET", "line:told")]), 2, told.append)
+        assert line.tell(encoded([("INCR", "line:told")]), 1, told.append)
         assert await line.ask([("GET", "line:told")]) == [b"2"]
         line.close()
     assert told == [[b"OK", b"1"], [2]]
@@ -97,7 +97,7 @@ async def test_a_server_that_does_not_answer_is_given_up_by_all_who_wait(redis_s
         told: list[Any] = []
         line = Line(client, answer_s=0.1)
         asked = asyncio.create_task(line.ask([("BLPOP", "line:none", 1)]))
-        while not line.tell([("ECHO", "behind it")], told.append):  # noqa: ASYNC110 - another task's work
+        while not line.tell(encoded([("ECHO", "behind it")]), 1, told.append):  # noqa: ASYNC110 - another task's work
             await asyncio.sleep(0.001)
         with pytest.raises(RedisTimeoutError):
             await asked
@@ -112,7 +112,7 @@ def test_an_answer_that_this_process_had_no_time_to_read_is_not_late(redis_serve
             told: list[Any] = []
             line = Line(client, answer_s=0.1)
             await line.ask([("ECHO", "it is laid")])
-            line.tell([("ECHO", "x")], told.append)
+            line.tell(encoded([("ECHO", "x")]), 1, told.append)
             await asyncio.sleep(0)
             time.sleep(0.3)  # noqa: ASYNC251 - the loop is held up on purpose
             assert await line.ask([("ECHO", "y")]) == [b"y"]
