@@ -159,6 +159,7 @@ class PushedStream(Response):
 
     opening = b""
     """What a stream begins with."""
+    _unread_bytes = 0  # when somebody last looked, while a send waited
 
     def __init__(self, streams: Streams, *, quiet_start: bool = False, endless: bool = False) -> None:
         # Not the base's: there is no body and no header to render.
@@ -250,7 +251,9 @@ class PushedStream(Response):
     def look(self, now: float) -> None:
         """Keeps a silent stream alive, and ends one that is not read."""
         if self._busy_since is not None:
-            if now - self._busy_since >= self._streams.stalled_reader_s:
+            if self._is_read():
+                self._busy_since = now
+            elif now - self._busy_since >= self._streams.stalled_reader_s:
                 self.leave("stalled")
             return
         would_be_silent_s = now - self._last_sent + self._streams.look_every_s
@@ -298,13 +301,23 @@ class PushedStream(Response):
             await self._send(end)
             return
         # A drain does not wait for long; whoever else reads slowly has as long as in the middle, or the end would be missing.
-        patience_s = _LAST_WORDS_S if self._ending == "drained" else self._streams.stalled_reader_s
-        try:
-            async with asyncio.timeout(patience_s):
-                await self._send(end)
-        except TimeoutError:
-            if self._ending != "drained" and self._wire is not None:
-                self._wire.cut()
+        drained = self._ending == "drained"
+        self._is_read()
+        while True:
+            try:
+                async with asyncio.timeout(_LAST_WORDS_S if drained else self._streams.stalled_reader_s):
+                    await self._send(end)
+                    return
+            except TimeoutError:
+                if drained or not self._is_read():
+                    break
+        if not drained and self._wire is not None:
+            self._wire.cut()
+
+    def _is_read(self) -> bool:
+        """Whether the client has taken something since this was last asked."""
+        before, self._unread_bytes = self._unread_bytes, 0 if self._wire is None else self._wire.unread_bytes
+        return self._unread_bytes < before
 
     async def _write(self, data: bytes) -> None:
         self._busy_since = self._loop.time()

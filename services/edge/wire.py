@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import fcntl
+import struct
+import termios
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -73,6 +77,18 @@ class Wire:
     def full(self) -> bool:
         """Whether a write would have to be waited for."""
         return self._answer.flow.write_paused
+
+    @property
+    def unread_bytes(self) -> int:
+        """How much of what has been written the client's machine has not taken yet."""
+        if self._answer.disconnected:
+            return 0
+        transport = self._answer.transport
+        unread: int = transport.get_write_buffer_size()
+        with contextlib.suppress(OSError):  # some systems do not tell
+            queued = fcntl.ioctl(transport.get_extra_info("socket").fileno(), termios.TIOCOUTQ, bytes(4))
+            unread += struct.unpack("i", queued)[0]
+        return unread
 
     def forget_head(self) -> None:
         """Drops the request's headers, which nobody reads once it is being answered, and an answer may last for long."""

@@ -66,6 +66,7 @@ class Served:
     """An event stream at work; `sent` is what its client got, `pushed` how often past ASGI; the stream takes it for its `Wire`."""
 
     gone = full = was_cut = False
+    unread_bytes = 0
     on_gone: Callable[[], None] | None = None
 
     def __init__(self, *, closed: bool = False, heartbeat_s: float = 60, stalled_reader_s: float = 60) -> None:

@@ -253,6 +253,31 @@ def test_a_slow_reader_is_told_of_the_end_too(run: Run, monkeypatch: pytest.Monk
     run(work())
 
 
+@pytest.mark.parametrize("ends", [False, True])
+def test_a_reader_is_not_cut_as_long_as_it_reads(run: Run, ends: bool) -> None:
+    """However long a large piece takes it, also where that is the last one."""
+
+    async def work() -> None:
+        async with (
+            serving(heartbeat_s=0.04, stalled_reader_s=0.1) as edge,
+            client(edge, small=True) as (reader, writer),
+        ):
+            writer.write(GET)
+            stream = await edge.stream()
+            (connection,) = edge.connections
+            connection.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+            stream.told.put_nowait(b"x" * 500_000)
+            if ends:
+                stream.told.put_nowait(None)
+            got = await reader.readuntil(b"\r\n\r\n")
+            while got.count(b"x") < 500_000:
+                got += await reader.read(65_536)
+                await asyncio.sleep(0.02)
+            assert stream.ended.is_set() == ends
+
+    run(work())
+
+
 def test_one_that_does_not_even_read_the_end_loses_its_connection(run: Run) -> None:
     async def work() -> None:
         async with serving(stalled_reader_s=0.1) as edge, client(edge, small=True) as (_, writer):
