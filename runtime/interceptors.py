@@ -196,12 +196,12 @@ class Deadline(Link):
         assert task is not None  # noqa: S101 - this runs in one
         cancelling, late = task.cancelling(), False
 
-        def expire() -> None:
+        def expire(task: asyncio.Task[Any]) -> None:
             nonlocal late
             late = True
             task.cancel()
 
-        timer = loop.call_later(self._stream_s if call.streaming else self._unary_s, expire)
+        timer = loop.call_later(self._stream_s if call.streaming else self._unary_s, expire, task)
         try:
             return await proceed()
         except asyncio.CancelledError:
@@ -212,6 +212,7 @@ class Deadline(Link):
             raise _too_long() from None
         finally:
             timer.cancel()
+            del task  # one that was cancelled holds where that was, and so this
 
 
 def _too_long() -> DeadlineExceeded:

@@ -108,9 +108,10 @@ class ServedCall:
         self._task.cancel()
 
     def close(self) -> None:
-        """Lets go of what outlives the task."""
+        """Lets go of what outlives the task, and of the task: one that was cancelled holds where that was, and so this and all that was asked."""
         if self._timer is not None:
             self._timer.cancel()
+        del self._task
 
     def grant(self, credit_bytes: int) -> None:
         """Lets the call send more."""

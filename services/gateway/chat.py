@@ -181,7 +181,7 @@ class Chat:
                             self._router.failed(deployment, failed)
                         failures.add(deployment, failed)
                         if given and not call.allow_reset:
-                            raise failed.error from None
+                            raise failed.given_up() from None
                         left, wait_s = self._next(failed, left, failures, waits, given=given)
                         self._observer.pause(deployment, failed, wait_s)
                         await asyncio.sleep(wait_s)
@@ -242,7 +242,7 @@ class Chat:
         if wait_s is None and not given:
             left, wait_s = self._again(failures, waits)
         if wait_s is None:
-            raise failed.error from None
+            raise failed.given_up() from None
         if given:
             waits.anew()
         return left, wait_s
@@ -275,21 +275,20 @@ class _Failures:
     def __init__(self) -> None:
         self.count = 0
         self.rounds = 0
-        self._failed: list[tuple[Deployment, AttemptFailed]] = []
+        # Not the failures themselves: they hold where they were raised, and so would hold this, and the call, until the garbage collector comes by.
+        self._worth: list[tuple[Deployment, float]] = []
 
     def add(self, deployment: Deployment, failure: AttemptFailed) -> None:
         """Notes a failure."""
         self.count += 1
-        self._failed.append((deployment, failure))
+        if failure.retryable:
+            self._worth.append((deployment, failure.retry_after_s or 0.0))
 
     def worth_another(self, longest_s: float) -> tuple[list[Deployment], float]:
         """Ends a round: returns whom another attempt may help, and the shortest wait one of them asked for, none longer than `longest_s`."""
-        waits = [
-            (deployment, failure.retry_after_s or 0.0) for deployment, failure in self._failed if failure.retryable
-        ]
-        waits = sorted((one for one in waits if one[1] <= longest_s), key=lambda one: one[1])
+        waits = sorted((one for one in self._worth if one[1] <= longest_s), key=lambda one: one[1])
         self.rounds += 1
-        self._failed.clear()
+        self._worth.clear()
         return [deployment for deployment, _ in waits], waits[0][1] if waits else 0.0
 
 

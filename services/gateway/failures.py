@@ -24,6 +24,12 @@ class AttemptFailed(Exception):
         self.retryable = retryable
         self.cause = cause
 
+    def given_up(self) -> errors.ParleyError:
+        """Returns the error, to be raised in this one's place, and lets go of it: from then on it holds this, and with it the call."""
+        error = self.error
+        del self.error
+        return error
+
 
 class ContextTooLong(errors.InvalidArgument):
     """The prompt does not fit the model."""

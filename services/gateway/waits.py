@@ -74,7 +74,8 @@ class Waits:
         return self._clock() + wait_s < self._first
 
     def close(self) -> None:
-        """Waits for nothing any more."""
+        """Waits for nothing any more, and lets go of the task: one that was cancelled holds where that was, and so this and the call."""
+        self._task = None
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
