@@ -6,10 +6,15 @@ import asyncio
 import socket
 from typing import TYPE_CHECKING, Any, cast
 
+import structlog
+
+from runtime.errors import ParleyError
 from runtime.mux.wire import KEY_BYTES, MAX_BATCH_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+log = structlog.stdlib.get_logger()
 
 _LENGTH_BYTES = 4
 _KEY_TIMEOUT_S = 5.0
@@ -84,7 +89,13 @@ class Pipe(asyncio.Protocol):
                 return
             try:
                 self._take(self._read(bytes(buffer[at + _LENGTH_BYTES : end])))
-            except Exception as error:  # noqa: BLE001 - told to whoever owns the connection
+            except ParleyError as error:
+                self._fail(error)  # told to whoever owns the connection
+                return
+            except Exception as error:
+                log.exception(
+                    "unforeseen_error"
+                )  # here alone: what ends the connection next says only that it has ended
                 self._fail(error)
                 return
             if not self._heard:

@@ -7,6 +7,7 @@ from typing import Any
 
 import grpc
 import pytest
+import structlog
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -15,6 +16,7 @@ from parley.chat.v1 import chat_pb2 as pb
 from parley.mux.v1 import mux_pb2
 from runtime import channel, errors
 from runtime.mux import pipe, wire
+from runtime.mux.dispatcher import MuxProtocol
 from runtime.mux.pipe import Entrance, Pipe
 from runtime.server import Server
 from tests.unit.runtime.callee import ISSUER, Callee, connected, serving, stub, until
@@ -275,6 +277,20 @@ async def test_what_nobody_foresaw_is_no_reason_never_to_connect_again(
     monkeypatch.setattr(pipe, "connect", connect)
     async with connected(served) as opened:
         assert (tries, opened.connections) == (2, 1)
+
+
+@pytest.mark.parametrize(("raised", "logged"), [(RuntimeError(), 1), (MuxProtocol("no"), 0)])
+async def test_what_nobody_foresaw_in_a_batch_ends_the_connection_and_is_logged(raised: Exception, logged: int) -> None:
+    """What the other side did wrong is its own affair."""
+
+    def take(_: Any) -> None:
+        raise raised
+
+    end = Pipe(bytes, take)
+    with structlog.testing.capture_logs() as lines:
+        end.data_received(b"\0\0\0\1x" * 2)
+    assert end.error is raised
+    assert [line["event"] for line in lines] == ["unforeseen_error"] * logged
 
 
 async def test_a_service_that_drains_says_everything_before_it_goes() -> None:
