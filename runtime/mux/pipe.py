@@ -93,9 +93,8 @@ class Pipe(asyncio.Protocol):
                 self._fail(error)  # told to whoever owns the connection
                 return
             except Exception as error:
-                log.exception(
-                    "unforeseen_error"
-                )  # here alone: what ends the connection next says only that it has ended
+                # Here alone: what the connection ends with says only that it has ended.
+                log.exception("unforeseen_error")
                 self._fail(error)
                 return
             if not self._heard:
