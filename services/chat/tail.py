@@ -21,6 +21,7 @@ from services.chat.entries import START, EntryId, entry, entry_id, key_of, marke
 from services.chat.log import RunLog
 from services.chat.ports import TakenTail
 from services.chat.signals import begun_channel
+from services.chat.snapshot import OPENING
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping, Sequence
@@ -106,8 +107,7 @@ class RedisTail:
     def __init__(self, client: redis.asyncio.Redis, *, flush_every_s: float, ttl_s: int) -> None:
         self._client = client
         self._line = Line(client)
-        self._flush_every_s = flush_every_s
-        self._ttl_s = ttl_s
+        self._flush_every_s, self._ttl_s = flush_every_s, ttl_s
         self._kept: dict[str, _Kept] = {}
         self._followed: dict[str, _Followed] = {}
         self._something_kept = asyncio.Event()
@@ -267,7 +267,8 @@ class RedisTail:
         for kept in self._kept.values():
             log, new = kept.log, kept.log.last_seq - kept.sent_seq
             its_turn = turns == 1 or (kept.turn + self._turn) % turns == 0
-            if new > 0 and (its_turn or not kept.sent_seq or new >= _MANY_EVENTS or log.ended or log.held):
+            # By the first text in it the next owner knows that clients have seen some: that waits for no turn.
+            if new > 0 and (its_turn or kept.sent_seq <= OPENING or new >= _MANY_EVENTS or log.ended or log.held):
                 due.append(kept)
         return due
 
@@ -341,8 +342,7 @@ class RedisTail:
         for run_id, kept in list(self._kept.items()):
             if not kept.log.ended:
                 continue
-            if kept.ended_at is None:
-                kept.ended_at = now
+            kept.ended_at = kept.ended_at or now
             if kept.sent_seq == kept.log.last_seq or now - kept.ended_at > _KEEP_TRYING_S:
                 del self._kept[run_id]
 
