@@ -21,12 +21,22 @@ from tests.fakes.llm_provider import Answer, Cut, Fault, Stall
 def no_collector() -> Iterator[None]:
     gc.collect()
     gc.disable()
+    _OTHERS[:] = calls()
     yield
+    _OTHERS.clear()
     gc.enable()
 
 
+# Of modules that were loaded before, as other tests are.
+_OTHERS: list[Call] = []
+
+
+def calls() -> list[Call]:
+    return [each for each in gc.get_objects() if type(each) is Call]
+
+
 def held() -> int:
-    return sum(type(each) is Call for each in gc.get_objects())
+    return len(calls()) - len(_OTHERS)
 
 
 async def nothing_is_held() -> None:
