@@ -41,8 +41,8 @@ def found(begun: Begun, taken: TakenTail) -> Found:
         return Found(None, 0, _unseen(OPENING, taken.seen) if lapsed else 0)
     if not lapsed or log.ended:
         return Found(log, log.last_seq)
-    shown = bool(log.answer.step_parts()) or taken.seen > log.last_seq
-    return Found(log, log.last_seq, _unseen(log.last_seq, taken.seen) if shown else 0)
+    # Also where the log holds nothing of the step: an owner that was cut off while the model was still thinking has shown what came then.
+    return Found(log, log.last_seq, _unseen(log.last_seq, taken.seen))
 
 
 def _unseen(last_seq: int, seen: int) -> int:

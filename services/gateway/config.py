@@ -23,7 +23,7 @@ class GatewayConfig(ServerConfig):
     """URL of Postgres, as the role `parley_gateway`; none: nothing is kept, neither providers nor usage, and budgets hold nobody back."""
     redis_url: Secret | None = None
     """URL of Redis, which holds what instances share: running counters, cooldowns. It may be away."""
-    pool_max_size: int = at_least(1, default=10)
+    pool_max_size: int = at_least(1, default=3)
     """Most connections to Postgres."""
     user_tokens_per_day: int | None = field(default=50_000, metadata=parsed_by(usage.limit))
     """Tokens that one user may use in an organization a day (UTC), where no other budget was set; 0: none, empty: no limit."""

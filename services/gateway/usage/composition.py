@@ -29,9 +29,6 @@ if TYPE_CHECKING:
 
     from services.gateway.config import GatewayConfig
 
-# Postgres is asked beside the tokens' way, and for the few who look at usage.
-_CONNECTIONS = 4
-
 
 @dataclass(frozen=True)
 class Money:
@@ -60,7 +57,9 @@ async def open_money(config: GatewayConfig, client: Redis | None) -> AsyncIterat
         return
     instance = f"{socket.gethostname()[:100]}-{os.getpid()}-{secrets.token_hex(4)}"
     url = config.database_url.reveal()
-    async with postgres.connect(url, QUERIES, max_connections=min(_CONNECTIONS, config.pool_max_size)) as database:
+    connections = config.pool_max_size
+    # All are opened at the start: one that is made on the way costs a call 30 ms.
+    async with postgres.connect(url, QUERIES, max_connections=connections, ready=connections) as database:
         store = PostgresUsage(database, instance)
         counters = RedisCounters(client) if client is not None else None
         defaults = Limits(config.user_tokens_per_day, config.organization_tokens_per_day, config.global_tokens_per_day)
