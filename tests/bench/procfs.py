@@ -70,13 +70,16 @@ def _stats() -> dict[int, tuple[int, int, int]]:
 
 
 def _cpu_us(pid: int, stat: tuple[int, int, int]) -> int:
-    """Returns a process's CPU time: from the scheduler to the nanosecond, where the kernel keeps it, else in ticks of 10 ms."""
+    """Returns a process's CPU time: from the scheduler to the nanosecond, where the kernel keeps it, else in ticks of 10 ms.
+
+    A thread that has ended is in the ticks alone, which are those of the whole process.
+    """
     _, used, reaped = stat
     try:
         threads = [int((task / "schedstat").read_text().split()[0]) for task in (_PROC / str(pid) / "task").iterdir()]
     except (OSError, IndexError):
         threads = []
-    return (sum(threads) // 1000 if any(threads) else used * _TICK_US) + reaped * _TICK_US
+    return max(sum(threads) // 1000, used * _TICK_US) + reaped * _TICK_US
 
 
 def _own_kb(pid: int) -> int:

@@ -1,9 +1,12 @@
-"""What the memory of a process counts."""
+"""What the memory and the CPU time of a process count."""
 
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
+import threading
+import time
 from collections.abc import AsyncIterator
 
 import pytest
@@ -59,3 +62,18 @@ async def _tell(process: asyncio.subprocess.Process, what: str) -> None:
     assert process.stdout is not None
     process.stdin.write(f"{what}\n".encode())
     await process.stdout.readline()
+
+
+def test_the_time_of_a_thread_that_has_ended_still_counts() -> None:
+    worked_us = 200_000
+
+    def work() -> None:
+        while time.thread_time_ns() < worked_us * 1000:
+            pass
+
+    before = procfs.sample({"own": os.getpid()})["own"].cpu_us
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    # Ticks are whole ones, of user's and of system time.
+    assert procfs.sample({"own": os.getpid()})["own"].cpu_us - before >= worked_us - 3 * 10_000
