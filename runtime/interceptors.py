@@ -49,6 +49,8 @@ class Call:
         streaming: The response is a stream.
         metadata: What the caller sent, lower-case names.
         context: The servicer's context.
+        behaviour: The handler's: answers a request.
+        request: What is asked; None once the handler has it, since a stream may last for long.
         code: Final status, once known.
         reason: Reason of the final error.
     """
@@ -57,11 +59,13 @@ class Call:
     streaming: bool
     metadata: dict[str, str]
     context: Any
+    behaviour: Callable[[Any, Any], Any]
+    request: Any
     code: grpc.StatusCode = grpc.StatusCode.OK
     reason: str = ""
 
 
-Proceed = Callable[[], Awaitable[Any]]
+Proceed = Callable[[Call], Awaitable[Any]]
 """The rest of the chain."""
 
 
@@ -73,7 +77,7 @@ class Link:
 
     name = ""
 
-    async def around(self, call: Call, proceed: Proceed) -> Any:
+    def around(self, call: Call, proceed: Proceed) -> Awaitable[Any]:
         """Wraps what lies further in."""
         raise NotImplementedError
 
@@ -87,7 +91,7 @@ class Trace(Link):
         name, attributes = telemetry.rpc(call.method)
         with telemetry.span(name, kind=SpanKind.SERVER, attributes=attributes, remote=call.metadata) as span:
             try:
-                return await proceed()
+                return await proceed(call)
             finally:
                 span.set_attribute("rpc.grpc.status_code", call.code.value[0])
                 if call.reason:
@@ -99,11 +103,12 @@ class RequestContext(Link):
 
     name = "request_context"
 
-    async def around(self, call: Call, proceed: Proceed) -> Any:
+    def around(self, call: Call, proceed: Proceed) -> Awaitable[Any]:
+        # No coroutine: nothing is left to do once it has proceeded, and a stream would hold the frame for as long as it lasts.
         request_id.set(accepted_request_id(call.metadata.get("x-request-id", "")))
         credential.set("")
         set_identity(None)
-        return await proceed()
+        return proceed(call)
 
 
 class _Meters:
@@ -140,7 +145,7 @@ class AccessLog(Link):
         meters = _meters(call.method)
         meters.active += 1
         try:
-            return await proceed()
+            return await proceed(call)
         except asyncio.CancelledError:
             call.code = grpc.StatusCode.CANCELLED
             raise
@@ -164,7 +169,7 @@ class Errors(Link):
 
     async def around(self, call: Call, proceed: Proceed) -> Any:
         try:
-            return await proceed()
+            return await proceed(call)
         except grpc.aio.AbortError:
             raise
         except ParleyError as error:
@@ -189,7 +194,7 @@ class Deadline(Link):
 
     async def around(self, call: Call, proceed: Proceed) -> Any:
         if call.context.time_remaining() is not None:
-            return await proceed()
+            return await proceed(call)
         # By hand: `asyncio.timeout` costs more than all the rest of the chain's links but two.
         loop = asyncio.get_running_loop()
         task = asyncio.current_task(loop)
@@ -203,7 +208,7 @@ class Deadline(Link):
 
         timer = loop.call_later(self._stream_s if call.streaming else self._unary_s, expire, task)
         try:
-            return await proceed()
+            return await proceed(call)
         except asyncio.CancelledError:
             if not late or task.uncancel() > cancelling:
                 raise
@@ -230,12 +235,13 @@ class Authentication(Link):
 
     async def around(self, call: Call, proceed: Proceed) -> Any:
         if call.method not in self._open:
-            token = bearer_token(call.metadata.get("authorization", ""))
+            # Taken out: nobody reads it again, and a stream would hold it beside the token itself.
+            token = bearer_token(call.metadata.pop("authorization", ""))
             if self._verifier is None:
                 raise Unauthenticated("This server knows no callers.")
             set_identity(await self._verifier.verify(token))
             credential.set(token)
-        return await proceed()
+        return await proceed(call)
 
 
 class Chain(grpc.aio.ServerInterceptor):  # type: ignore[type-arg] # generic in the stubs only
@@ -248,7 +254,11 @@ class Chain(grpc.aio.ServerInterceptor):  # type: ignore[type-arg] # generic in 
         names = tuple(link.name for link in links)
         if names != ORDER:
             raise ValueError(f"the chain is {names}, but must be {ORDER}")
-        self._links = links
+        # Put together once: made for each call, what leads from link to link took more memory than what the links themselves hold.
+        proceed: Proceed = _work
+        for link in reversed(links):
+            proceed = functools.partial(link.around, proceed=proceed)
+        self._enter = proceed
 
     async def intercept_service(
         self,
@@ -265,8 +275,13 @@ class Chain(grpc.aio.ServerInterceptor):  # type: ignore[type-arg] # generic in 
             "_stream" if handler.response_streaming else "_unary"
         )
         make: Any = getattr(grpc, f"{kind}_rpc_method_handler")
+        around = self.around(method, handler, metadata)
+
+        async def answer(request: Any, context: Any) -> Any:
+            return await around(request, context)  # what is no coroutine function itself, gRPC would call in a thread
+
         return make(
-            self.around(method, handler, metadata),
+            answer,
             request_deserializer=handler.request_deserializer,
             response_serializer=handler.response_serializer,
         )
@@ -277,29 +292,32 @@ class Chain(grpc.aio.ServerInterceptor):  # type: ignore[type-arg] # generic in 
         Args:
             method: `/package.Service/Method`.
             handler: Its handler.
-            metadata: What the caller sent, lower-case names.
+            metadata: What the caller sent, lower-case names; the chain's own from now on.
 
         Returns: what takes the request and the servicer's context; it returns the response, or writes the responses to the context.
         """
         behaviour = handler.unary_unary or handler.unary_stream or handler.stream_unary or handler.stream_stream
-        links = self._links
+        streaming = bool(handler.response_streaming)
 
-        def within(call: Call, work: Proceed) -> Awaitable[Any]:
-            for link in reversed(links):
-                work = functools.partial(link.around, call, work)
-            return work()
+        def enter(request: Any, context: Any) -> Awaitable[Any]:
+            return self._enter(Call(method, streaming, metadata, context, behaviour, request))
 
-        async def unary(request: Any, context: Any) -> Any:
-            call = Call(method, streaming=False, metadata=metadata, context=context)
-            return await within(call, lambda: behaviour(request, context))
+        return enter
 
-        async def streaming(request: Any, context: Any) -> None:
-            async def send() -> None:
-                # Closed here, in this task: an abandoned generator would run its `finally` whenever it is collected.
-                async with contextlib.aclosing(behaviour(request, context)) as responses:
-                    async for response in responses:
-                        await context.write(response)
 
-            await within(Call(method, streaming=True, metadata=metadata, context=context), send)
+def _work(call: Call) -> Awaitable[Any]:
+    """Has the handler answer."""
+    request, call.request = call.request, None
+    if call.streaming:
+        return _stream(call.behaviour, request, call.context)
+    answered: Awaitable[Any] = call.behaviour(request, call.context)
+    return answered
 
-        return streaming if handler.response_streaming else unary
+
+async def _stream(behaviour: Callable[[Any, Any], Any], request: Any, context: Any) -> None:
+    begun = behaviour(request, context)
+    del request
+    # Closed here, in this task: an abandoned generator would run its `finally` whenever it is collected.
+    async with contextlib.aclosing(begun) as responses:
+        async for response in responses:
+            await context.write(response)

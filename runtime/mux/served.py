@@ -11,11 +11,10 @@ import structlog
 from runtime.mux.wire import MAX_MESSAGE_BYTES, WINDOW_BYTES, headers, metadata_of, pb
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Awaitable, Iterable, Sequence
 
     from runtime.interceptors import Chain
     from runtime.mux.outbox import Outbox
-    from runtime.mux.wire import Metadata
 
 log = structlog.stdlib.get_logger()
 
@@ -80,7 +79,7 @@ class ServedCall:
         self._outbox = outbox
         self._connection = connection
         self._turns = turns
-        self._metadata = metadata_of(opened.metadata)
+        self._metadata: Sequence[tuple[str, str | bytes]] = metadata_of(opened.metadata)
         self._window_bytes = min(opened.window_bytes or WINDOW_BYTES, _MAX_WINDOW_BYTES)
         self._credit: asyncio.Future[None] | None = None
         self._trailing: list[tuple[str, str | bytes]] = []
@@ -181,8 +180,8 @@ class ServedCall:
         """Returns the seconds until the caller's deadline; None: there is none."""
         return None if self._deadline is None else max(self._deadline - asyncio.get_running_loop().time(), 0)
 
-    def invocation_metadata(self) -> Metadata:
-        """Returns what the caller sent beside the request."""
+    def invocation_metadata(self) -> Sequence[tuple[str, str | bytes]]:
+        """Returns what the caller sent beside the request; nothing once a stream has begun to be answered."""
         return self._metadata
 
     def peer(self) -> str:
@@ -208,6 +207,8 @@ class ServedCall:
             else:
                 async with self._turns:
                     await self._serve()
+            if not self._answered:
+                self._end(self._code, self._details)
         except grpc.aio.AbortError:
             self._end(self._code, self._details)
         except asyncio.CancelledError:
@@ -221,14 +222,13 @@ class ServedCall:
             log.exception("unforeseen_error", **{"rpc.method": self._method[1:]})
             self._end(grpc.StatusCode.INTERNAL, "internal error")
 
-    async def _serve(self) -> None:
+    def _serve(self) -> Awaitable[Any]:
+        # No coroutine: a stream would hold its frame, and in it the request, for as long as it lasts.
         handler = self._handler
         request = handler.request_deserializer(self._request)
         self._request = b""
         text = {name: value for name, value in self._metadata if isinstance(value, str)}
-        await self._chain.around(self._method, handler, text)(request, self)
-        if not self._answered:
-            self._end(self._code, self._details)
+        return self._chain.around(self._method, handler, text)(request, self)
 
     async def _too_large(self) -> NoReturn:
         await self.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "The message is larger than a message may be.")
@@ -243,6 +243,7 @@ class ServedCall:
         frame.end.trailing_metadata.extend(headers(self._trailing))
 
     def _send(self, payload: bytes) -> None:
+        self._metadata = ()  # a credential is long, and so may be the answer
         self._window_bytes -= len(payload)
         frame = self._outbox.frame(len(payload))
         frame.call = self._number

@@ -3,6 +3,9 @@
 import asyncio
 import contextlib
 import json
+import weakref
+from collections.abc import AsyncIterator
+from types import SimpleNamespace
 
 import pytest
 import structlog
@@ -52,6 +55,12 @@ def links() -> list[interceptors.Link]:
         interceptors.Deadline(),
         interceptors.Authentication(None, frozenset()),
     ]
+
+
+def call_in(context: object, method: str = "/x/Y") -> interceptors.Call:
+    return interceptors.Call(
+        method, streaming=False, metadata={}, context=context, behaviour=Echo().GetRun, request=None
+    )
 
 
 def test_the_chain_has_one_order() -> None:
@@ -122,9 +131,9 @@ async def test_a_call_without_a_deadline_gets_one() -> None:
         def time_remaining() -> None:
             return None
 
-    call = interceptors.Call("/x/Y", streaming=False, metadata={}, context=NoDeadline())
+    call = call_in(NoDeadline())
     with pytest.raises(errors.DeadlineExceeded):
-        await link.around(call, lambda: asyncio.sleep(60))
+        await link.around(call, lambda _: asyncio.sleep(60))
     async with (
         loopback("chat", item(Slow()), verifier=issuer.verifier("chat")) as address,
         channel.open_channel(address, chat_pb2.DESCRIPTOR) as opened,
@@ -142,11 +151,11 @@ async def test_a_caller_that_goes_is_not_taken_for_a_deadline() -> None:
 
     begun = asyncio.Event()
 
-    async def work() -> None:
+    async def work(_: interceptors.Call) -> None:
         begun.set()
         await asyncio.Event().wait()
 
-    call = interceptors.Call("/x/Y", streaming=False, metadata={}, context=NoDeadline())
+    call = call_in(NoDeadline())
     task = asyncio.create_task(interceptors.Deadline(unary_s=60).around(call, work))
     await begun.wait()
     task.cancel()
@@ -159,12 +168,12 @@ async def test_calls_under_way_are_counted_until_they_end(fails: bool) -> None:
     def active() -> float | None:
         return REGISTRY.get_sample_value("parley_rpc_active", {"method": "/x/Counted"})
 
-    async def work() -> None:
+    async def work(_: interceptors.Call) -> None:
         assert active() == 1
         if fails:
             raise asyncio.CancelledError
 
-    call = interceptors.Call("/x/Counted", streaming=False, metadata={}, context=None)
+    call = call_in(None, "/x/Counted")
     with contextlib.suppress(asyncio.CancelledError):
         await interceptors.AccessLog().around(call, work)
     assert active() == 0
@@ -185,3 +194,35 @@ async def test_each_call_writes_one_line_with_its_final_status_and_no_token() ->
     seen = [(line["event"], line["rpc.code"], line.get("reason")) for line in lines]
     assert seen == [("rpc", "OK", None), ("rpc", "UNAUTHENTICATED", "INVALID_TOKEN")]
     assert token not in json.dumps(lines)
+
+
+async def test_what_a_stream_was_asked_is_held_by_nobody_but_its_handler() -> None:
+    """A message may be long, and what answers it take long."""
+
+    class Asked:
+        pass
+
+    class Caller:
+        @staticmethod
+        def time_remaining() -> None:
+            return None
+
+        async def write(self, _: object) -> None:
+            begun.set()
+
+    async def answer(request: Asked | None, _: object) -> AsyncIterator[int]:
+        assert request is not None
+        del request
+        yield 1
+        await asyncio.Event().wait()
+
+    begun, asked = asyncio.Event(), Asked()
+    held = weakref.ref(asked)
+    handler = SimpleNamespace(unary_unary=None, unary_stream=answer, response_streaming=True)
+    chain = interceptors.Chain([*links()[:-1], interceptors.Authentication(None, frozenset({"/x/Y"}))])
+    answering = asyncio.ensure_future(chain.around("/x/Y", handler, {})(asked, Caller()))
+    del asked
+    await begun.wait()
+    assert held() is None
+    answering.cancel()
+    await asyncio.wait([answering])

@@ -121,3 +121,21 @@ async def test_a_call_that_has_failed_is_held_by_nobody() -> None:
             assert held() is None
         finally:
             gc.enable()
+
+
+async def test_a_stream_that_has_begun_keeps_no_credential() -> None:
+    """There are as many as live answers, and each may last for long."""
+
+    class Keeping(Callee):
+        def _see(self, call: Any) -> None:
+            super()._see(call)
+            self.call = call
+
+    callee = Keeping()
+    async with serving(callee) as server, connected(server) as opened:
+        request = pb.WatchRunRequest(run_id="wait", after_seq=1)
+        responses = channel.stream(stub(opened).WatchRun, request, token=ISSUER.token("u-1"))
+        async with contextlib.aclosing(responses):
+            await anext(responses)
+            assert "authorization" in callee.metadata
+            assert not callee.call.invocation_metadata()
