@@ -51,15 +51,20 @@ class Tap:
         self._take = take
         self._waiter: asyncio.Future[None] | None = None
 
-    async def drained(self, log: RunLog, seq: int) -> None:
-        """Takes what the log shows after a position; returns when it does not take something, or when there is more to know than events."""
+    def drain(self, log: RunLog, seq: int) -> asyncio.Future[None]:
+        """Takes what the log shows after a position, until it does not take something, or there is more to know than events.
+
+        Returns: what ends then; whoever awaits it calls `rest` afterwards. It is no coroutine: each live run waits so, for long.
+        """
         self.seq = seq
         self._waiter = asyncio.get_running_loop().create_future()
         log.taps.append(self)
-        try:
-            await self._waiter
-        finally:
-            log.taps.remove(self)
+        return self._waiter
+
+    def rest(self, log: RunLog) -> None:
+        """Takes nothing more."""
+        self._waiter = None
+        log.taps.remove(self)
 
     def flow(self, log: RunLog) -> None:
         """Takes what is new. The end is left to the watcher: it means more than an event."""
@@ -313,7 +318,10 @@ class Following:
             if log.moved:
                 raise RunMoved
             if tap is not None:
-                await tap.drained(log, self._seq)
+                try:
+                    await tap.drain(log, self._seq)
+                finally:
+                    tap.rest(log)
                 self._seq = tap.seq
             else:
                 await log.changed()

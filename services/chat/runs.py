@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from services.chat.domain import Event, Run
     from services.chat.follow import Follow
     from services.chat.host import Host
-    from services.chat.log import Tap
+    from services.chat.log import Following, Tap
     from services.chat.ports import Auth, Begun, Data, Signals
     from services.chat.rules import Rules
     from services.chat.turn import Turn
@@ -86,14 +86,11 @@ class Runs:
         self.draining = False
         """Nothing new begins here."""
 
-    async def start(
-        self, ask: Ask, caller: Caller, tap: Tap | None = None
-    ) -> AsyncGenerator[tuple[str, list[Event]], None]:
-        """Starts a run, or finds the one this is a resend of, and streams it from its first event to its last.
+    async def start(self, ask: Ask, caller: Caller, tap: Tap | None = None) -> Watching:
+        """Starts a run, or finds the one this is a resend of, to be watched from its first event to its last.
 
         The run is a task of its own from the moment it is stored: whoever asked may go.
 
-        Yields: the run's id and at least one event; what the tap takes is not among them.
         Raises: InvalidArgument; UnknownModel; what data refuses a run with; Draining; TooManyRuns; TooManyWatchers; RunMoved; Unavailable.
         """
         started_at = time.perf_counter()
@@ -105,15 +102,16 @@ class Runs:
         model = await self._host.models.find(ask.model, token=caller.token)
         begun: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         # The place first: a run must not begin for somebody who is then refused its stream.
-        with self.place():
+        self.count_watchers(1)
+        try:
             self._started += 1
             self._host.spawn(self._run(ask, caller, begun, model, started_at), done=self._forget)
-            del ask  # the message may be long, and the answer take long
             run_id = await begun
             found = await self._follow.find(run_id, caller)
-            async with contextlib.aclosing(self._follow.events(found, 0, caller, tap=tap)) as batches:
-                async for events in batches:
-                    yield run_id, events
+            return Watching(self, run_id, self._follow.events(found, 0, caller, tap=tap))
+        except BaseException:
+            self.count_watchers(-1)
+            raise
 
     async def submit(self, ask: Ask, caller: Caller) -> Run:
         """Stores a run for any instance to take from the queue, or finds the one this is a resend of.
@@ -128,21 +126,20 @@ class Runs:
         self._tell(begun, caller)
         return begun.run
 
-    async def watch(
-        self, run_id: str, after_seq: int, caller: Caller, tap: Tap | None = None
-    ) -> AsyncGenerator[tuple[str, list[Event]], None]:
-        """Replays a run after a position, then follows it to its end.
+    async def watch(self, run_id: str, after_seq: int, caller: Caller, tap: Tap | None = None) -> Watching:
+        """Finds a run, to be watched after a position and to its end.
 
-        Yields: the run's id and at least one event, in order; what the tap takes is not among them.
         Raises: InvalidArgument; RunNotFound; CursorAhead; TooManyWatchers; Draining; RunMoved; Unavailable.
         """
         run_id = validation.identifier("run_id", run_id)
         validation.number("after_seq", after_seq, minimum=0, maximum=_SEQ_MAX)
-        with self.place():
+        self.count_watchers(1)
+        try:
             found = await self._follow.find(run_id, caller)
-            async with contextlib.aclosing(self._follow.events(found, after_seq, caller, tap=tap)) as batches:
-                async for events in batches:
-                    yield run_id, events
+            return Watching(self, run_id, self._follow.events(found, after_seq, caller, tap=tap))
+        except BaseException:
+            self.count_watchers(-1)
+            raise
 
     async def cancel(self, run_id: str, caller: Caller) -> Run:
         """Stops a run wherever it is and keeps what had been written; an ended one is left as it is.
@@ -311,6 +308,34 @@ class Runs:
     def _forget(self) -> None:
         self._started -= 1
         self._ended()
+
+
+class Watching:
+    """A run that somebody watches: to be entered at once, which keeps the watcher's place until it is left.
+
+    Args:
+        runs: Where the place is.
+        run_id: Of the run.
+        batches: At least one event each, in order; what a tap takes is not among them. May raise CursorAhead, RunMoved, Draining,
+            RunNotFound, Unavailable.
+    """
+
+    __slots__ = ("_runs", "batches", "run_id")
+
+    def __init__(self, runs: Runs, run_id: str, batches: AsyncGenerator[list[Event], None] | Following) -> None:
+        self._runs = runs
+        self.run_id = run_id
+        self.batches = batches
+
+    async def __aenter__(self) -> None:
+        pass
+
+    async def __aexit__(self, *_: object) -> None:
+        # Closed here: a generator that is merely dropped ends whenever it is collected, and holds its place until then.
+        try:
+            await self.batches.aclose()
+        finally:
+            self._runs.count_watchers(-1)
 
 
 class _Place:

@@ -41,21 +41,23 @@ class ChatServicer(chat_pb2_grpc.ChatServiceServicer):
         self._dead_letters = dead_letters
 
     async def StartRun(self, request: pb.StartRunRequest, context: Any) -> AsyncGenerator[pb.StartRunResponse, None]:
-        # Closed here: a generator that is merely dropped ends whenever it is collected, and holds its place as a watcher until then.
         spout = _Spout(pb.StartRunResponse, context)
-        async with contextlib.aclosing(self._runs.start(_ask(request), _caller(), spout.tap)) as batches:
-            async for run_id, events in batches:
-                yield spout.response(run_id, events)
+        watching = await self._runs.start(_ask(request), _caller(), spout.tap)
+        del request  # the message may be long, and the answer take long
+        async with watching:
+            async for events in watching.batches:
+                yield spout.response(watching.run_id, events)
 
     async def SubmitRun(self, request: pb.SubmitRunRequest, context: Any) -> pb.SubmitRunResponse:
         return pb.SubmitRunResponse(run=run_pb(await self._runs.submit(_ask(request), _caller())))
 
     async def WatchRun(self, request: pb.WatchRunRequest, context: Any) -> AsyncGenerator[pb.WatchRunResponse, None]:
         spout = _Spout(pb.WatchRunResponse, context)
-        watching = self._runs.watch(request.run_id, request.after_seq, _caller(), spout.tap)
-        async with contextlib.aclosing(watching) as batches:
-            async for run_id, events in batches:
-                yield spout.response(run_id, events)
+        watching = await self._runs.watch(request.run_id, request.after_seq, _caller(), spout.tap)
+        del request
+        async with watching:
+            async for events in watching.batches:
+                yield spout.response(watching.run_id, events)
 
     async def WatchConversation(
         self, request: pb.WatchConversationRequest, context: Any

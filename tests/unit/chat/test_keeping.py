@@ -146,7 +146,7 @@ async def test_an_answer_that_comes_too_late_ends_no_doubt() -> None:
     await until(lambda: data.asked == 1 and log.after(0) == [])
     asked_before = time.monotonic()
     await until(lambda: time.monotonic() > asked_before + 0.1)  # then the lease that was asked for is in doubt itself
-    watching = asyncio.create_task(Tap(take).drained(log, 0))
+    watching = Tap(take).drain(log, 0)
     data.let.set()
     await until(lambda: data.asked > 1)
     assert (data.stored, shown) == ((text("Hel"),), [])
