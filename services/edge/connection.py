@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 from collections import deque
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -121,7 +122,8 @@ class HttpConnection(HttpToolsProtocol):
         """Lets the next request be answered: those of a connection are answered in turn."""
         if self._earlier:
             self._earlier.popleft()
-        super().on_response_complete()
+        # In a context of nobody: the timer that now waits for another request would keep this one's, with its credential, for as long.
+        contextvars.Context().run(super().on_response_complete)
 
     def _await_head(self) -> None:
         if self._head_timer is None:

@@ -2,6 +2,8 @@
 
 import asyncio
 import contextlib
+import contextvars
+import weakref
 from collections.abc import AsyncIterator
 
 import pytest
@@ -280,3 +282,29 @@ async def test_a_signal_is_waited_for_as_an_event_is() -> None:
     assert not again.done()
     signal.set()
     await again
+
+
+class Known:
+    """What a request's context holds, as its credential."""
+
+
+_KNOWN: contextvars.ContextVar[Known] = contextvars.ContextVar("known")
+
+
+async def test_an_idle_connection_keeps_nothing_of_its_last_request() -> None:
+    """It may be idle for longer than the request took."""
+
+    class Knowing(App):
+        async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+            known = Known()
+            held.append(weakref.ref(known))
+            _KNOWN.set(known)
+            await super().__call__(scope, receive, send)
+
+    held = list[weakref.ref[Known]]()
+    async with serving(Knowing()) as server, client(server) as (reader, writer):
+        writer.write(GET + b"\r\n")
+        await reader.readuntil(b"hello")
+        async with asyncio.timeout(5):
+            while held[0]() is not None:  # noqa: ASYNC110 - it is told by no event
+                await asyncio.sleep(0.01)
