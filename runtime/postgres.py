@@ -16,7 +16,7 @@ from runtime import telemetry
 from runtime.errors import Conflict, DeadlineExceeded, Unavailable
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator, Mapping
+    from collections.abc import AsyncIterator, Mapping
 
 log = structlog.stdlib.get_logger()
 
@@ -29,6 +29,8 @@ _UNUSED_S = 300.0
 """How long a connection is kept that nobody uses."""
 _TOUCH_EVERY_S = 60.0
 """How often those that are kept ready are used, so that neither the pool nor anything on the way to the server forgets them."""
+_AT_HAND_S = 60.0
+"""How long connections pass from one user to the next before the pool sees them again, which knows which are old or unused."""
 _AWAY = (
     OSError,
     TimeoutError,
@@ -62,7 +64,7 @@ async def connect(
         url: `postgresql://role:password@host:port/database`.
         queries: Statements by name, from `runtime.queries`.
         max_connections: Bound of the pool; further callers wait up to five seconds.
-        ready: So many connections are opened at once and kept, also while nobody uses them; the others end after five idle minutes.
+        ready: So many connections are opened at once and kept, also while nobody uses them; the others end after five idle minutes or six.
     """
     pool = asyncpg.create_pool(
         url,
@@ -101,7 +103,8 @@ class Database:
         self._queries = queries
 
     async def settle(self) -> None:
-        """Returns once every connection that is no longer used is back in the pool."""
+        """Returns once every connection that is no longer used is back in the pool; whatever is used still goes there too."""
+        self._loans.close()
         await asyncio.gather(*self._loans.returning, return_exceptions=True)
 
     async def keep_ready(self, count: int) -> None:
@@ -138,7 +141,7 @@ class Database:
             begin += f'SET LOCAL ROLE "{role}";'
         if claims is not None:
             begin += f"SELECT set_config('request.jwt.claims', {_literal(json.dumps(claims))}, true);"
-        with _translated():
+        with _TRANSLATED:
             async with _Loan(self._loans) as connection:
                 await connection.execute(begin)
                 try:
@@ -153,14 +156,14 @@ class Database:
 
     async def fetch_row(self, name: str, *args: Any) -> asyncpg.Record | None:
         """Runs one statement on its own and returns its first row."""
-        with _translated(), _span(name):
+        with _TRANSLATED, _span(name):
             async with _Loan(self._loans) as connection:
                 row: asyncpg.Record | None = await connection.fetchrow(self._queries[name], *args)
                 return row
 
     async def fetch(self, name: str, *args: Any) -> list[asyncpg.Record]:
         """Runs one statement on its own and returns its rows."""
-        with _translated(), _span(name):
+        with _TRANSLATED, _span(name):
             async with _Loan(self._loans) as connection:
                 rows: list[asyncpg.Record] = await connection.fetch(self._queries[name], *args)
                 return rows
@@ -168,6 +171,9 @@ class Database:
 
 class _Loans:
     """What is out of the pool, or on its way back.
+
+    A connection that was used without a fault, and that nobody waits for, is kept at hand: the pool's own way there and back takes longer than
+    all else the driver does for a statement. The pool takes it for used meanwhile, and sees it again once a minute.
 
     Args:
         pool: The pool.
@@ -177,20 +183,88 @@ class _Loans:
         self.pool = pool
         self.out = 0
         self.returning: set[asyncio.Task[None]] = set()
+        self._at_hand: list[Any] = []
+        self._waiting = 0
+        self._timer: asyncio.TimerHandle | None = None
+        self._closed = False
+
+    async def take(self) -> Any:
+        """Returns a connection: the one that was used last, if one is at hand."""
+        # While fewer are out than there may be, one is had at once, and without a clock; connecting anew has a bound of its own.
+        timeout_s = None if self.out < self.pool.get_max_size() else _PATIENCE_S
+        self.out += 1
+        try:
+            while self._at_hand:
+                connection = self._at_hand.pop()
+                if _is_open(connection):
+                    return connection
+                await self._release(connection)
+            self._waiting += 1
+            try:
+                return await self.pool.acquire(timeout=timeout_s)
+            finally:
+                self._waiting -= 1
+        except BaseException:
+            self.out -= 1
+            raise
+
+    def keep(self, connection: Any) -> None:
+        """Takes back a connection whose use has ended well."""
+        if self._waiting or self._closed or not _is_open(connection) or connection.is_in_transaction():
+            self._send_back(connection)
+            return
+        self.out -= 1
+        self._at_hand.append(connection)
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(_AT_HAND_S, self._clear)
 
     async def give_back(self, connection: Any) -> None:
         """Puts a connection back into the pool."""
         try:
-            await self.pool.release(connection, timeout=_PATIENCE_S)
+            await self._release(connection)
         finally:
             self.out -= 1
 
+    def close(self) -> None:
+        """Keeps nothing at hand any more."""
+        self._closed = True
+        if self._timer is not None:
+            self._timer.cancel()
+        self._clear()
+
+    def _clear(self) -> None:
+        self._timer = None
+        unused, self._at_hand = self._at_hand, []
+        # The pool gives out first what came back last, too.
+        for connection in unused:
+            self.out += 1
+            self._send_back(connection)
+
+    def _send_back(self, connection: Any) -> None:
+        # Nobody waits for the way back, which takes a turn or two of the loop.
+        task = asyncio.create_task(self._give_back_somehow(connection))
+        self.returning.add(task)
+        task.add_done_callback(self.returning.discard)
+
+    async def _give_back_somehow(self, connection: Any) -> None:
+        # What cannot be given back has lost its server: the pool ends it, and whoever comes next is told.
+        with contextlib.suppress(*_AWAY):
+            await self.give_back(connection)
+
+    async def _release(self, connection: Any) -> None:
+        await self.pool.release(connection, timeout=_PATIENCE_S)
+
+
+def _is_open(connection: Any) -> bool:
+    """Says whether a connection can be used, as far as anybody here has heard."""
+    try:
+        return not connection.is_closed()
+    except asyncpg.InterfaceError:
+        return False  # it broke, and the pool has taken note of that
+
 
 class _Loan:
-    """A connection for the length of a block.
-
-    Where the block ended well nobody waits for the connection's way back to the pool, which takes a turn or two of the loop.
-    """
+    """A connection for the length of a block."""
 
     __slots__ = ("_connection", "_loans")
 
@@ -199,29 +273,14 @@ class _Loan:
         self._connection: Any = None
 
     async def __aenter__(self) -> Any:
-        loans = self._loans
-        # While fewer are out than there may be, one is had at once, and without a clock; connecting anew has a bound of its own.
-        timeout_s = None if loans.out < loans.pool.get_max_size() else _PATIENCE_S
-        loans.out += 1
-        try:
-            self._connection = await loans.pool.acquire(timeout=timeout_s)
-        except BaseException:
-            loans.out -= 1
-            raise
+        self._connection = await self._loans.take()
         return self._connection
 
     async def __aexit__(self, _: object, error: BaseException | None, __: object) -> None:
         if error is not None:
             await self._loans.give_back(self._connection)
-            return
-        task = asyncio.create_task(self._return())
-        self._loans.returning.add(task)
-        task.add_done_callback(self._loans.returning.discard)
-
-    async def _return(self) -> None:
-        # What cannot be given back has lost its server: the pool ends it, and whoever comes next is told.
-        with contextlib.suppress(*_AWAY):
-            await self._loans.give_back(self._connection)
+        else:
+            self._loans.keep(self._connection)
 
 
 class Transaction:
@@ -254,17 +313,27 @@ def _span(name: str) -> contextlib.AbstractContextManager[Any]:
     return telemetry.span(title, kind=SpanKind.CLIENT, attributes=attributes)
 
 
-@contextlib.contextmanager
-def _translated() -> Iterator[None]:
-    try:
-        yield
-    except (asyncpg.SerializationError, asyncpg.DeadlockDetectedError):
-        raise Conflict("Somebody else changed the same thing; try the whole request again.") from None
-    except asyncpg.QueryCanceledError:
-        raise DeadlineExceeded("The database took too long.") from None
-    except _AWAY as error:
-        log.warning("postgres_away", error=type(error).__name__)
-        raise Unavailable("The database is not reachable right now; try again.", retry_after_s=1) from None
+class _Translated:
+    """Tells the driver's errors in the vocabulary."""
+
+    __slots__ = ()
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+        if error is None:
+            return
+        if isinstance(error, (asyncpg.SerializationError, asyncpg.DeadlockDetectedError)):
+            raise Conflict("Somebody else changed the same thing; try the whole request again.") from None
+        if isinstance(error, asyncpg.QueryCanceledError):
+            raise DeadlineExceeded("The database took too long.") from None
+        if isinstance(error, _AWAY):
+            log.warning("postgres_away", error=type(error).__name__)
+            raise Unavailable("The database is not reachable right now; try again.", retry_after_s=1) from None
+
+
+_TRANSLATED = _Translated()
 
 
 def _literal(value: str) -> str:

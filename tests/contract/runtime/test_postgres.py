@@ -153,12 +153,31 @@ async def test_a_server_that_is_not_there_is_unavailable() -> None:
         assert "secret" not in str(caught.value)
 
 
+async def test_who_waits_for_a_connection_gets_the_next_one_that_is_given_back(postgres_server: str) -> None:
+    """A connection that is kept at hand for whoever comes next is kept from nobody who has come before."""
+    async with postgres.connect(postgres_server, QUERIES, max_connections=2) as database:
+        await database.fetch_row("claims")
+        rows = await asyncio.gather(*(database.fetch_row("sleep", 0.01) for _ in range(20)))
+        assert len(rows) == 20
+        assert await seen(database) == (None, "postgres")
+
+
+async def test_a_connection_that_was_used_is_used_next(postgres_server: str) -> None:
+    """Its server has plans and caches; another one's would be cold."""
+    queries = {"pid": "SELECT pg_backend_pid() AS pid", "sleep": "SELECT pg_sleep($1::float8)"}
+    async with postgres.connect(postgres_server, queries, max_connections=3) as database:
+        await asyncio.gather(*(database.fetch_row("sleep", 0.05) for _ in range(3)))
+        pids = [await database.fetch_row("pid") for _ in range(5)]
+        assert len({row["pid"] for row in pids if row}) == 1
+
+
 async def test_connections_that_are_to_be_ready_are_opened_unasked_and_outlive_disuse(
     postgres_server: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whoever comes after a quiet hour waits for no handshake and no plans; what a crowd needed beyond that is given back."""
     monkeypatch.setattr(postgres, "_UNUSED_S", 0.3)
     monkeypatch.setattr(postgres, "_TOUCH_EVERY_S", 0.1)
+    monkeypatch.setattr(postgres, "_AT_HAND_S", 0.1)
     async with postgres.connect(_named(postgres_server), QUERIES, max_connections=4, ready=2) as database:
         await _sessions(postgres_server, lambda ages: len(ages) == 2)
         await asyncio.gather(*(database.fetch_row("sleep", 0.1) for _ in range(4)))
