@@ -205,8 +205,8 @@ class Claims:
                 span=span,
                 started_at=started_at,
                 log=found.log,
-                sent_seq=found.sent_seq,
             )
+            self._host.keep(turn, sent_seq=found.sent_seq)
             self._arrived(claim.run_id)
             await self._host.bring_to_end(turn)
 

@@ -87,9 +87,8 @@ class Host:
         span: Span,
         started_at: float,
         log: RunLog | None = None,
-        sent_seq: int = 0,
     ) -> Turn:
-        """Makes a run live here.
+        """Makes a run live here; `keep` comes next, before anybody is shown anything of it.
 
         Args:
             begun: The run as data began it or gave it.
@@ -100,7 +99,6 @@ class Host:
             span: The run's span.
             started_at: When its answering began, by `time.perf_counter`.
             log: What earlier owners have told; None: nothing.
-            sent_seq: How much of that is in the tail.
         """
         turn = Turn(
             begun,
@@ -119,10 +117,19 @@ class Host:
             titles=self._titles,
         )
         turn.begin()
+        self.live[turn.run.id] = turn
+        return turn
+
+    def keep(self, turn: Turn, *, sent_seq: int = 0) -> None:
+        """From now on keeps a run's log in the tail.
+
+        Args:
+            turn: A run that is live here.
+            sent_seq: How much of its log is there already.
+        """
         run = turn.run
-        self.live[run.id] = turn
         self._tail.keep(
-            caller.org_id,
+            turn.caller.org_id,
             run.id,
             turn.log,
             fence=turn.fence,
@@ -130,7 +137,6 @@ class Host:
             superseded=turn.supersede,
             sent_seq=sent_seq,
         )
-        return turn
 
     async def bring_to_end(self, turn: Turn) -> None:
         """Returns once a run's answer is stored, or no longer can be, or another instance has it."""

@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 log = structlog.stdlib.get_logger()
 
 _SEQ_MAX = 2**63 - 1
+_TURNS_TO_ASK = 3
+"""Of the event loop, in which a model is asked: its call is made, written, and sent. Only then is told who has to know of the run."""
 _LAST_WORDS_S = 3.0
 """Part of the drain that is kept for handing over what has not ended by then."""
 
@@ -243,7 +245,9 @@ class Runs:
                 span=span,
                 started_at=started_at,
             )
-            await asyncio.sleep(0)  # the model is asked first; whoever has to know of the run is told meanwhile
+            for _ in range(_TURNS_TO_ASK):
+                await asyncio.sleep(0)
+            self._host.keep(turn)
         if not begun.done():  # otherwise the caller has gone
             begun.set_result(found.run.id)
         self._tell(found, caller)
