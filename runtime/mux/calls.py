@@ -173,7 +173,13 @@ class StreamCall(_Call):
             response = self._method.deserialize(payload)
         except Exception:  # noqa: BLE001 - told by whoever reads it next
             return False
+        if self._request is not None:
+            self._begin()
         return self._tap is not None and self._tap(response)
+
+    def _begin(self) -> None:
+        # It has begun, so it is not made again: what it was made with may be large, and the answer take long.
+        self._request, self._payload, self._metadata = None, b"", ()
 
     def _again(self) -> None:
         super()._again()
@@ -200,8 +206,7 @@ class StreamCall(_Call):
                 if payload is None:
                     raise StopAsyncIteration
                 if self._request is not None:
-                    # It has begun, so it is not made again: what it was made with may be large, and the answer take long.
-                    self._request, self._payload, self._metadata = None, b"", ()
+                    self._begin()
                 return self._read(payload)
         if self._responses is None:
             self._responses = aiter(self._plain)

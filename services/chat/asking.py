@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 from services.chat.domain import Part, Usage
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable
+    from collections.abc import AsyncGenerator
 
 
 class Role(StrEnum):
@@ -141,18 +141,30 @@ class ModelCall:
     max_output_tokens: int = 0
 
 
+class Tap(Protocol):
+    """Takes what a model writes at the moment it arrives, within what has read it; says of each whether it has taken it."""
+
+    def started(self, provider: str, model: str) -> bool:
+        """Takes note of who answers; may be told it again."""
+
+    def text(self, text: str) -> bool:
+        """Takes more visible text."""
+
+    def reasoning(self, text: str) -> bool:
+        """Takes more thinking aloud."""
+
+
 class Gateway(Protocol):
     """Talks to models."""
 
-    def chat(
-        self, call: ModelCall, *, token: str, tap: Callable[[TextDelta | ReasoningDelta], bool] | None = None
-    ) -> AsyncGenerator[list[ModelDelta], None]:
+    def chat(self, call: ModelCall, *, token: str, tap: Tap | None = None) -> AsyncGenerator[list[ModelDelta], None]:
         """Asks a model; closing the generator closes the upstream connection.
 
         Args:
             call: What it is asked.
             token: With whose rights.
-            tap: Offered what arrives while the next deltas are waited for, which spares waking up who waits; what it refuses is yielded.
+            tap: Offered what arrives while the next deltas are waited for, which spares waking up who waits; what it refuses is yielded,
+                with all that came together with it.
 
         Yields: deltas that arrived together, at least one; neighbours of one kind joined.
         Raises: whatever the gateway raised, also after some deltas.

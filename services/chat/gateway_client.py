@@ -20,11 +20,11 @@ from services.chat.asking import (
 from services.chat.conversions import usage_of
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Sequence
+    from collections.abc import AsyncGenerator, Sequence
 
     import grpc
 
-    from services.chat.asking import ModelCall, ModelDelta, PromptMessage, ToolOffer
+    from services.chat.asking import ModelCall, ModelDelta, PromptMessage, Tap, ToolOffer
 
 _PROMPT_ROLES = {
     Role.SYSTEM: gateway_pb2.ROLE_SYSTEM,
@@ -55,7 +55,7 @@ class GatewayClient:
         self._tools: dict[tuple[ToolOffer, ...], list[gateway_pb2.Tool]] = {}
 
     async def chat(
-        self, call: ModelCall, *, token: str, tap: Callable[[TextDelta | ReasoningDelta], bool] | None = None
+        self, call: ModelCall, *, token: str, tap: Tap | None = None
     ) -> AsyncGenerator[list[ModelDelta], None]:
         """Asks a model; closing the generator closes the upstream connection."""
         responses = stream(self._stub.Chat, self._request(call), token=token, tap=None if tap is None else _Pour(tap))
@@ -114,19 +114,36 @@ def _model(model: gateway_pb2.Model) -> Model:
 
 
 class _Pour:
-    """Hands on what is nothing but text, or nothing but reasoning.
+    """Hands on what is nothing but text, or nothing but reasoning, also where it comes with the word of who answers.
 
     Args:
-        tap: Says whether it has taken it.
+        tap: Takes it.
     """
 
     __slots__ = ("_tap",)
 
-    def __init__(self, tap: Callable[[TextDelta | ReasoningDelta], bool]) -> None:
+    def __init__(self, tap: Tap) -> None:
         self._tap = tap
 
     def __call__(self, response: gateway_pb2.ChatResponse) -> bool:
-        return (written := _written(response.deltas)) is not None and self._tap(written)
+        deltas = response.deltas
+        if len(deltas) != 1:
+            return self._take(deltas)
+        delta = deltas[0]  # nearly always
+        if text := delta.text:
+            return self._tap.text(text if "\x00" not in text else _storable(text))
+        return self._tap.reasoning(_storable(text)) if (text := delta.reasoning) else False
+
+    def _take(self, deltas: Sequence[gateway_pb2.ChatDelta]) -> bool:
+        kinds = [delta.WhichOneof("kind") for delta in deltas]
+        first = 1 if kinds[:1] == ["started"] else 0
+        kind = kinds[first] if len(kinds) > first else None
+        if kind not in _DELTAS or kinds.count(kind) != len(kinds) - first:
+            return False
+        text = _storable("".join([getattr(delta, kind) for delta in deltas[first:]]))
+        if not text or (first and not self._tap.started(deltas[0].started.provider, deltas[0].started.model)):
+            return False
+        return self._tap.text(text) if kind == "text" else self._tap.reasoning(text)
 
 
 def _add_message(messages: Any, message: PromptMessage) -> None:
@@ -159,20 +176,6 @@ class _Calls:
             ToolCall(call_id, name, "".join(arguments))
             for _, (call_id, name, arguments) in sorted(self._pieces.items())
         )
-
-
-def _written(deltas: Sequence[gateway_pb2.ChatDelta]) -> TextDelta | ReasoningDelta | None:
-    """Returns deltas as one where they are nothing but text, or nothing but reasoning."""
-    if len(deltas) == 1:  # nearly always
-        delta = deltas[0]
-        if text := delta.text:
-            return TextDelta(_storable(text))
-        return ReasoningDelta(_storable(text)) if (text := delta.reasoning) else None
-    kind = deltas[0].WhichOneof("kind") if deltas else None
-    if kind not in _DELTAS or any(delta.WhichOneof("kind") != kind for delta in deltas):
-        return None
-    text = "".join([getattr(delta, kind) for delta in deltas])
-    return _DELTAS[kind](_storable(text)) if text else None
 
 
 def _joined(deltas: Sequence[gateway_pb2.ChatDelta], calls: _Calls) -> list[ModelDelta]:

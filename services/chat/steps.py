@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
 import re
 import secrets
 from dataclasses import dataclass
@@ -73,6 +74,7 @@ class Steps:
 
     __slots__ = (
         "_asked",
+        "_context",
         "_credential",
         "_effects",
         "_finished",
@@ -115,6 +117,7 @@ class Steps:
         self._keeper = keeper
         self._first_delta = first_delta
         self._told_first = False
+        self._context: contextvars.Context | None = None
         self._wrote = False
         self._void = False
         self._finished: ModelFinished | None = None
@@ -204,21 +207,19 @@ class Steps:
         self._log.append(Reset(answer.step, answer.step_offset))
 
     async def _ask(self, *, withheld: bool) -> ModelFinished:
-        metrics.STEPS.inc()
         self._finished = None
         self._asked = self._wrote = False
-        batches = self._gateway.chat(
-            self._call_of_model(withheld=withheld), token=self._credential.token, tap=self._pour
-        )
-        async with contextlib.aclosing(batches):
-            async for batch in batches:
-                for delta in batch:
-                    self._take(delta)
-                self._log.announce()
-                if self._wrote and not self._told_first:
-                    self._told_first = True
-                    # Once what announces it has left: a first delta waits for no bookkeeping.
-                    asyncio.get_running_loop().call_soon(self._first_delta)
+        if not self._told_first:
+            self._context = contextvars.copy_context()
+        batches = self._gateway.chat(self._call_of_model(withheld=withheld), token=self._credential.token, tap=self)
+        try:
+            async with contextlib.aclosing(batches):
+                async for batch in batches:
+                    for delta in batch:
+                        self._take(delta)
+                    self._show()
+        finally:
+            metrics.STEPS.inc()  # not before: a first token waits for no bookkeeping
         return self._whole()
 
     def _call_of_model(self, *, withheld: bool) -> ModelCall:
@@ -239,26 +240,50 @@ class Steps:
         self.usage = added(self.usage, self._finished.usage)
         return self._finished
 
-    def _pour(self, delta: TextDelta | ReasoningDelta) -> bool:
-        """Writes more of what has been begun, without anybody being woken up for it."""
+    def started(self, provider: str, model: str) -> bool:
+        """See `asking.Tap`; as the following, it wakes nobody up."""
+        self.provider, self.model = provider, model
+        self._asked = True
+        return True
+
+    def text(self, text: str) -> bool:
+        """Writes more of what has been begun, or its beginning."""
         if not self._wrote:
-            return False
-        self._take(delta)
+            return self._begin(TextDelta(text))
+        self._log.write(text)
         self._log.announce_soon()
         return True
 
+    def reasoning(self, text: str) -> bool:
+        """The same of reasoning."""
+        if not self._wrote:
+            return self._begin(ReasoningDelta(text))
+        self._log.think(text)
+        self._log.announce_soon()
+        return True
+
+    def _begin(self, delta: TextDelta | ReasoningDelta) -> bool:
+        if not self._asked:
+            return False
+        self._take(delta)
+        self._show()
+        return True
+
+    def _show(self) -> None:
+        self._log.announce()
+        if self._wrote and not self._told_first:
+            self._told_first = True
+            # Once what announces it has left: a first delta waits for no bookkeeping. In the run's context, whoever has read it.
+            asyncio.get_running_loop().call_soon(self._first_delta, context=self._context)
+            self._context = None
+
     def _take(self, delta: ModelDelta) -> None:
-        if isinstance(delta, TextDelta):
+        if isinstance(delta, TextDelta | ReasoningDelta):
             if not self._wrote:
                 self._mark()
-            self._log.write(delta.text)
-        elif isinstance(delta, ReasoningDelta):
-            if not self._wrote:
-                self._mark()
-            self._log.think(delta.text)
+            (self._log.write if isinstance(delta, TextDelta) else self._log.think)(delta.text)
         elif isinstance(delta, ModelStarted):
-            self.provider, self.model = delta.provider, delta.model
-            self._asked = True
+            self.started(delta.provider, delta.model)
         else:
             self._finished = delta
 

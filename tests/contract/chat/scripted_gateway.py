@@ -93,8 +93,11 @@ class ScriptedGateway(gateway_pb2_grpc.GatewayServiceServicer):
         self.tokens.append(dict(context.invocation_metadata()).get("authorization", "").removeprefix("Bearer "))
         steps = self._scripts.popleft() if self._scripts else ("Hello ", "from the script.")
         try:
-            if not steps or not isinstance(steps[0], ParleyError):
-                yield pb.ChatResponse(deltas=[pb.ChatDelta(started=pb.Started(provider="openai", model=MODEL))])
+            started = [pb.ChatDelta(started=pb.Started(provider="openai", model=MODEL))]
+            if not steps or not isinstance(steps[0], str):  # which it comes together with, as the gateway has it
+                if not steps or not isinstance(steps[0], ParleyError):
+                    yield pb.ChatResponse(deltas=started)
+                started = []
             calls = 0
             for step in steps:
                 if isinstance(step, Call):
@@ -110,7 +113,9 @@ class ScriptedGateway(gateway_pb2_grpc.GatewayServiceServicer):
                     yield pb.ChatResponse(deltas=[pb.ChatDelta(finished=step)])
                     return
                 else:
-                    yield pb.ChatResponse(deltas=map(_delta, step if isinstance(step, list) else [step]))
+                    pieces = step if isinstance(step, list) else [step]
+                    yield pb.ChatResponse(deltas=[*started, *map(_delta, pieces)])
+                    started = []
             reason = pb.FINISH_REASON_TOOL_CALLS if calls else pb.FINISH_REASON_STOP
             yield pb.ChatResponse(deltas=[pb.ChatDelta(finished=finished(reason))])
         except (asyncio.CancelledError, GeneratorExit):

@@ -12,6 +12,7 @@ import pytest
 
 from parley.chat.v1 import chat_pb2 as pb
 from runtime import channel, errors
+from runtime.mux.calls import Method as MuxMethod
 from runtime.mux.wire import WINDOW_BYTES
 from tests.unit.runtime.callee import ISSUER, Callee, collect, connected, serving, stub
 
@@ -96,6 +97,28 @@ async def test_over_a_connection_of_its_own_a_call_has_a_dry_tap() -> None:
         request = pb.WatchRunRequest(after_seq=5)
         responses = channel.stream(stub(plain).WatchRun, request, token=ISSUER.token("u-1"), tap=lambda _: True)
         assert len([response async for response in responses]) == callee.written == 5
+
+
+async def test_what_a_call_was_made_with_is_let_go_of_also_where_the_tap_takes_all() -> None:
+    """It may be large, and the answer take long."""
+    calls: list[Any] = []
+    method = MuxMethod.__call__
+
+    def noted(self: MuxMethod, *given: Any, **named: Any) -> Any:
+        calls.append(method(self, *given, **named))
+        return calls[-1]
+
+    left: list[Any] = []
+
+    def tap(_: Any) -> bool:
+        left.append(calls[0]._request)
+        return True
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(MuxMethod, "__call__", noted)
+        async with poured(3, tap) as responses:
+            assert [response async for response in responses] == []
+    assert left == [None] * 3
 
 
 class Taker:
