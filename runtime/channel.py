@@ -152,6 +152,7 @@ async def stream(
         try:
             async for response in call:
                 yield response
+                del response  # the next one may be long in coming
         except grpc.aio.AioRpcError as error:
             raise from_rpc_error(error) from None
         finally:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
 import functools
+import sys
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -33,6 +35,7 @@ ORDER = ("trace", "request_context", "access_log", "errors", "deadline", "identi
 UNTOUCHED = ("/grpc.health.", "/grpc.reflection.", "/parley.mux.")
 """Services of the platform: neither traced, logged nor authenticated. Calls that share a connection pass the chain one by one."""
 
+_EARLY_S = 0.001  # a loop's clock may be behind its timers by as much
 _HANDLED = Counter("parley_rpc_handled_total", "RPCs ended, by method and status.", ["method", "code"])
 _SECONDS = Histogram(
     "parley_rpc_duration_seconds", "Length of RPCs.", ["method"], buckets=[0.001 * 4**n for n in range(10)]
@@ -40,7 +43,7 @@ _SECONDS = Histogram(
 _ACTIVE = Gauge("parley_rpc_active", "RPCs under way.", ["method"])
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Call:
     """One call on its way through the chain.
 
@@ -189,35 +192,75 @@ class Deadline(Link):
     name = "deadline"
 
     def __init__(self, *, unary_s: float = 30, stream_s: float = 3600) -> None:
-        self._unary_s = unary_s
-        self._stream_s = stream_s
+        self._unary = _Terms(unary_s)
+        self._streams = _Terms(stream_s)
 
     async def around(self, call: Call, proceed: Proceed) -> Any:
         if call.context.time_remaining() is not None:
             return await proceed(call)
         # By hand: `asyncio.timeout` costs more than all the rest of the chain's links but two.
-        loop = asyncio.get_running_loop()
-        task = asyncio.current_task(loop)
+        task = asyncio.current_task()
         assert task is not None  # noqa: S101 - this runs in one
-        cancelling, late = task.cancelling(), False
-
-        def expire(task: asyncio.Task[Any]) -> None:
-            nonlocal late
-            late = True
-            task.cancel()
-
-        timer = loop.call_later(self._stream_s if call.streaming else self._unary_s, expire, task)
+        cancelling = task.cancelling()
+        terms = self._streams if call.streaming else self._unary
+        terms.begin(call, task)
         try:
             return await proceed(call)
         except asyncio.CancelledError:
-            if not late or task.uncancel() > cancelling:
+            if not terms.is_over(call) or task.uncancel() > cancelling:
                 raise
             raise _too_long() from None
         except TimeoutError:
             raise _too_long() from None
         finally:
-            timer.cancel()
+            terms.end(call)
             del task  # one that was cancelled holds where that was, and so this
+
+
+class _Terms:
+    """Cancels calls that take longer than all of their kind may: those that came first are late first, so one timer does for all.
+
+    Args:
+        length_s: How long one may take.
+    """
+
+    def __init__(self, length_s: float) -> None:
+        self._length_s = length_s
+        self._due: dict[Call, tuple[float, asyncio.Task[Any]]] = {}
+        self._timer: asyncio.TimerHandle | None = None
+
+    def begin(self, call: Call, task: asyncio.Task[Any]) -> None:
+        """Has a call's task cancelled in time."""
+        loop = asyncio.get_running_loop()
+        self._due[call] = (loop.time() + self._length_s, task)
+        if self._timer is None:
+            self._look_in(loop, self._length_s)
+
+    def is_over(self, call: Call) -> bool:
+        """Says whether a call that has not ended has been cancelled."""
+        return call not in self._due
+
+    def end(self, call: Call) -> None:
+        """Lets go of a call."""
+        self._due.pop(call, None)
+        if not self._due and self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _look_in(self, loop: asyncio.AbstractEventLoop, seconds: float) -> None:
+        # In a context of nobody: that of the call at hand, with its caller, would be kept for as long.
+        self._timer = loop.call_later(seconds, self._look, loop, context=contextvars.Context())
+
+    def _look(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._timer = None
+        while self._due:
+            call, (due, task) = next(iter(self._due.items()))
+            left_s = due - loop.time()
+            if left_s > _EARLY_S:
+                self._look_in(loop, left_s)
+                return
+            del self._due[call]
+            task.cancel()
 
 
 def _too_long() -> DeadlineExceeded:
@@ -240,7 +283,8 @@ class Authentication(Link):
             if self._verifier is None:
                 raise Unauthenticated("This server knows no callers.")
             set_identity(await self._verifier.verify(token))
-            credential.set(token)
+            # One text for all calls with the same token, which is remembered anyhow.
+            credential.set(sys.intern(token))
         return await proceed(call)
 
 
@@ -321,3 +365,4 @@ async def _stream(behaviour: Callable[[Any, Any], Any], request: Any, context: A
     async with contextlib.aclosing(begun) as responses:
         async for response in responses:
             await context.write(response)
+            del response  # the next one may be long in coming

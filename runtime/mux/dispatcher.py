@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import contextvars
+import functools
 import secrets
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +28,7 @@ log = structlog.stdlib.get_logger()
 
 _LAST_WORDS_S = 5.0
 _LAST_CALLS_S = 1.0
+_NO_CONTEXT = contextvars.Context()  # a copy of what happens to be the current one would be kept with each call
 
 
 class MuxProtocol(InvalidArgument):
@@ -290,7 +292,7 @@ class _Connection:
         # A context of its own: nothing of the connection or of another call is seen by this one.
         task = contextvars.Context().run(call.start)
         self._tasks.add(task)
-        task.add_done_callback(lambda done: self._over(number, done))
+        task.add_done_callback(functools.partial(self._over, number), context=_NO_CONTEXT)
 
     def _refuse(self, number: int, code: grpc.StatusCode, details: str, *, refused: bool) -> None:
         frame = self._outbox.frame(len(details))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import sys
 import time
 from collections import OrderedDict
 from typing import TYPE_CHECKING
@@ -57,7 +58,8 @@ class Callers:
         if token.startswith(API_KEY_PREFIX):
             token = await self._exchanged(token)
         set_identity(await self._verifier.verify(token))
-        credential.set(token)
+        # One text for all requests with the same token, which is remembered anyhow.
+        credential.set(sys.intern(token))
 
     async def _exchanged(self, api_key: str) -> str:
         digest = hashlib.sha256(api_key.encode()).digest()

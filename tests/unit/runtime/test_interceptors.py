@@ -126,11 +126,6 @@ async def test_a_call_without_a_deadline_gets_one() -> None:
 
     link = interceptors.Deadline(unary_s=0.05)
 
-    class NoDeadline:
-        @staticmethod
-        def time_remaining() -> None:
-            return None
-
     call = call_in(NoDeadline())
     with pytest.raises(errors.DeadlineExceeded):
         await link.around(call, lambda _: asyncio.sleep(60))
@@ -143,12 +138,38 @@ async def test_a_call_without_a_deadline_gets_one() -> None:
             await channel.unary(stub.CancelRun, chat_pb2.CancelRunRequest(), timeout_s=0.1, token=issuer.token())
 
 
-async def test_a_caller_that_goes_is_not_taken_for_a_deadline() -> None:
-    class NoDeadline:
-        @staticmethod
-        def time_remaining() -> None:
-            return None
+class NoDeadline:
+    """What the chain asks of a context."""
 
+    @staticmethod
+    def time_remaining() -> None:
+        return None
+
+
+async def test_each_call_has_a_deadline_of_its_own_whoever_came_before_or_has_gone() -> None:
+    link = interceptors.Deadline(unary_s=0.05)
+
+    async def wait(_: interceptors.Call) -> None:
+        await asyncio.Event().wait()
+
+    async def answer(_: interceptors.Call) -> str:
+        return "answered"
+
+    waiting = [asyncio.ensure_future(link.around(call_in(NoDeadline()), wait))]
+    assert await link.around(call_in(NoDeadline()), answer) == "answered"
+    await asyncio.sleep(0.02)
+    waiting += [asyncio.ensure_future(link.around(call_in(NoDeadline()), wait)) for _ in range(2)]
+    await asyncio.sleep(0)
+    waiting[1].cancel()
+    done, _ = await asyncio.wait(waiting, timeout=5)
+    assert len(done) == 3
+    assert waiting[1].cancelled()
+    assert all(isinstance(each.exception(), errors.DeadlineExceeded) for each in (waiting[0], waiting[2]))
+    with pytest.raises(errors.DeadlineExceeded):  # none was left, and one comes
+        await link.around(call_in(NoDeadline()), wait)
+
+
+async def test_a_caller_that_goes_is_not_taken_for_a_deadline() -> None:
     begun = asyncio.Event()
 
     async def work(_: interceptors.Call) -> None:
@@ -202,11 +223,7 @@ async def test_what_a_stream_was_asked_is_held_by_nobody_but_its_handler() -> No
     class Asked:
         pass
 
-    class Caller:
-        @staticmethod
-        def time_remaining() -> None:
-            return None
-
+    class Caller(NoDeadline):
         async def write(self, _: object) -> None:
             begun.set()
 
