@@ -171,7 +171,7 @@ class RunFeed:
         Raises: whatever chat raised, unless going on elsewhere is the answer.
         """
         call, self._begin = self._begin, self._watch_rest
-        last: chat_pb2.RunEvent | None = None
+        ended = False
         while True:
             self._attempts.calling()
             try:
@@ -182,10 +182,12 @@ class RunFeed:
                         call = self._watch_rest  # what it began with is not needed any more
                         if (fresh := after(batch, self._seq)) is not None:
                             last = fresh.events[-1]
-                            self._seq = last.seq
+                            self._seq, ended = last.seq, is_end(last)
+                            del last
                             yield fresh
+                        del batch, fresh  # the next one to come this way may be the last
             except LOST as error:
-                if last is not None and is_end(last):
+                if ended:
                     return
                 await self._attempts.pause(error)
             else:

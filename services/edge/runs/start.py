@@ -1,5 +1,6 @@
 """Starting runs: the two paths that take a message, and the two ways to answer it."""
 
+import functools
 from collections.abc import Callable
 from typing import Any
 from uuid import UUID
@@ -125,8 +126,8 @@ class StartRoutes:
 
 def watching(services: Services, tap: Tap | None = None) -> Callable[[str, int], Batches]:
     """Returns what calls for a run's events after a position."""
+    return functools.partial(_watch, services, tap)  # takes less than a function of its own, for each live stream
 
-    def watch(run_id: str, after_seq: int) -> Batches:
-        return stream(services.chat.WatchRun, chat_pb2.WatchRunRequest(run_id=run_id, after_seq=after_seq), tap=tap)
 
-    return watch
+def _watch(services: Services, tap: Tap | None, run_id: str, after_seq: int) -> Batches:
+    return stream(services.chat.WatchRun, chat_pb2.WatchRunRequest(run_id=run_id, after_seq=after_seq), tap=tap)

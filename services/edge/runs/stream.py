@@ -72,6 +72,7 @@ class EventStream(PushedStream):
                         self._tap.write = self._pour  # the first text, too: nobody has to be woken up for it
                 if self._before_text is not None:
                     self._look_for_text(batch)
+                del batch  # the next one to come this way may be the last
 
     def _pour(self, batch: Batch) -> bool:
         events = batch.events

@@ -10,6 +10,8 @@ from starlette.requests import Request
 from services.edge.dialects.openai.routes import COMPLETIONS
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable
+
     from starlette.responses import Response
     from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -36,11 +38,14 @@ class Direct:
         self._routes = routes
         self._callers = callers
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         """Answers one request."""
+        # No coroutine: each live stream of the others would hold its frame.
         if scope["type"] != "http" or scope["path"] != COMPLETIONS or scope["method"] != "POST":
-            await self._app(scope, receive, send)
-            return
+            return self._app(scope, receive, send)
+        return self._answer(scope, receive, send)
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         scope["route"] = _Route(COMPLETIONS)
         response = await self._response(Request(scope, receive))
         await response(scope, receive, send)
