@@ -10,7 +10,7 @@ from services.chat.domain import Event, PartKind, Reasoning, Text
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_LOOSE_PIECES = 32
+_LOOSE_PIECES = 8
 """Before they are joined: a piece by itself takes a dozen times the memory of its letters."""
 _JOINED_PER_PIECE = 1024
 """Of a long text more are left loose, so that joining costs each piece the copying of a kilobyte at the most."""
