@@ -123,6 +123,8 @@ class Timeouts:
 
     def before(self, behind: Timeouts) -> Timeouts:
         """Returns these, each that is 0 taken from those behind."""
+        if not (self.first_token_s or self.gap_s or self.total_s):
+            return behind
         return Timeouts(
             self.first_token_s or behind.first_token_s, self.gap_s or behind.gap_s, self.total_s or behind.total_s
         )

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import os
 import warnings
@@ -17,12 +18,14 @@ from urllib.parse import quote, urlencode
 
 from services.gateway.domain import ModelLimits
 from services.gateway.providers import rates, redirects, spelling
+from services.gateway.providers.frames import Frame, key_of
 from services.gateway.providers.provider import Wire
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Sequence
 
     from services.gateway.domain import Call, Counts
+    from services.gateway.providers.frames import Frames
     from services.gateway.providers.provider import Provider
 
 # Read by litellm while it is imported: nothing is fetched from the network, no `.env` is loaded.
@@ -76,6 +79,7 @@ class Bridge:
         self._warm = False
         self._rates: dict[tuple[str, str], rates.Price] = {}
         self._configs: dict[tuple[str, str], Any] = {}
+        self._openai: Any = None
 
     def load(self, *, streams: bool) -> None:
         """Imports litellm; blocks for seconds. What is done already is not done again.
@@ -94,6 +98,7 @@ class Bridge:
             warnings.simplefilter("ignore")
             import litellm
             from litellm.llms.custom_httpx.http_handler import AsyncHTTPHandler
+            from litellm.llms.openai.chat.gpt_transformation import OpenAIGPTConfig
             from litellm.llms.openai.common_utils import BaseOpenAILLM
         litellm.suppress_debug_info = True
         litellm.telemetry = False
@@ -103,6 +108,7 @@ class Bridge:
             # Its own handlers would write every line a second time, past our format.
             logging.getLogger(name).handlers.clear()
         redirects.forbid(AsyncHTTPHandler, BaseOpenAILLM, litellm.module_level_aclient)
+        self._openai = OpenAIGPTConfig
         self._litellm = litellm
 
     def _warm_up(self) -> None:
@@ -116,35 +122,33 @@ class Bridge:
                 pass
         self._warm = True
 
-    def request(self, provider: Provider, model: str, call: Call, *, max_output_tokens: int) -> HttpRequest:
+    def request(
+        self, provider: Provider, model: str, call: Call, *, max_output_tokens: int, frames: Frames | None = None
+    ) -> HttpRequest:
         """Spells a streaming call for a provider whose wire we read ourselves.
+
+        Args:
+            provider: Whom to ask.
+            model: Its name there.
+            call: What is asked.
+            max_output_tokens: Most that may be written.
+            frames: Those of this provider and model, which are added to.
 
         Raises: Unspellable.
         """
         _check_images(provider, call)
         params = spelling.params(call, max_output_tokens)
-        if provider.wire is Wire.OPENAI:
-            params["stream_options"] = {"include_usage": True}
         messages = spelling.messages(call)
-        key = provider.api_key.reveal() or None
-        options = dict(provider.options)
+        key = key_of(call, params) if frames is not None else None
         try:
             config = self._config(provider, model)
-            if provider.dialect == "azure":
-                mapped = config.map_openai_params(params, {}, model, True, api_version=options["api_version"])
-                # litellm leaves Azure's address and key to OpenAI's SDK.
-                headers = {"api-key": provider.api_key.reveal(), "content-type": "application/json"}
-                url = _azure_url(provider, model)
-            else:
-                mapped = config.map_openai_params(params, {}, model, True)
-                base = f"{provider.base_url}/v1/messages" if provider.wire is Wire.ANTHROPIC else provider.base_url
-                headers = config.validate_environment(
-                    {}, model, messages, dict(mapped), options, api_key=key, api_base=base
-                )
-                url = config.get_complete_url(base, key, model, dict(mapped), options, stream=True)
-            # Meant for litellm's own reader.
-            mapped.pop("json_mode", None)
-            body = config.transform_request(model, messages, mapped, options, headers)
+            frame = frames.get(key) if frames is not None and key is not None else None
+            if frame is None:
+                frame = self._frame(config, provider, model, params, messages)
+                if frames is not None and key is not None and self._is_plain(config, provider):
+                    frame = dataclasses.replace(frame, sent=_sent(provider, frame))
+                    frames.keep(key, frame)
+            body = config.transform_request(model, messages, dict(frame.mapped), dict(provider.options), frame.headers)
             if provider.wire is Wire.ANTHROPIC and body.get("tools") and not call.tools:
                 # Anthropic wants tools wherever some were called; litellm makes one up, which must not be called.
                 body["tool_choice"] = {"type": "none"}
@@ -153,7 +157,38 @@ class Bridge:
             raise Unspellable(type(error).__name__) from None
         json_tool = provider.wire is Wire.ANTHROPIC and call.response_format is not None
         text_tool = _JSON_TOOL if json_tool and _offers(body, _JSON_TOOL) else ""
-        return HttpRequest(url, {"content-type": "application/json", **provider.headers, **headers}, body, text_tool)
+        return HttpRequest(frame.url, frame.sent or _sent(provider, frame), body, text_tool)
+
+    def _frame(
+        self, config: Any, provider: Provider, model: str, params: dict[str, Any], messages: list[dict[str, Any]]
+    ) -> Frame:
+        if provider.wire is Wire.OPENAI:
+            params["stream_options"] = {"include_usage": True}
+        options = dict(provider.options)
+        if provider.dialect == "azure":
+            mapped = config.map_openai_params(params, {}, model, True, api_version=options["api_version"])
+            # litellm leaves Azure's address and key to OpenAI's SDK.
+            headers = {"api-key": provider.api_key.reveal(), "content-type": "application/json"}
+            url = _azure_url(provider, model)
+        else:
+            key = provider.api_key.reveal() or None
+            mapped = config.map_openai_params(params, {}, model, True)
+            base = f"{provider.base_url}/v1/messages" if provider.wire is Wire.ANTHROPIC else provider.base_url
+            headers = config.validate_environment(
+                {}, model, messages, dict(mapped), options, api_key=key, api_base=base
+            )
+            url = config.get_complete_url(base, key, model, dict(mapped), options, stream=True)
+        # Meant for litellm's own reader.
+        mapped.pop("json_mode", None)
+        return Frame(url, headers, mapped)
+
+    def _is_plain(self, config: Any, provider: Provider) -> bool:
+        """Tells whether nothing but the messages of a body depends on the prompt: so it is where litellm spells as for OpenAI."""
+        made = type(config)
+        return provider.dialect != "azure" and all(
+            getattr(made, name) is getattr(self._openai, name)
+            for name in ("validate_environment", "get_complete_url", "transform_request")
+        )
 
     async def open(
         self,
@@ -288,6 +323,10 @@ def status_of(error: Exception) -> tuple[int, str, Mapping[str, str]]:
     status = getattr(error, "status_code", 0)
     headers = getattr(getattr(error, "response", None), "headers", None)
     return (status if isinstance(status, int) else 0), str(error), headers if headers is not None else {}
+
+
+def _sent(provider: Provider, frame: Frame) -> Mapping[str, str]:
+    return {"content-type": "application/json", **provider.headers, **frame.headers}
 
 
 def _check_images(provider: Provider, call: Call) -> None:

@@ -19,6 +19,7 @@ from services.gateway.http.pool import Pool, written
 from services.gateway.providers import faults
 from services.gateway.providers.bridge import Bridge, Unspellable
 from services.gateway.providers.connections import ALWAYS, ProxiedResponse, post_by_session, proxy_for
+from services.gateway.providers.frames import Frames
 from services.gateway.providers.provider import Provider, Wire
 from services.gateway.wires.anthropic import AnthropicParser
 from services.gateway.wires.ollama import OllamaParser
@@ -63,6 +64,22 @@ class _Sealed:
     body: bytes
 
 
+class _Headers:
+    """All headers of a request but those of its trace, and how they are written: mostly the same as of the one before."""
+
+    def __init__(self) -> None:
+        self._given: Mapping[str, str] = {}
+        self._all: Mapping[str, str] = ALWAYS
+        self._fields = written(ALWAYS)
+
+    def of(self, given: Mapping[str, str]) -> tuple[Mapping[str, str], str]:
+        """Returns them. Raises: ValueError: one is not a line."""
+        if given is not self._given:
+            told = {**ALWAYS, **{name.lower(): value for name, value in given.items()}}
+            self._given, self._all, self._fields = given, told, written(told)
+        return self._all, self._fields
+
+
 @dataclass(frozen=True)
 class UpstreamDeployment:
     """A model at a provider that speaks a wire of ours; see `domain.Deployment`."""
@@ -75,6 +92,14 @@ class UpstreamDeployment:
     bridge: Bridge
     session: aiohttp.ClientSession
     pool: Pool
+
+    @functools.cached_property
+    def _frames(self) -> Frames:
+        return Frames()
+
+    @functools.cached_property
+    def _headers(self) -> _Headers:
+        return _Headers()
 
     @functools.cached_property
     def key(self) -> str:
@@ -97,16 +122,17 @@ class UpstreamDeployment:
     def prepare(self, call: Call, *, max_output_tokens: int) -> Request:
         """See `domain.Deployment.prepare`."""
         try:
-            request = self.bridge.request(self.source, self.model, call, max_output_tokens=max_output_tokens)
+            request = self.bridge.request(
+                self.source, self.model, call, max_output_tokens=max_output_tokens, frames=self._frames
+            )
             body = msgspec.json.encode(request.body)
         except Unspellable as error:
             return partial(_fail, faults.rejected(self.source, self.model, error.cause))
-        headers = {**ALWAYS, **{name.lower(): value for name, value in request.headers.items()}}
         try:
-            sealed = _Sealed(request.url, headers, written(headers), body)
+            headers, fields = self._headers.of(request.headers)
         except ValueError as error:
             return partial(_fail, faults.unreachable(self.source, self.model, type(error).__name__))
-        return partial(self._stream, sealed, request.text_tool)
+        return partial(self._stream, _Sealed(request.url, headers, fields, body), request.text_tool)
 
     async def _stream(
         self, sealed: _Sealed, text_tool: str, take: Take | None = None

@@ -14,6 +14,7 @@ from services.gateway.domain import Call, Counts, Message, ModelLimits, Role, Ti
 from services.gateway.failures import AttemptFailed
 from services.gateway.providers import environment
 from services.gateway.providers.bridge import Bridge
+from services.gateway.providers.frames import Frames
 from services.gateway.providers.provider import Provider
 from services.gateway.providers.tail import TailDeployment
 from tests.fakes.http_server import Exchange, HttpServer
@@ -164,6 +165,35 @@ def test_a_request_is_spelt_to_the_letter(bridge: Bridge, spelt: Spelt) -> None:
     assert request.body == spelt.body
     if "Authorization" not in spelt.headers:
         assert "Authorization" not in request.headers
+
+
+ALIKE = [
+    replace(CALL, tools=(), stop=()),
+    Call(model="", messages=(Message(Role.USER, "And now?"),), temperature=0.5),
+    Call(model="", messages=(Message(Role.USER, "And now?"), Message(Role.ASSISTANT, "Ten."))),
+    Call(model="", messages=(Message(Role.USER, "Hm."),), seed=7, top_p=0.5, reasoning_effort="low"),
+    Call(model="", messages=(Message(Role.USER, "Hm."),), temperature=0.5, stop=("END",)),
+    CALL,
+]
+
+
+@pytest.mark.parametrize("spelt", EXPECTED, ids=lambda spelt: spelt.provider)
+def test_a_call_is_spelt_the_same_whatever_was_asked_before(bridge: Bridge, spelt: Spelt) -> None:
+    provider, model, frames = FOUND[spelt.provider], str(spelt.body["model"]), Frames()
+    for call in [*ALIKE, *reversed(ALIKE)]:
+        for most in (50, 60):
+            remembering = bridge.request(provider, model, call, max_output_tokens=most, frames=frames)
+            assert remembering == bridge.request(provider, model, call, max_output_tokens=most)
+
+
+def test_what_calls_of_a_model_have_in_common_is_spelt_once(bridge: Bridge) -> None:
+    frames = Frames()
+    first, second = (
+        bridge.request(FOUND["openai"], "gpt-4o-mini", call, max_output_tokens=50, frames=frames) for call in ALIKE[:2]
+    )
+
+    assert first.headers is second.headers
+    assert first.body["messages"] != second.body["messages"]
 
 
 def test_a_reasoning_model_s_limit_has_its_own_name(bridge: Bridge) -> None:
