@@ -112,12 +112,6 @@ class Holding:
     async def __aenter__(self) -> Self:
         """Sends the question whether there is enough; it is answered while the block goes on."""
         self._begin()
-        try:
-            # The loop sends what was asked at the end of its turn.
-            await asyncio.sleep(0)
-        except BaseException:
-            self.end()
-            raise
         return self
 
     async def __aexit__(self, *_: object) -> None:

@@ -57,7 +57,7 @@ class Scripts:
         self._over = False
 
     def run(self, script: Script, keys: tuple[str, ...], args: Sequence[str | int]) -> asyncio.Future[Any]:
-        """Runs a script, and returns what gives its answer; the question is on its way by the next turn of the loop.
+        """Runs a script, and returns what gives its answer; the question is on its way then, or goes out once the connection is open.
 
         Raises: one of `AWAY`, where the answer is awaited.
         """
