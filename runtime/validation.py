@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import base64
 import binascii
+import re
 import uuid
 
 from runtime.errors import InvalidArgument
+
+_CANONICAL = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 
 
 def invalid(field: str, problem: str) -> InvalidArgument:
@@ -32,6 +35,8 @@ def identifier(field: str, value: str) -> str:
 
     Raises: InvalidArgument: naming the field.
     """
+    if _CANONICAL.fullmatch(value):
+        return value
     try:
         return str(uuid.UUID(value))
     except ValueError:

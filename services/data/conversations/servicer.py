@@ -101,7 +101,7 @@ def message_pb(message: Message) -> data_pb2.Message:
         run_id=message.run_id,
         parent_id=message.parent_id or "",
         role=_ROLES[message.role],
-        parts=map(_part_pb, message.parts),
+        parts=[_part_pb(part) for part in message.parts],
         state=_STATES[message.state],
         model=message.model,
         usage=None if message.usage is None else _usage_pb(message.usage),
@@ -112,7 +112,7 @@ def message_pb(message: Message) -> data_pb2.Message:
 
 def earlier_pb(earlier: Earlier) -> data_pb2.Message:
     """Returns what was said before as the contract spells it: who, and what."""
-    return data_pb2.Message(role=_ROLES[earlier.role], parts=map(_part_pb, earlier.parts))
+    return data_pb2.Message(role=_ROLES[earlier.role], parts=[_part_pb(part) for part in earlier.parts])
 
 
 def part_of(part: data_pb2.Part) -> Part:
@@ -144,14 +144,14 @@ def usage_of(usage: data_pb2.Usage) -> Usage:
 
 
 def _part_pb(part: Part) -> data_pb2.Part:
-    match part.kind:
-        case PartKind.TEXT:
-            return data_pb2.Part(text=part.text)
-        case PartKind.REASONING:
-            return data_pb2.Part(reasoning=part.text)
-        case PartKind.TOOL_USE:
-            use = data_pb2.ToolUse(tool_call_id=part.tool_call_id, name=part.name, input_json=part.text)
-            return data_pb2.Part(tool_use=use)
+    kind = part.kind
+    if kind is PartKind.TEXT:
+        return data_pb2.Part(text=part.text)
+    if kind is PartKind.REASONING:
+        return data_pb2.Part(reasoning=part.text)
+    if kind is PartKind.TOOL_USE:
+        use = data_pb2.ToolUse(tool_call_id=part.tool_call_id, name=part.name, input_json=part.text)
+        return data_pb2.Part(tool_use=use)
     result = data_pb2.ToolResult(
         tool_call_id=part.tool_call_id, name=part.name, content=part.text, is_error=part.is_error
     )

@@ -6,7 +6,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from services.data.conversations.domain import Earlier, Message, MessageState, Role
-from services.data.conversations.store import parts_json, parts_of
+from services.data.conversations.store import all_parts_of, parts_json
 from services.data.runs.domain import Begun, Run, RunStatus
 from services.data.tenancy import claims_json
 
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
     from runtime.context import Identity
     from services.data.runs.starting import NewRun
+
+_ROLES = {role.value: role for role in Role}
 
 
 def opening(caller: Identity, new: NewRun) -> tuple[Any, ...]:
@@ -109,14 +111,12 @@ def begun(row: Record, new: NewRun) -> Begun:
         usage=None,
         created_at=new.now,
     )
-    roles, parts = row["history_roles"] or (), row["history_parts"] or ()
+    roles, parts = row["history_roles"] or (), all_parts_of(row["history_parts"] or ())
     return Begun(
         run=run,
         user_message=user_message,
         answer=answer,
-        history=[
-            Earlier(Role(role), parts_of(said)) for role, said in zip(reversed(roles), reversed(parts), strict=True)
-        ],
+        history=[Earlier(_ROLES[role], said) for role, said in zip(reversed(roles), reversed(parts), strict=True)],
         existing=False,
         conversation_created=new.conversation_id is None,
         interrupted=[],

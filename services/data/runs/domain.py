@@ -273,6 +273,9 @@ def check_limits(limits: ActiveLimits) -> None:
 
     Raises: InvalidArgument.
     """
+    bounds = (limits.per_user, limits.per_conversation, limits.queued_per_user)
+    if min(bounds) >= 0 and max(bounds) <= INT32_MAX:
+        return
     for name in ("per_user", "per_conversation", "queued_per_user"):
         validation.number(f"active_limits.{name}", getattr(limits, name), minimum=0, maximum=INT32_MAX)
 
@@ -282,6 +285,9 @@ def check_request_limits(limits: RequestLimits) -> None:
 
     Raises: InvalidArgument.
     """
+    bounds = (limits.per_minute, limits.per_hour, limits.per_day)
+    if min(bounds) >= 0 and max(bounds) <= REQUESTS_MAX:
+        return
     for name in ("per_minute", "per_hour", "per_day"):
         validation.number(f"request_limits.{name}", getattr(limits, name), minimum=0, maximum=REQUESTS_MAX)
 

@@ -60,7 +60,7 @@ class RunServicer(data_pb2_grpc.RunServiceServicer):
         return data_pb2.BeginRunResponse(
             run=_run_pb(begun.run),
             user_message=message_pb(begun.user_message),
-            history=map(earlier_pb, begun.history),
+            history=[earlier_pb(earlier) for earlier in begun.history],
             existing=begun.existing,
             conversation_created=begun.conversation_created,
             answer=message_pb(begun.answer),

@@ -92,6 +92,7 @@ class NewRun:
 
     Attributes:
         conversation_id: The conversation named; None creates `new_conversation_id` unless it is there.
+        new_conversation_id: The conversation's id, whether it is made or there.
         content_sha256: What a resend must agree with.
         history_max_bytes: Most UTF-8 bytes of visible text in the history.
     """
@@ -174,7 +175,7 @@ class Starting:
             NewRun(
                 id=uuid7(),
                 conversation_id=conversation_id,
-                new_conversation_id=_new_conversation_id(caller, request.client_message_id),
+                new_conversation_id=conversation_id or _new_conversation_id(caller, request.client_message_id),
                 user_message_id=uuid7(),
                 answer_message_id=uuid7(),
                 client_message_id=request.client_message_id or None,
