@@ -76,17 +76,22 @@ class Verifier:
         self._fetching: asyncio.Task[None] | None = None
         self._remembered: OrderedDict[str, Identity] = OrderedDict()
 
+    def known(self, token: str) -> Identity | None:
+        """Returns who a token speaks for that has been verified before and has not ended; None: `verify` knows."""
+        known = self._remembered.get(token)
+        if known is None or known.expires_at <= self._clock():
+            return None
+        self._remembered.move_to_end(token)
+        return known
+
     async def verify(self, token: str) -> Identity:
         """Returns who the token speaks for.
 
         Raises: InvalidToken; Unavailable: no key has ever been fetched and auth is away.
         """
-        now = self._clock()
-        known = self._remembered.get(token)
-        if known is not None and known.expires_at > now:
-            self._remembered.move_to_end(token)
+        if (known := self.known(token)) is not None:
             return known
-        identity = self._identity(await self._claims(token, now))
+        identity = self._identity(await self._claims(token, self._clock()))
         self._remembered[token] = identity
         if len(self._remembered) > _REMEMBERED_TOKENS:
             self._remembered.popitem(last=False)

@@ -25,6 +25,7 @@ from runtime.status import code_of, to_status
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from runtime.context import Identity
     from runtime.identity import Verifier
 
 log = structlog.stdlib.get_logger()
@@ -195,9 +196,10 @@ class Deadline(Link):
         self._unary = _Terms(unary_s)
         self._streams = _Terms(stream_s)
 
-    async def around(self, call: Call, proceed: Proceed) -> Any:
-        if call.context.time_remaining() is not None:
-            return await proceed(call)
+    def around(self, call: Call, proceed: Proceed) -> Awaitable[Any]:
+        return proceed(call) if call.context.time_remaining() is not None else self._within(call, proceed)
+
+    async def _within(self, call: Call, proceed: Proceed) -> Any:
         # By hand: `asyncio.timeout` costs more than all the rest of the chain's links but two.
         task = asyncio.current_task()
         assert task is not None  # noqa: S101 - this runs in one
@@ -276,16 +278,28 @@ class Authentication(Link):
         self._verifier = verifier
         self._open = open_methods
 
-    async def around(self, call: Call, proceed: Proceed) -> Any:
-        if call.method not in self._open:
-            # Taken out: nobody reads it again, and a stream would hold it beside the token itself.
-            token = bearer_token(call.metadata.pop("authorization", ""))
-            if self._verifier is None:
-                raise Unauthenticated("This server knows no callers.")
-            set_identity(await self._verifier.verify(token))
-            # One text for all calls with the same token, which is remembered anyhow.
-            credential.set(sys.intern(token))
+    def around(self, call: Call, proceed: Proceed) -> Awaitable[Any]:
+        if call.method in self._open:
+            return proceed(call)
+        # Taken out: nobody reads it again, and a stream would hold it beside the token itself.
+        token = bearer_token(call.metadata.pop("authorization", ""))
+        if self._verifier is None:
+            raise Unauthenticated("This server knows no callers.")
+        identity = self._verifier.known(token)
+        if identity is None:
+            return self._verified(call, proceed, token, self._verifier)
+        _let_in(identity, token)
+        return proceed(call)
+
+    async def _verified(self, call: Call, proceed: Proceed, token: str, verifier: Verifier) -> Any:
+        _let_in(await verifier.verify(token), token)
         return await proceed(call)
+
+
+def _let_in(identity: Identity, token: str) -> None:
+    set_identity(identity)
+    # One text for all calls with the same token, which is remembered anyhow.
+    credential.set(sys.intern(token))
 
 
 class Chain(grpc.aio.ServerInterceptor):  # type: ignore[type-arg] # generic in the stubs only

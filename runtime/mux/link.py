@@ -59,6 +59,7 @@ class Link:
             response_deserializer=pb.ConnectResponse.FromString,
         )
         self._exchanges: dict[int, Exchange] = {}
+        self._dropped = self._forget  # one for all calls
         self._outbox: Outbox
         self._last = 0
         self._leaving = False
@@ -88,7 +89,7 @@ class Link:
         """Opens a call; the link must be open."""
         self._last += 1
         number = self._last
-        exchange = Exchange(number, self._outbox, self._forget)
+        exchange = Exchange(number, self._outbox, self._dropped)
         self._exchanges[number] = exchange
         # A token and a trace are as long as many a request: uncounted, a burst would make a batch that the service does not take.
         frame = self._outbox.frame(len(request) + size_of(metadata) + _OPEN_BYTES)
