@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from parley.chat.v1 import chat_pb2
 from services.chat.domain import Event
-from services.chat.wire import add_event, kind_of
+from services.chat.wire import add_event, add_texts, kind_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -55,12 +55,29 @@ def marker() -> dict[Any, Any]:
     return {b"v": VERSION, b"first": 0, b"events": b""}
 
 
-def entry(events: Sequence[Event], *, after: int) -> dict[Any, Any]:
+def entry_of(events: Sequence[Event], *, after: int) -> dict[Any, Any]:
     """Returns events as an entry that goes on after a position."""
     response = chat_pb2.WatchRunResponse()
     for event in events:
         add_event(response.events, event)
-    return {b"v": VERSION, b"first": after + 1, b"events": response.SerializeToString()}
+    return _fields(response, after)
+
+
+def entry(log: RunLog, *, after: int) -> tuple[int, dict[Any, Any]]:
+    """Returns the number of the last event, and the entry, that the tail of a log goes on with after a position; there must be more behind it."""
+    written = log.texts(after)
+    if written is None:
+        events = log.unsent(after)
+        return events[-1].seq, entry_of(events, after=after)
+    # Nearly always, and there is one for each run every few tens of milliseconds.
+    offset, texts = written
+    response = chat_pb2.WatchRunResponse()
+    add_texts(response.events, texts, seq=after + 1, offset=offset)
+    return after + len(texts), _fields(response, after)
+
+
+def _fields(response: chat_pb2.WatchRunResponse, after: int) -> dict[Any, Any]:
+    return {b"v": VERSION, b"first": b"%d" % (after + 1), b"events": response.SerializeToString()}
 
 
 def newest_whole(entries: Sequence[tuple[bytes, dict[bytes, bytes]]]) -> Sequence[tuple[bytes, dict[bytes, bytes]]]:

@@ -240,6 +240,19 @@ class RunLog:
                     return events
         return events
 
+    def texts(self, seq: int) -> tuple[int, list[str]] | None:
+        """Returns the texts of the events after a position, and where the first begins in the answer; None: there is more to them than that.
+
+        For the tail, and cheaper than `unsent`, which tells the same.
+        """
+        stretch = self._stretch
+        if stretch is None or stretch.kind is not PartKind.TEXT or not stretch.first_seq - 1 <= seq < self.last_seq:
+            return None
+        if self.last_seq - seq > BATCH_MAX_EVENTS:
+            return None
+        offset, deltas = stretch.deltas(seq)
+        return (offset, deltas) if self._text_chars - offset <= BATCH_MAX_CHARS else None
+
     async def changed(self) -> None:
         """Returns at the next announcement."""
         future = asyncio.get_running_loop().create_future()

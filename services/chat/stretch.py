@@ -63,6 +63,20 @@ class Stretch:
         kind = Text(delta, self._offset + start) if self.kind is PartKind.TEXT else Reasoning(delta)
         return Event(self.first_seq + count - 1, kind)
 
+    def deltas(self, seq: int) -> tuple[int, list[str]]:
+        """Returns the deltas after a position, and where the first of them begins in the answer."""
+        ends, loose = self._ends, self._loose
+        index = seq + 1 - self.first_seq
+        joined = len(ends) - len(loose)
+        begin = start = ends[index - 1] if index else 0
+        if index >= joined:
+            return self._offset + begin, loose[index - joined :]
+        deltas: list[str] = []
+        for end in ends[index:joined]:
+            deltas.append(self._joined[start:end])
+            start = end
+        return self._offset + begin, deltas + loose
+
     def events(self, seq: int) -> Iterator[Event]:
         """Yields the events after a position."""
         joined = len(self._ends) - len(self._loose)

@@ -279,10 +279,10 @@ class RedisTail:
         async with contextlib.AsyncExitStack() as stack:
             now = time.monotonic()
             for kept in due:
-                events = kept.log.unsent(kept.sent_seq)
-                new, last = not kept.sent_seq, events[-1].seq
+                new = not kept.sent_seq
+                last, fields = entry(kept.log, after=kept.sent_seq)
                 sent.append(_Sent(kept, last, len(commands)))
-                commands.append(_entry(kept, last, entry(events, after=kept.sent_seq), new=new))
+                commands.append(_entry(kept, last, fields, new=new))
                 if new or kept.log.ended or now > kept.expires_at:
                     commands.append((b"EXPIRE", kept.key, self._ttl_s))
                     kept.expires_at = now + self._ttl_s / 2
@@ -376,7 +376,7 @@ class RedisTail:
             log.info("run_tail_back", use=use)
 
 
-_BOUND = (b"MAXLEN", b"~", _ENTRIES_MAX)
+_BOUND = (b"MAXLEN", b"~", b"%d" % _ENTRIES_MAX)
 # Where the stream has gone meanwhile, nothing is added: half a log would be of no use to anybody.
 _BOUND_OF_MORE = (b"NOMKSTREAM", *_BOUND)
 

@@ -26,7 +26,7 @@ from services.chat.domain import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from services.chat.domain import Kind, Run
 
@@ -63,6 +63,25 @@ def add_event(events: Any, event: Event) -> None:
             text.SetInParent()
     else:
         events.append(event_pb(event))
+
+
+def add_texts(events: Any, texts: Iterable[str], *, seq: int, offset: int) -> None:
+    """Appends texts that follow on each other; otherwise as `add_event`.
+
+    Args:
+        events: A repeated field of RunEvent.
+        texts: The deltas.
+        seq: Number of the first one.
+        offset: Where it begins in the answer, in code points.
+    """
+    for number, delta in enumerate(texts, seq):
+        added = events.add()
+        added.seq = number
+        text = added.text
+        text.delta, text.offset = delta, offset
+        if not delta and not offset:
+            text.SetInParent()
+        offset += len(delta)
 
 
 def kind_of(event: chat_pb2.RunEvent) -> Kind | None:

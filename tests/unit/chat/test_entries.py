@@ -7,14 +7,14 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.chat.domain import Done, Event, RunStatus, Text, Thinking
-from services.chat.entries import EntryId, entry, entry_id, key_of, marker, replay, seen_key_of
-from services.chat.log import RunLog
+from services.chat.domain import Done, Event, Kind, Progress, Reasoning, Reset, RunStatus, Text, Thinking
+from services.chat.entries import EntryId, entry, entry_id, entry_of, key_of, marker, replay, seen_key_of
+from services.chat.log import BATCH_MAX_CHARS, RunLog
 
 
 def sent(events: list[Event], *, after: int | None = None, version: bytes | None = None) -> tuple[bytes, Any]:
     """Returns an entry as Redis gives it back."""
-    fields = entry(events, after=events[0].seq - 1 if after is None else after)
+    fields = entry_of(events, after=events[0].seq - 1 if after is None else after)
     stored = {name: value if isinstance(value, bytes) else str(value).encode() for name, value in fields.items()}
     return str(EntryId(1, events[-1].seq)).encode(), stored | ({} if version is None else {b"v": version})
 
@@ -49,6 +49,35 @@ def test_entries_may_repeat_what_came_and_skip_nothing(spans: list[tuple[int, in
             if some[0].seq <= reach + 1:
                 reach = max(reach, some[-1].seq)
     assert copy.after(0) == events[:reach]
+
+
+_KINDS: st.SearchStrategy[Kind] = st.one_of(
+    st.builds(lambda text: Text(text, -1), st.sampled_from(["", "a", "Zürich ", "x" * 400])),
+    st.builds(Reasoning, st.sampled_from(["Hm.", "So "])),
+    st.sampled_from([Progress(2, "Going on"), Reset(1, 0)]),
+)
+
+
+@given(st.lists(st.tuples(_KINDS, st.booleans()), min_size=1, max_size=80), st.integers(0, 79))
+def test_what_comes_next_of_a_log_is_what_it_has_not_sent(written: list[tuple[Kind, bool]], sent_seq: int) -> None:
+    """However it is told: text by text where it is nothing else, or event by event."""
+    log = RunLog()
+    for kind, joins in written:
+        log.append(Text(kind.delta, log.text_chars) if isinstance(kind, Text) else kind)
+        if joins:
+            log.parts()
+    after = min(sent_seq, log.last_seq - 1)
+    events = log.unsent(after)
+    assert entry(log, after=after) == (events[-1].seq, entry_of(events, after=after))
+
+
+def test_an_entry_of_long_texts_holds_no_more_than_a_message_may() -> None:
+    log = RunLog()
+    for _ in range(3):
+        log.write("x" * (BATCH_MAX_CHARS // 2))
+    last, fields = entry(log, after=0)
+    assert last == 2
+    assert fields == entry_of(log.unsent(0), after=0)
 
 
 def test_a_whole_log_sent_again_mends_a_gap() -> None:
