@@ -156,10 +156,10 @@ class Chat:
         async with self._admission(call) as admitted:
             # Spelt while the call is being let in; not a byte of it leaves before.
             request: Request | None = self._prepare(left[0], call)
-            await admitted()
-            with contextlib.closing(Waits()) as waits:
-                failures = _Failures()
-                given = False
+            failures, given = _Failures(), False
+            with Waits() as waits:
+                await admitted()
+                waits.start()
                 while True:
                     deployment = left.pop(0)
                     waits.attempt(self._timeouts(deployment, call), len(left))

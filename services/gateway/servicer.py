@@ -154,12 +154,14 @@ def _message(place: int, message: pb.PromptMessage) -> Message:
     role = _ROLES.get(message.role)
     if role is None:
         raise invalid(f"messages[{place}].role", "must be one of system, user, assistant and tool.")
+    # Most messages have neither, and a prompt has many messages.
+    calls, images = message.tool_calls, message.images
     return Message(
-        role=role,
-        text=message.text,
-        tool_calls=tuple([ToolCall(call.id, call.name, call.arguments_json) for call in message.tool_calls]),
-        tool_call_id=message.tool_call_id,
-        images=tuple([Image(image.url, image.detail) for image in message.images]),
+        role,
+        message.text,
+        tuple([ToolCall(call.id, call.name, call.arguments_json) for call in calls]) if calls else (),
+        message.tool_call_id,
+        tuple([Image(image.url, image.detail) for image in images]) if images else (),
     )
 
 

@@ -59,13 +59,16 @@ def size_bytes(piece: Piece) -> int:
 
 def input_tokens(call: Call) -> int:
     """Estimates the tokens of a prompt."""
-    texts = [message.text for message in call.messages]
-    texts += [f"{c.name}{c.arguments_json}" for message in call.messages for c in message.tool_calls]
-    texts += [f"{tool.name}{tool.description}{tool.parameters_json}" for tool in call.tools]
-    images = sum(len(message.images) for message in call.messages)
-    return (
-        tokens(sum(len(text) if text.isascii() else len(text.encode()) for text in texts)) + images * _TOKENS_PER_IMAGE
-    )
+    size = images = 0
+    for message in call.messages:
+        text = message.text
+        size += len(text) if text.isascii() else len(text.encode())
+        for made in message.tool_calls:
+            size += len(made.name.encode()) + len(made.arguments_json.encode())
+        images += len(message.images)
+    for tool in call.tools:
+        size += len(f"{tool.name}{tool.description}{tool.parameters_json}".encode())
+    return tokens(size) + images * _TOKENS_PER_IMAGE
 
 
 def tokens(size_bytes: int) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from services.gateway.failures import AttemptFailed, FirstTokenTimeout, RunTimeout, StreamStalled
 
@@ -21,7 +21,7 @@ _LATE_S = 0.001
 
 
 class Waits:
-    """How long is waited, and for what; to be closed at the end.
+    """How long is waited, and for what, within a block.
 
     One timer serves a whole call. It is not moved with every delta: when it goes off it looks whether the deadline has moved on meanwhile.
 
@@ -32,7 +32,7 @@ class Waits:
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._clock = self._loop.time
-        self._task = asyncio.current_task()
+        self._task = asyncio.current_task(self._loop)
         self._called = self._asked = self._clock()
         self._gap_s = self._share = self._first = self._total = 0.0
         # When what is awaited now is late; infinity while nothing is.
@@ -42,6 +42,16 @@ class Waits:
         self._looked_for, self._looks = math.inf, 0
         self._expired = False
         self.begun = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def start(self) -> None:
+        """Begins the call: time is counted from here on, or from the start of the block where this is not said."""
+        self._called = self._asked = self._clock()
 
     def attempt(self, timeouts: Timeouts, others: int) -> None:
         """Begins an attempt.

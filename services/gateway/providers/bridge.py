@@ -39,8 +39,6 @@ _SETTINGS = {
 }
 # What litellm calls the tool by which it has models answer in JSON that cannot be told to otherwise.
 _JSON_TOOL = "json_tool_call"
-# These take pictures by their address. For the others litellm would fetch them itself, from wherever a caller says.
-_FETCHING = {Wire.OPENAI, Wire.ANTHROPIC}
 # Models whose prices and spelling are remembered; a call may name any.
 _MAX_RATES = 1000
 _LOGGERS = ("LiteLLM", "LiteLLM Router", "LiteLLM Proxy")
@@ -329,8 +327,13 @@ def _sent(provider: Provider, frame: Frame) -> Mapping[str, str]:
     return {"content-type": "application/json", **provider.headers, **frame.headers}
 
 
+def _fetches(wire: Wire) -> bool:
+    """Tells whether these take pictures by their address. For the others litellm would fetch them itself, from wherever a caller says."""
+    return wire is Wire.OPENAI or wire is Wire.ANTHROPIC
+
+
 def _check_images(provider: Provider, call: Call) -> None:
-    if provider.wire not in _FETCHING:
+    if not _fetches(provider.wire):
         urls = [image.url for message in call.messages for image in message.images]
         if not all(url.startswith("data:") for url in urls):
             raise Unspellable("image_by_address")

@@ -69,7 +69,7 @@ def _response_format(shape: ResponseFormat) -> dict[str, Any]:
 
 
 def _message(message: Message) -> dict[str, Any]:
-    spelt: dict[str, Any] = {"role": message.role.value, "content": message.text}
+    spelt: dict[str, Any] = {"role": message.role._value_, "content": message.text}
     if message.role is Role.TOOL:
         spelt["tool_call_id"] = message.tool_call_id
     if message.images:
