@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import time
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 from opentelemetry import context, propagate, trace
@@ -17,7 +18,8 @@ from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import NonRecordingSpan, Span, SpanContext, SpanKind, Status, StatusCode, TraceFlags
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Mapping
+    from collections.abc import Callable, Container, Mapping
+    from contextvars import Token
 
     from opentelemetry.trace import Link, TracerProvider
     from opentelemetry.util.types import AnyValue, Attributes
@@ -39,6 +41,12 @@ _LIMITS = SpanLimits()
 _SCOPE = InstrumentationScope("parley", "")
 (_SPAN_KEY,) = trace.set_span_in_context(trace.INVALID_SPAN, Context())
 """Where a context keeps its span."""
+_variable = getattr(getattr(context, "_RUNTIME_CONTEXT", None), "_current_context", None)
+_plain = _variable if isinstance(_variable, ContextVar) else None
+current_context: Callable[[], Context] = _plain.get if _plain is not None else context.get_current
+"""Returns the context of what runs: OpenTelemetry keeps it in a variable, unless the operator has chosen another keeper."""
+attach: Callable[[Context], Token[Context]] = _plain.set if _plain is not None else context.attach
+"""Makes a context the current one, until what this returns is given to `opentelemetry.context.detach`."""
 _OTHER_HEADERS = bool(os.environ.get("OTEL_PROPAGATORS"))
 """Whether the operator has chosen how traces cross the wire."""
 
@@ -327,7 +335,7 @@ def below(within: Context, span: Span) -> Context:
 
 def outgoing_headers() -> dict[str, str]:
     """Returns the W3C trace headers that a call to another process carries."""
-    within = context.get_current()
+    within = current_context()
     ids = current(within)
     if _OTHER_HEADERS or len(within) > 1 or (ids is not None and ids[4]):  # the trace's state
         # Other propagators have a say, or there is more to carry, such as baggage.

@@ -81,10 +81,10 @@ class span:  # noqa: N801 - used like a function
     def __enter__(self) -> Span:
         name, remote, kind, attributes = self._arguments
         del self._arguments  # headers need not be kept for as long as a stream lasts
-        within = context.get_current()
+        within = spans.current_context()
         parent = spans.current(within) if remote is None else spans.parent_in(remote)
         self._span = spans.recorder().start(name, parent, kind, attributes)
-        self._token = context.attach(spans.below(within, self._span))
+        self._token = spans.attach(spans.below(within, self._span))
         return self._span
 
     def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
