@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import contextvars
 import functools
 import sys
@@ -51,7 +50,7 @@ class Call:
     Attributes:
         method: `/package.Service/Method`.
         streaming: The response is a stream.
-        metadata: What the caller sent, lower-case names.
+        metadata: What the caller sent, lower-case names; empty once the handler has been called.
         context: The servicer's context.
         behaviour: The handler's: answers a request.
         request: What is asked; None once the handler has it, since a stream may last for long.
@@ -366,6 +365,7 @@ class Chain(grpc.aio.ServerInterceptor):  # type: ignore[type-arg] # generic in 
 def _work(call: Call) -> Awaitable[Any]:
     """Has the handler answer."""
     request, call.request = call.request, None
+    call.metadata.clear()  # read by the links, and an answer may take long
     if call.streaming:
         return _stream(call.behaviour, request, call.context)
     answered: Awaitable[Any] = call.behaviour(request, call.context)
@@ -373,10 +373,12 @@ def _work(call: Call) -> Awaitable[Any]:
 
 
 async def _stream(behaviour: Callable[[Any, Any], Any], request: Any, context: Any) -> None:
-    begun = behaviour(request, context)
+    responses = behaviour(request, context)
     del request
-    # Closed here, in this task: an abandoned generator would run its `finally` whenever it is collected.
-    async with contextlib.aclosing(begun) as responses:
+    try:
         async for response in responses:
             await context.write(response)
             del response  # the next one may be long in coming
+    finally:
+        # Closed here, in this task: an abandoned generator would run its `finally` whenever it is collected.
+        await responses.aclose()

@@ -216,7 +216,7 @@ class Runs:
             finally:
                 if not begun.done():
                     begun.cancel()
-            del ask
+            del ask, begun
             if turn is not None:
                 await self._host.bring_to_end(turn)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import random
 from collections.abc import AsyncGenerator
 from typing import TYPE_CHECKING
@@ -175,7 +174,8 @@ class RunFeed:
         while True:
             self._attempts.calling()
             try:
-                async with contextlib.aclosing(call()) as batches:
+                batches = call()
+                try:
                     async for batch in batches:
                         self._attempts.settled()
                         self._run_id = batch.run_id
@@ -186,6 +186,8 @@ class RunFeed:
                             del last
                             yield fresh
                         del batch, fresh  # the next one to come this way may be the last
+                finally:
+                    await batches.aclose()
             except LOST as error:
                 if ended:
                     return

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from typing import TYPE_CHECKING, Protocol
 
 from opentelemetry import trace
@@ -62,7 +61,8 @@ class EventStream(PushedStream):
         begun = False
         # Before the call is made: while it gives events its own span is the current one.
         self._before_text = trace.get_current_span()
-        async with contextlib.aclosing(self._feed.batches()) as batches:
+        batches = self._feed.batches()
+        try:
             async for batch in batches:
                 numbered = self._feed.is_cursor(batch.run_id)
                 await self.write(frames(batch.run_id, batch.events, numbered=numbered), len(batch.events))
@@ -73,6 +73,8 @@ class EventStream(PushedStream):
                 if self._before_text is not None:
                     self._look_for_text(batch)
                 del batch  # the next one to come this way may be the last
+        finally:
+            await batches.aclose()
 
     def _pour(self, batch: Batch) -> bool:
         events = batch.events
