@@ -8,7 +8,7 @@ from parley.data.v1 import data_pb2, data_pb2_grpc
 from runtime.context import current_identity
 from runtime.permissions import require
 from runtime.wellknown import seconds, timestamp
-from services.data.conversations.servicer import earlier_pb, message_pb, part_of, usage_of
+from services.data.conversations.servicer import message_pb, part_of, spell_history, usage_of
 from services.data.queue.domain import ClaimKind, ClaimRequest
 from services.data.runs.domain import ActiveLimits, RequestLimits, RunStatus
 from services.data.runs.keeping import Checkpoint, FinishRequest, Progress, RetryRequest
@@ -57,16 +57,17 @@ class RunServicer(data_pb2_grpc.RunServiceServicer):
 
     async def BeginRun(self, request: data_pb2.BeginRunRequest, context: Any) -> data_pb2.BeginRunResponse:
         begun = await self._starting.begin(current_identity(), _begin_request(request))
-        return data_pb2.BeginRunResponse(
+        response = data_pb2.BeginRunResponse(
             run=_run_pb(begun.run),
             user_message=message_pb(begun.user_message),
-            history=[earlier_pb(earlier) for earlier in begun.history],
             existing=begun.existing,
             conversation_created=begun.conversation_created,
             answer=message_pb(begun.answer),
             interrupted=map(_run_pb, begun.interrupted),
             untitled=begun.untitled,
         )
+        spell_history(begun.history, response.history)
+        return response
 
     async def ClaimRuns(self, request: data_pb2.ClaimRunsRequest, context: Any) -> data_pb2.ClaimRunsResponse:
         require("run:claim")
@@ -83,13 +84,14 @@ class RunServicer(data_pb2_grpc.RunServiceServicer):
             history_max_messages=request.history_max_messages,
             history_max_tokens=request.history_max_tokens,
         )
-        return data_pb2.LoadRunResponse(
+        response = data_pb2.LoadRunResponse(
             run=_run_pb(loaded.run),
             user_message=message_pb(loaded.user_message),
             answer=message_pb(loaded.answer),
-            history=map(earlier_pb, loaded.history),
             untitled=loaded.untitled,
         )
+        spell_history(loaded.history, response.history)
+        return response
 
     async def CheckpointRun(
         self, request: data_pb2.CheckpointRunRequest, context: Any
