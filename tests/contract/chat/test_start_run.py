@@ -199,6 +199,26 @@ async def test_a_run_does_not_begin_for_a_caller_who_can_have_no_stream(world: W
         assert (await ada.ask(chat, conversation_id=conversation_id)).text
 
 
+async def test_a_watchers_place_is_given_back_however_it_goes(world: World, ada: Person) -> None:
+    gate = Gate()
+    world.gateway.script(gate, "one")
+    async with world.chat(max_watchers=1) as chat:
+        assert isinstance(await refusal(ada.start(chat, conversation_id=str(uuid.uuid4()))), NotFound)
+        assert isinstance(await refusal(ada.watch(chat, str(uuid.uuid4()))), NotFound)
+        leaving = ada.start(chat)
+        first = await anext(leaving)
+        await leaving.aclose()
+        gate.open()
+        async with asyncio.timeout(5):
+            while True:  # word of the caller's leaving is on its way
+                try:
+                    assert (await Screen().read(ada.watch(chat, first.run_id))).text == "one"
+                    break
+                except ResourceExhausted:
+                    await asyncio.sleep(0.01)
+        assert (await ada.ask(chat)).text
+
+
 async def test_metrics_name_listed_models_only(chat: Instance, ada: Person) -> None:
     """Any text behind a known prefix is a model's name, and callers have many texts."""
 
