@@ -39,16 +39,21 @@ class Tap:
 
     Args:
         take: Says whether it has taken the events; where it has not, the watcher gets them, and everything until it waits again.
+        write: The same of texts that follow on each other: the number of the first event, where it begins in the answer, and the deltas.
+            None: they come as events.
 
     Attributes:
         seq: Number of the last event it has taken.
     """
 
-    __slots__ = ("_take", "_waiter", "seq")
+    __slots__ = ("_take", "_waiter", "_write", "seq")
 
-    def __init__(self, take: Callable[[list[Event]], bool]) -> None:
+    def __init__(
+        self, take: Callable[[list[Event]], bool], write: Callable[[int, int, list[str]], bool] | None = None
+    ) -> None:
         self.seq = 0
         self._take = take
+        self._write = write
         self._waiter: asyncio.Future[None] | None = None
 
     def drain(self, log: RunLog, seq: int) -> asyncio.Future[None]:
@@ -72,10 +77,17 @@ class Tap:
         if waiter is None or waiter.done():
             return
         try:
-            taken = not (log.ended or log.moved)
-            while taken and self.seq < log.last_seq and (events := log.after(self.seq)):
-                if taken := self._take(events):
-                    self.seq = events[-1].seq
+            taken, write = not (log.ended or log.moved), self._write
+            while taken and self.seq < log.last_seq:
+                if write is not None and not log.held and (written := log.texts(self.seq)) is not None:
+                    offset, texts = written  # nearly always
+                    if taken := write(self.seq + 1, offset, texts):
+                        self.seq += len(texts)
+                elif events := log.after(self.seq):
+                    if taken := self._take(events):
+                        self.seq = events[-1].seq
+                else:
+                    break
             if not taken:
                 waiter.set_result(None)
         except Exception as error:  # noqa: BLE001 - raised where the watcher waits
@@ -243,7 +255,7 @@ class RunLog:
     def texts(self, seq: int) -> tuple[int, list[str]] | None:
         """Returns the texts of the events after a position, and where the first begins in the answer; None: there is more to them than that.
 
-        For the tail, and cheaper than `unsent`, which tells the same.
+        For the tail, and for taps while nothing is held: it tells the same as `unsent`, and is cheaper.
         """
         stretch = self._stretch
         if stretch is None or stretch.kind is not PartKind.TEXT or not stretch.first_seq - 1 <= seq < self.last_seq:

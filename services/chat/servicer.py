@@ -14,7 +14,7 @@ from services.chat.asks import Ask
 from services.chat.caller import Caller
 from services.chat.log import Tap
 from services.chat.ports import Branch, BranchKind, OnConflict
-from services.chat.wire import add_event, event_pb, run_pb
+from services.chat.wire import add_event, add_texts, event_pb, run_pb
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable
@@ -111,7 +111,7 @@ class _Spout:
         self._response = response
         self._run_id = ""
         self._offer: Callable[[Any], bool] | None = getattr(context, "offer", None)
-        self.tap = Tap(self._take) if self._offer is not None else None
+        self.tap = Tap(self._take, self._write) if self._offer is not None else None
 
     def response(self, run_id: str, events: list[Event]) -> Any:
         """Returns the events as the contract spells them."""
@@ -124,6 +124,13 @@ class _Spout:
     def _take(self, events: list[Event]) -> bool:
         # Without its id nobody could come back for a run: what is first goes the usual way.
         return bool(self._run_id) and self._offer is not None and self._offer(self.response(self._run_id, events))
+
+    def _write(self, seq: int, offset: int, texts: list[str]) -> bool:
+        if not self._run_id or self._offer is None:
+            return False
+        response = self._response(run_id=self._run_id)
+        add_texts(response.events, texts, seq=seq, offset=offset)
+        return self._offer(response)
 
 
 def _ask(request: pb.StartRunRequest | pb.SubmitRunRequest) -> Ask:

@@ -67,6 +67,8 @@ class Stretch:
         """Returns the deltas after a position, and where the first of them begins in the answer."""
         ends, loose = self._ends, self._loose
         index = seq + 1 - self.first_seq
+        if loose and index == len(ends) - 1:  # for watchers nearly always
+            return self._offset + ends[-1] - len(loose[-1]), loose[-1:]
         joined = len(ends) - len(loose)
         begin = start = ends[index - 1] if index else 0
         if index >= joined:

@@ -74,9 +74,11 @@ def add_texts(events: Any, texts: Iterable[str], *, seq: int, offset: int) -> No
         seq: Number of the first one.
         offset: Where it begins in the answer, in code points.
     """
-    for number, delta in enumerate(texts, seq):
-        added = events.add()
-        added.seq = number
+    add = events.add
+    for delta in texts:
+        added = add()
+        added.seq = seq
+        seq += 1
         text = added.text
         text.delta, text.offset = delta, offset
         if not delta and not offset:

@@ -10,7 +10,7 @@ from typing import Any
 
 from runtime.context import request_id
 from services.chat.asking import ModelCall, ModelDelta, Tap
-from services.chat.domain import Event, Reset, Text
+from services.chat.domain import Reset, Text
 from services.chat.failures import AnswerCut
 from services.chat.log import Tap as Watching
 from services.chat.turn import Turn
@@ -66,18 +66,18 @@ async def begun(gateway: Tapped, **more: Any) -> tuple[Turn, asyncio.Task[None]]
 async def test_the_first_text_is_shown_by_whoever_has_read_it() -> None:
     gateway = Tapped()
     run, living = await begun(gateway)
-    shown: list[Event] = []
+    shown: list[Text] = []
 
-    def take(events: list[Event]) -> bool:
-        shown.extend(events)
+    def write(_: int, offset: int, texts: list[str]) -> bool:
+        shown.append(Text("".join(texts), offset))
         return True
 
-    watching = Watching(take)
+    watching = Watching(lambda _: False, write)
     watching.drain(run.log, run.log.last_seq)
     (tap,) = gateway.taps
     assert tap.started("openai", "mini")
     assert tap.text("Hello")
-    assert [event.kind for event in shown] == [Text("Hello", 0)]
+    assert shown == [Text("Hello", 0)]
     gateway.ends[0].set_result(None)
     await living
     watching.rest(run.log)

@@ -9,20 +9,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.chat.domain import Done, Event, Progress, RunMoved, RunStatus, UserMessage
+from services.chat.domain import Done, Event, Progress, RunMoved, RunStatus, Text, UserMessage
 from services.chat.log import RunLog, Tap
 
 DONE = Done(RunStatus.COMPLETED, "m", "mini")
 
 
 class Watcher:
-    """Follows a log through a tap that takes what it is told to."""
+    """Follows a log through a tap that takes what it is told to; texts as they are, where it says so."""
 
-    def __init__(self, log: RunLog, seq: int = 0) -> None:
+    def __init__(self, log: RunLog, seq: int = 0, *, texts: bool = False) -> None:
         self.refuse = False
         self.events: list[Event] = []
         self.tapped = 0
-        self.tap = Tap(self._take)
+        self.tap = Tap(self._take, self._write if texts else None)
         self.task = asyncio.create_task(self._follow(log, seq))
 
     def _take(self, events: list[Event]) -> bool:
@@ -30,6 +30,13 @@ class Watcher:
             self.events += events
             self.tapped += len(events)
         return not self.refuse
+
+    def _write(self, seq: int, offset: int, texts: list[str]) -> bool:
+        events: list[Event] = []
+        for number, text in enumerate(texts, seq):
+            events.append(Event(number, Text(text, offset)))
+            offset += len(text)
+        return self._take(events)
 
     async def _follow(self, log: RunLog, seq: int) -> None:
         async for events in log.follow(seq, self.tap):
@@ -47,12 +54,12 @@ def begun() -> RunLog:
     return log
 
 
-@given(st.lists(st.tuples(st.integers(0, 3), st.booleans(), st.booleans(), st.booleans()), max_size=30))
+@given(st.lists(st.tuples(st.integers(0, 3), st.booleans(), st.booleans(), st.booleans()), max_size=30), st.booleans())
 async def test_each_event_comes_once_and_in_order_whatever_the_tap_takes(
-    turns: list[tuple[int, bool, bool, bool]],
+    turns: list[tuple[int, bool, bool, bool]], texts: bool
 ) -> None:
     log = begun()
-    watcher = Watcher(log)
+    watcher = Watcher(log, texts=texts)
     for deltas, other, refuse, pause in turns:
         watcher.refuse = refuse
         for number in range(deltas):
@@ -114,10 +121,11 @@ async def test_the_end_is_left_to_who_follows() -> None:
     assert watcher.events == log.unsent(0)
 
 
-async def test_a_tap_is_shown_nothing_that_is_held() -> None:
+@pytest.mark.parametrize("texts", [False, True])
+async def test_a_tap_is_shown_nothing_that_is_held(texts: bool) -> None:
     log = begun()
     log.confirm(1)
-    watcher = Watcher(log)
+    watcher = Watcher(log, texts=texts)
     await settled()
     log.hold()
     log.write("a")
