@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, TypeAlias
 
 from services.gateway.domain import Logprobs, Reasoning, Text
-from services.gateway.tally import MAX_ANSWER_BYTES, size_bytes
+from services.gateway.tally import MAX_ANSWER_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -16,8 +16,6 @@ if TYPE_CHECKING:
 
 Offer: TypeAlias = "Callable[[Sequence[Delta]], bool]"
 """Sends deltas to the caller where that needs no wait; says False, and sends nothing, where it would."""
-
-_PLAIN = frozenset({Text, Reasoning, Logprobs})
 
 
 class Passage:
@@ -40,9 +38,12 @@ class Passage:
         """See `domain.Take`."""
         size = 0
         for delta in deltas:
-            if type(delta) not in _PLAIN:
+            if type(delta) is Text or type(delta) is Reasoning:
+                # As `size_bytes` counts; written out, since this is done for every token there is.
+                text = delta.text
+                size += len(text) if text.isascii() else len(text.encode())
+            elif type(delta) is not Logprobs:
                 return False
-            size += size_bytes(delta)  # type: ignore[arg-type]
         tally = self._tally
         # The first is waited for under a deadline of its own, and what is too long is refused where that ends the attempt.
         if not self._waits.begun or tally.written_bytes + size > MAX_ANSWER_BYTES or not self._offer(deltas):  # type: ignore[arg-type]

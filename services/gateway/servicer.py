@@ -97,7 +97,18 @@ class GatewayServicer(gateway_pb2_grpc.GatewayServiceServicer):
 def _offer(context: object) -> Offer | None:
     """Returns what sends deltas at once, over a shared connection; None: on one of its own each message is waited for."""
     send: Callable[[pb.ChatResponse], bool] | None = getattr(context, "offer", None)
-    return (lambda deltas: send(_response(deltas))) if send is not None else None
+    if send is None:
+        return None
+
+    def offer(deltas: Sequence[Delta]) -> bool:
+        if len(deltas) == 1 and type(delta := deltas[0]) is Text:
+            # Nearly every token there is.
+            response = pb.ChatResponse()
+            response.deltas.add().text = delta.text
+            return send(response)
+        return send(_response(deltas))
+
+    return offer
 
 
 def _call(request: pb.ChatRequest) -> Call:

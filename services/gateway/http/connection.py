@@ -178,7 +178,16 @@ class Connection(asyncio.Protocol):
     def _pour(self, tap: Tap, waiter: asyncio.Future[None]) -> bool:
         """Offers a tap what has arrived of the body; returns whether the reader need not be woken up for it."""
         try:
-            data = self._take()
+            # As `_take` begins; written out, since nearly every token there is comes here.
+            if (
+                self._body == _CHUNKED
+                and not self._left
+                and not self._after_chunk
+                and (data := _whole_chunk(self._raw))
+            ):
+                self._raw = b""
+            else:
+                data = self._take()
             if data and not tap(data):
                 self._refused = data
                 return False

@@ -22,6 +22,9 @@ _FINISH = {
 }
 
 
+_NULL_BYTES = len(b"null")
+
+
 class _Function(msgspec.Struct):
     name: str | None = None
     arguments: str | None = None
@@ -113,8 +116,8 @@ class OpenAIParser(Parser):
                 say(said, out)
             for call in delta.tool_calls or ():
                 self._call(call, out)
-        # Most servers say `null` with each chunk.
-        if choice.logprobs and (told := bytes(choice.logprobs)).startswith(b"{"):
+        # Most servers say `null` with each chunk, and nothing as short as that says anything.
+        if len(choice.logprobs) > _NULL_BYTES and (told := bytes(choice.logprobs)).startswith(b"{"):
             out.append(Logprobs(told.decode()))
         if choice.finish_reason:
             if choice.finish_reason == "error":

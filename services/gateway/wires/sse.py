@@ -5,6 +5,7 @@ from __future__ import annotations
 from services.gateway.wires.lines import Lines
 from services.gateway.wires.parser import MAX_LINE_BYTES, Unreadable
 
+_LF = 10
 _FIELDS = (b"event:", b"data:", b"id:", b"retry:", b":", b"event", b"data", b"id", b"retry")
 
 
@@ -32,11 +33,12 @@ class Events:
         Raises: Unreadable: a line or an event is longer than a provider may send.
         """
         # One event, whole and by itself: nearly every read of a stream.
+        size = len(data)
         if (
             data.startswith(b"data: {")
-            and data.endswith(b"\n\n")
-            and data.find(b"\n") == len(data) - 2
-            and len(data) <= MAX_LINE_BYTES
+            and data.find(b"\n") == size - 2
+            and data[-1] == _LF
+            and size <= MAX_LINE_BYTES
             and self._lines.empty
             and not self._data
         ):
