@@ -103,7 +103,13 @@ class Exchange:
             missing = [(name, value) for name, value in _SECURITY_HEADERS.items() if name not in names]
             message = {**message, "headers": [*given, *missing, *self.extra]}
             self.headers = {}  # read by now, and an answer may last for long
+            self.extra.clear()
         await self._send(message)
+
+    def let_go(self) -> None:
+        """Ends it: what the scope leads to would otherwise lead back to it, and stay until the garbage collector comes by."""
+        self.scope.pop("parley.exchange", None)
+        self.scope.pop(WIRE, None)
 
     @property
     def elapsed_s(self) -> float:
@@ -199,6 +205,7 @@ class Front:
             finally:
                 self._active -= 1
                 self._record(exchange, span)
+                exchange.let_go()
 
     async def _answer(self, exchange: Exchange, receive: Receive) -> None:
         scope = exchange.scope

@@ -1,7 +1,9 @@
 """What happens around every request, spoken to in ASGI."""
 
 import asyncio
+import gc
 import json
+import weakref
 from collections.abc import Sequence
 from typing import Any
 
@@ -108,6 +110,24 @@ async def test_the_callers_id_is_kept_and_known_to_the_handler() -> None:
     answer = await ask(front(app), headers={"x-request-id": "my-id.1"})
     assert answer.headers["x-request-id"] == "my-id.1"
     assert seen == ["my-id.1"]
+
+
+async def test_a_request_that_has_been_answered_is_held_by_nobody() -> None:
+    """Otherwise it stays, with all it led to, until the garbage collector comes by; the connection keeps its scope for longer."""
+    held = list[weakref.ref[Any]]()
+    scopes = list[Scope]()
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        held.append(weakref.ref(scope["parley.exchange"]))
+        scopes.append(scope)
+        await echo(scope, receive, send)
+
+    gc.disable()
+    try:
+        assert (await ask(front(app))).status == 200
+        assert held[0]() is None
+    finally:
+        gc.enable()
 
 
 @pytest.mark.parametrize("given", ["", "x" * 65, "a b", 'quote"', "sëcond", "a\\n"])
