@@ -170,12 +170,14 @@ class Chat:
                     try:
                         self._heed(deployment, alone=alone)
                         asked_at = time.monotonic()
-                        async with contextlib.aclosing(attempt) as batches:
-                            async for deltas in batches:
+                        try:
+                            async for deltas in attempt:
                                 if first:
                                     self._router.answers(deployment, asked_at)
                                 yield [Reset(), *deltas] if given and first else deltas
                                 given, first = True, False
+                        finally:
+                            await attempt.aclose()
                     except AttemptFailed as failed:
                         if failed.cause != _COOLING:
                             self._router.failed(deployment, failed)
@@ -199,8 +201,8 @@ class Chat:
             try:
                 answer = request(take)
                 del request  # it holds the prompt, and what it has begun lets go of that
-                async with contextlib.aclosing(answer) as batches:
-                    while (deltas := await waits.next(batches)) is not None:
+                try:
+                    while (deltas := await waits.next(answer)) is not None:
                         out: list[Delta] = []
                         if not waits.begun:
                             waits.begin()
@@ -221,6 +223,8 @@ class Chat:
                                     out.append(piece)  # type: ignore[arg-type]
                         if out:
                             yield out
+                finally:
+                    await answer.aclose()
             finally:
                 if waits.begun and not tally.settled:
                     seen.used(tally.settle(None, deployment), None)

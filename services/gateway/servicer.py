@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from typing import TYPE_CHECKING
 
 from parley.gateway.v1 import gateway_pb2 as pb
@@ -71,9 +70,12 @@ class GatewayServicer(gateway_pb2_grpc.GatewayServiceServicer):
 
     async def Chat(self, request: pb.ChatRequest, context: object) -> AsyncIterator[pb.ChatResponse]:
         """See the contract."""
-        async with contextlib.aclosing(self._chat.stream(_call(request), _offer(context))) as batches:
+        batches = self._chat.stream(_call(request), _offer(context))
+        try:
             async for deltas in batches:
                 yield _response(deltas)
+        finally:
+            await batches.aclose()
 
     async def ListModels(self, request: pb.ListModelsRequest, context: object) -> pb.ListModelsResponse:
         """See the contract."""
