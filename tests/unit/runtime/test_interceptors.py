@@ -177,7 +177,7 @@ async def test_a_caller_that_goes_is_not_taken_for_a_deadline() -> None:
         await asyncio.Event().wait()
 
     call = call_in(NoDeadline())
-    task = asyncio.create_task(interceptors.Deadline(unary_s=60).around(call, work))
+    task = asyncio.ensure_future(interceptors.Deadline(unary_s=60).around(call, work))
     await begun.wait()
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
