@@ -80,7 +80,7 @@ def to_status(error: errors.ParleyError, *, domain: str, request_id: str) -> grp
 def from_rpc_error(error: grpc.aio.AioRpcError) -> errors.ParleyError:
     """Rebuilds the error a call ended with: the same class, reason, message and metadata as the server raised.
 
-    A status without ErrorInfo comes from the transport, whose own text is kept from callers.
+    A status without ErrorInfo comes from the transport, whose own text is kept from callers; a traceback shows it.
     """
     cls = _CLASSES.get(error.code(), errors.Internal)
     status = rpc_status.from_call(error)  # type: ignore[arg-type]
@@ -93,7 +93,9 @@ def from_rpc_error(error: grpc.aio.AioRpcError) -> errors.ParleyError:
         elif detail.Is(info.DESCRIPTOR):
             detail.Unpack(info)
     if not info.reason:
-        return cls(_PLAIN.get(error.code(), "The service failed."), retry_after_s=retry_after_s)
+        plain = cls(_PLAIN.get(error.code(), "The service failed."), retry_after_s=retry_after_s)
+        plain.add_note(f"The transport says: {error.details()}")
+        return plain
     metadata = {key: value for key, value in info.metadata.items() if key != "request_id"}
     rebuilt = cls.of(info.reason, error.details() or "", retry_after_s=retry_after_s, **metadata)
     rebuilt.domain = info.domain

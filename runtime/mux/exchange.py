@@ -55,9 +55,8 @@ class Exchange:
         self._number = number
         self._outbox = outbox
         self._forget = forget
-        self._arrived: list[
-            bytes
-        ] = []  # most often of one; a deque takes ten times the memory, for each call under way
+        # Most often of one; a deque takes ten times the memory, for each call under way.
+        self._arrived: list[bytes] = []
         self._waiter: asyncio.Future[None] | None = None
         self._tap: Callable[[bytes], bool] | None = None
         self._timer: asyncio.TimerHandle | None = None

@@ -18,6 +18,8 @@ _LOOKS = 3
 _LOOK_S = 0.001
 # Timers may come a little early.
 _LATE_S = 0.001
+# A timer that goes off so much too late says that this process, or the machine, stood still.
+_STOOD_STILL_S = 0.5
 
 
 class Waits:
@@ -35,8 +37,9 @@ class Waits:
         self._task = asyncio.current_task(self._loop)
         self._called = self._asked = self._clock()
         self._gap_s = self._share = self._first = self._total = 0.0
-        # When what is awaited now is late; infinity while nothing is.
+        # When what is awaited now is late, infinity while nothing is; and the time it was given.
         self._due = math.inf
+        self._wait_s = 0.0
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = math.inf
         self._looked_for, self._looks = math.inf, 0
@@ -98,8 +101,9 @@ class Waits:
 
         Raises: AttemptFailed: FirstTokenTimeout, StreamStalled, RunTimeout.
         """
-        due = self._clock() + self._gap_s if self.begun else self._share
-        self._due = due = min(due, self._total)
+        now = self._clock()
+        self._wait_s = self._gap_s if self.begun else self._share - now
+        self._due = due = min(now + self._wait_s, self._total)
         if self._timer is None or due < self._timer_at - _LATE_S:
             self._set(due + _LATE_S)
         try:
@@ -122,10 +126,14 @@ class Waits:
         self._timer = self._loop.call_at(at, self._look)
 
     def _look(self) -> None:
-        """Ends the wait, unless what it is for has come or may still be on its way through this process."""
+        """Ends the wait, unless what it is for has come or may still be on its way; while nothing could be read nobody was late."""
         self._timer = None
         if self._due == math.inf:
             return
+        now = self._clock()
+        if now - self._timer_at > _STOOD_STILL_S:
+            # For how long nobody knows: what is waited for has its whole time again.
+            self._due = min(now + self._wait_s, self._total)
         if self._clock() < self._due:
             self._set(self._due + _LATE_S)
         elif self._looked_for != self._due:

@@ -64,10 +64,13 @@ class Link:
             relay.cancel()
         await asyncio.gather(*relays, return_exceptions=True)
 
-    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        # No coroutine: a connection is known from the moment it is here, or nobody could cut it before it is relayed.
         relay = asyncio.ensure_future(self._relay(reader, writer))
         self._relays.add(relay)
         relay.add_done_callback(self._relays.discard)
+        # One that is cut before its first step never comes to close what it was given.
+        relay.add_done_callback(lambda _: writer.transport.abort())
 
     async def _relay(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         far_writer: asyncio.StreamWriter | None = None

@@ -35,6 +35,8 @@ FALLBACKS = Counter(
 # By then every instance has written what it knew when Redis was lost.
 _AVOIDED_S = 0.5
 _DRAIN_S = 2.0
+# What a call waits for a Redis that did not answer the last time.
+_GLANCE_S = 0.05
 # Whatever was on its way to Redis has arrived by then.
 _SETTLED_S = 1.0
 
@@ -190,14 +192,16 @@ class Budgets:
     async def _tell(self, call: OpenCall) -> None:
         """Tells Redis of a call that Postgres let in: where Redis has been brought back meanwhile, only what Redis lets in too is let in."""
         assert self._counters is not None  # noqa: S101 - not called otherwise
-        if self._recovering is None or self._answers:
-            try:
+        # Another instance may have found it back before this one has.
+        wait_s = None if self._recovering is None or self._answers else _GLANCE_S
+        try:
+            async with asyncio.timeout(wait_s):
                 return await self._counters.reserve(call, self.defaults)
-            except NotReady:
-                # Postgres will not be read for Redis before it knows of this call.
-                return None
-            except AWAY:
-                self._answers = False
+        except NotReady:
+            # Postgres will not be read for Redis before it knows of this call.
+            return None
+        except AWAY:
+            self._answers = False
         self._elsewhere[call.id] = call
         return None
 

@@ -158,6 +158,9 @@ async def make_gateway(bridge: Bridge, provider: ScriptedProvider) -> AsyncItera
             channel = await stack.enter_async_context(open_channel(address, pb.DESCRIPTOR, mux=mux))
             if isinstance(channel, MuxChannel):
                 await channel.mux_ready()
+            else:
+                # gRPC remembers of an address that nobody was there, and this port may have been somebody else's a moment ago.
+                await channel.channel_ready()
             return Gateway(gateway_pb2_grpc.GatewayServiceStub(channel), issuer, provider, registry, address)
 
         yield make

@@ -40,6 +40,23 @@ async def read(reader: asyncio.StreamReader) -> AsyncGenerator[Sequence[Provider
         yield [Text(data.decode())]
 
 
+async def test_a_provider_on_a_machine_that_stood_still_was_not_late(
+    connection: tuple[asyncio.StreamReader, asyncio.StreamWriter],
+) -> None:
+    """It could send nothing either, or nothing arrived: it has the time again that was lost."""
+    reader, writer = connection
+    loop = asyncio.get_running_loop()
+    with contextlib.closing(Waits()) as waits:
+        waits.attempt(Timeouts(LONG_S, GAP_S, LONG_S), 0)
+        waits.begin()
+        async with contextlib.aclosing(read(reader)) as batches:
+            loop.call_later(GAP_S / 2, time.sleep, 1.0)
+            loop.call_later(GAP_S / 2, lambda: loop.call_later(GAP_S, writer.write, b"a"))
+            assert await waits.next(batches) == [Text("a")]
+            with pytest.raises(AttemptFailed):
+                await waits.next(batches)
+
+
 async def test_what_waits_in_the_socket_of_a_busy_process_was_not_late(
     connection: tuple[asyncio.StreamReader, asyncio.StreamWriter],
 ) -> None:

@@ -115,6 +115,8 @@ async def test_a_service_that_is_not_there_is_unavailable() -> None:
         with pytest.raises(errors.Unavailable) as caught:
             await channel.unary(stub.CancelRun, chat_pb2.CancelRunRequest(), timeout_s=5)
         assert "127.0.0.1" not in caught.value.message
+        # Whoever reads the traceback learns why.
+        assert any("127.0.0.1" in note for note in caught.value.__notes__)
 
 
 async def test_reads_are_repeated_while_a_service_is_away() -> None:

@@ -55,13 +55,18 @@ def held_back(redis_url: str, call: OpenCall) -> bool:
     return False
 
 
+def a_members_meter(money: Money) -> Meter:
+    """Returns a meter for calls that somebody new makes from here on."""
+    ids = str(uuid.uuid4()), str(uuid.uuid4())
+    set_identity(Identity(*ids, "member", ids[0], None, {}, 0.0))
+    return Meter(money.budgets, money.ledger)
+
+
 async def test_the_question_is_on_its_way_when_the_block_begins(
     money: Money, client: redis.asyncio.Redis, redis_url: str
 ) -> None:
     await asked_first(money, client)
-    ids = str(uuid.uuid4()), str(uuid.uuid4())
-    set_identity(Identity(*ids, "member", ids[0], None, {}, 0.0))
-    meter = Meter(money.budgets, money.ledger)
+    meter = a_members_meter(money)
     async with meter.call(model="m", prompt_tokens=5, output_tokens=5):
         """The connection to Redis is open from here on."""
 
@@ -74,9 +79,7 @@ async def test_a_block_that_is_left_before_it_was_let_in_holds_nothing_back(
 ) -> None:
     """The question is on its way, and nobody ever reads what is said to it."""
     counters = await asked_first(money, client)
-    ids = str(uuid.uuid4()), str(uuid.uuid4())
-    set_identity(Identity(*ids, "member", ids[0], None, {}, 0.0))
-    meter = Meter(money.budgets, money.ledger)
+    meter = a_members_meter(money)
     async with meter.call(model="m", prompt_tokens=5, output_tokens=5) as before:
         """The connection to Redis is open from here on."""
 
@@ -97,9 +100,7 @@ async def test_a_block_that_was_left_is_not_asked_for_again_by_a_redis_that_forg
 ) -> None:
     """It knows how to settle, and so has settled the call by the time it could be told how to hold its tokens back."""
     counters = await asked_first(money, client)
-    ids = str(uuid.uuid4()), str(uuid.uuid4())
-    set_identity(Identity(*ids, "member", ids[0], None, {}, 0.0))
-    meter = Meter(money.budgets, money.ledger)
+    meter = a_members_meter(money)
     async with meter.call(model="m", prompt_tokens=5, output_tokens=5) as before:
         """The connection to Redis is open from here on."""
     await client.script_flush()
@@ -117,9 +118,7 @@ async def test_a_block_that_was_left_is_not_asked_for_again_by_a_redis_that_forg
 
 async def test_a_script_that_redis_has_forgotten_is_told_again(money: Money, client: redis.asyncio.Redis) -> None:
     await asked_first(money, client)
-    ids = str(uuid.uuid4()), str(uuid.uuid4())
-    set_identity(Identity(*ids, "member", ids[0], None, {}, 0.0))
-    meter = Meter(money.budgets, money.ledger)
+    meter = a_members_meter(money)
     for _ in range(2):
         async with meter.call(model="m", prompt_tokens=5, output_tokens=5) as held:
             assert not held.by_database
