@@ -8,6 +8,8 @@ import socket
 import struct
 from typing import TYPE_CHECKING, Self
 
+from tests import listening
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -40,7 +42,7 @@ class Link:
 
     async def __aexit__(self, *error: object) -> None:
         if self._server is not None:
-            self._server.close()
+            await listening.stop(self._server)
         self._through.set()
         await self.cut()
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import gc
+import socket
 from collections.abc import AsyncIterator
 
 import pytest
@@ -85,3 +88,18 @@ async def test_a_link_at_an_address_of_its_own_holds_all_that_a_shared_connectio
             await unary(get, request, timeout_s=0.2, token=ISSUER.token())
         link.mend()
         await unary(get, request, timeout_s=10, token=ISSUER.token())
+
+
+@pytest.mark.parametrize("turns", range(6))
+async def test_who_connects_while_a_link_ends_is_hung_up_on(turns: int) -> None:
+    """However far the loop has come with the connection: none is left to the garbage collector, whose complaint fails another test."""
+    async with Link(lambda: "127.0.0.1:1") as link:
+        client = socket.create_connection(("127.0.0.1", link.port))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    with client:
+        client.settimeout(5)
+        with contextlib.suppress(ConnectionResetError):
+            assert client.recv(1) == b""
+    gc.collect()  # what complains does so in this test

@@ -6,6 +6,8 @@ import asyncio
 import contextlib
 from typing import Self
 
+from tests import listening
+
 
 class Wire:
     """Relays connections to an address; an async context manager.
@@ -48,7 +50,7 @@ class Wire:
     async def sever(self) -> None:
         """Breaks every connection off and refuses new ones until mended."""
         if self._server is not None:
-            self._server.close()
+            await listening.stop(self._server)
             self._server = None
         await self.cut()
 

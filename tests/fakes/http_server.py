@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, Self, cast
 
 import httptools
 
+from tests import listening
+
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
@@ -230,7 +232,7 @@ class HttpServer:
 
     async def __aexit__(self, *_: object) -> None:
         assert self._server is not None
-        self._server.close()
+        await listening.stop(self._server)
         for connection in list(self.connections):
             connection.close()
         await self._server.wait_closed()

@@ -12,6 +12,7 @@ from structlog.typing import EventDict
 from runtime.config import Secret
 from runtime.errors import Unavailable
 from services.auth.signing import READ_EVERY
+from tests import listening
 from tests.contract.auth.conftest import Auth, StartAuth
 
 
@@ -36,7 +37,7 @@ class Wire:
 
     async def cut(self) -> None:
         assert self._server is not None
-        self._server.close()
+        await listening.stop(self._server)
         for writer in self._writers:
             writer.transport.abort()
         await asyncio.gather(*self._tasks, return_exceptions=True)
