@@ -21,7 +21,7 @@ from services.gateway.waits import Waits
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 
-    from services.gateway.domain import Call, Delta, Deployment, Registry, Request
+    from services.gateway.domain import Call, Delta, Deployment, ProviderDelta, Registry, Request
     from services.gateway.passing import Offer
     from services.gateway.routing.router import Router
 
@@ -154,19 +154,16 @@ class Chat:
         rules.check(call)
         left, alone = self._router.order(self._registry.resolve(call.model))
         async with self._admission(call) as admitted:
-            # Spelt while the call is being let in; not a byte of it leaves before.
-            request: Request | None = self._prepare(left[0], call)
             failures, given = _Failures(), False
             with Waits() as waits:
+                # Made ready while the call is being let in; not a byte of it leaves before.
+                attempt = self._attempt(left[0], call, waits, number=0, offer=offer)
                 await admitted()
                 waits.start()
                 while True:
                     deployment = left.pop(0)
                     waits.attempt(self._timeouts(deployment, call), len(left))
                     first = True
-                    request = request or self._prepare(deployment, call)
-                    attempt = self._attempt(deployment, call, request, waits, number=failures.count, offer=offer)
-                    request = None
                     try:
                         self._heed(deployment, alone=alone)
                         asked_at = time.monotonic()
@@ -188,19 +185,34 @@ class Chat:
                         self._observer.pause(deployment, failed, wait_s)
                         await asyncio.sleep(wait_s)
                         await admitted()
+                        attempt = self._attempt(left[0], call, waits, number=failures.count, offer=offer)
                     else:
                         self._router.succeeded(deployment)
                         return
 
-    async def _attempt(
-        self, deployment: Deployment, call: Call, request: Request, waits: Waits, *, number: int, offer: Offer | None
+    def _attempt(
+        self, deployment: Deployment, call: Call, waits: Waits, *, number: int, offer: Offer | None
     ) -> AsyncGenerator[Sequence[Delta], None]:
-        tally, calls = Tally(call), ToolCalls(call)
+        """Makes an attempt ready; nothing is sent, timed or noted before it is asked for its first deltas."""
+        tally = Tally(call)
         take = Passage(offer, waits, tally).take if offer is not None else None
-        with self._observer.attempt(deployment, call, number) as seen:
+        answer = self._prepare(deployment, call)(take)
+        observed = self._observer.attempt(deployment, call, number)
+        return self._deltas(deployment, answer, observed, waits, tally=tally, calls=ToolCalls(call))
+
+    async def _deltas(
+        self,
+        deployment: Deployment,
+        answer: AsyncGenerator[Sequence[ProviderDelta], None],
+        observed: contextlib.AbstractContextManager[Observation],
+        waits: Waits,
+        *,
+        tally: Tally,
+        calls: ToolCalls,
+    ) -> AsyncGenerator[Sequence[Delta], None]:
+        """Asks a deployment, and yields what it answers."""
+        with observed as seen:
             try:
-                answer = request(take)
-                del request  # it holds the prompt, and what it has begun lets go of that
                 try:
                     while (deltas := await waits.next(answer)) is not None:
                         out: list[Delta] = []

@@ -252,10 +252,11 @@ class _Noted:
         self._opened = opened
         self._clock = clock
         self._usage: Usage | None = None
-        self._key = deployment.key
-        opened.provider, opened.model = deployment.provider, deployment.model
+        self._deployment = deployment
 
     def __enter__(self) -> Self:
+        # Only now: it is made before the call is let in.
+        self._opened.provider, self._opened.model = self._deployment.provider, self._deployment.model
         self._seen = self._inner.__enter__()
         self._started_at = self._now()
         return self
@@ -293,7 +294,7 @@ class _Noted:
             outcome=outcome,
             started_at=self._started_at,
             ended_at=self._now(),
-            provider_name=provider_name(self._key),
+            provider_name=provider_name(self._deployment.key),
         )
 
     def _now(self) -> datetime:
