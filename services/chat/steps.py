@@ -213,13 +213,13 @@ class Steps:
             self._context = contextvars.copy_context()
         batches = self._gateway.chat(self._call_of_model(withheld=withheld), token=self._credential.token, tap=self)
         try:
-            async with contextlib.aclosing(batches):
-                async for batch in batches:
-                    for delta in batch:
-                        self._take(delta)
-                    self._show()
+            async for batch in batches:
+                for delta in batch:
+                    self._take(delta)
+                self._show()
         finally:
             metrics.STEPS.inc()  # not before: a first token waits for no bookkeeping
+            await batches.aclose()
         return self._whole()
 
     def _call_of_model(self, *, withheld: bool) -> ModelCall:
