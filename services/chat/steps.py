@@ -249,7 +249,7 @@ class Steps:
     def text(self, text: str) -> bool:
         """Writes more of what has been begun, or its beginning."""
         if not self._wrote:
-            return self._begin(TextDelta(text))
+            return self._begin(self._log.write, text)
         self._log.write(text)
         self._log.announce_soon()
         return True
@@ -257,15 +257,16 @@ class Steps:
     def reasoning(self, text: str) -> bool:
         """The same of reasoning."""
         if not self._wrote:
-            return self._begin(ReasoningDelta(text))
+            return self._begin(self._log.think, text)
         self._log.think(text)
         self._log.announce_soon()
         return True
 
-    def _begin(self, delta: TextDelta | ReasoningDelta) -> bool:
+    def _begin(self, write: Callable[[str], None], delta: str) -> bool:
         if not self._asked:
             return False
-        self._take(delta)
+        self._mark()
+        write(delta)
         self._show()
         return True
 
