@@ -19,7 +19,7 @@ from services.gateway.tool_calls import ToolCalls
 from services.gateway.waits import Waits
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+    from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Sequence
 
     from services.gateway.domain import Call, Delta, Deployment, ProviderDelta, Registry, Request
     from services.gateway.passing import Offer
@@ -76,7 +76,7 @@ class Observer(Protocol):
 class Admission(Protocol):
     """Decides who may call."""
 
-    def __call__(self, call: Call, /) -> contextlib.AbstractAsyncContextManager[Callable[[], Awaitable[None]]]:
+    def __call__(self, call: Call, /) -> contextlib.AbstractContextManager[Callable[[], Awaitable[None]]]:
         """Surrounds one call, and begins to find out on entry; what it gives is awaited before each attempt and returns once that is let in.
 
         Raises: what it refuses a call with, when that is awaited.
@@ -84,8 +84,8 @@ class Admission(Protocol):
         ...
 
 
-@contextlib.asynccontextmanager
-async def everybody(_call: Call) -> AsyncGenerator[Callable[[], Awaitable[None]], None]:
+@contextlib.contextmanager
+def everybody(_call: Call) -> Generator[Callable[[], Awaitable[None]], None, None]:
     """Lets every call in."""
 
     async def at_once() -> None:
@@ -153,7 +153,7 @@ class Chat:
         """
         rules.check(call)
         left, alone = self._router.order(self._registry.resolve(call.model))
-        async with self._admission(call) as admitted:
+        with self._admission(call) as admitted:
             failures, given = _Failures(), False
             with Waits() as waits:
                 # Made ready while the call is being let in; not a byte of it leaves before.
