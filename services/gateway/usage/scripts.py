@@ -14,7 +14,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import NoScriptError, RedisError
 
 from runtime.resp import Line, begun, spelt
-from services.gateway.usage.stopping import stop
+from runtime.stopping import stop
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
