@@ -19,5 +19,6 @@ resp          a connection to Redis for what many ask of it at once
 validation    rules of single fields, each error naming its field
 wellknown     protobuf's Timestamp and Duration to and from Python, safely for what a caller can send
 ids           identifiers that sort by time
+stopping      ends a task for sure
 testing       loopback server, tokens and clocks for tests
 """

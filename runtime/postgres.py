@@ -14,6 +14,7 @@ from opentelemetry.trace import SpanKind
 
 from runtime import telemetry
 from runtime.errors import Conflict, DeadlineExceeded, Unavailable
+from runtime.stopping import stop
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
@@ -85,8 +86,7 @@ async def connect(
             yield database
         finally:
             if keeping is not None:
-                keeping.cancel()
-                await asyncio.wait({keeping})
+                await stop(keeping)
             await database.settle()
 
 

@@ -241,12 +241,11 @@ def begun(values: int) -> bytes:
 
 def spelt(values: Command) -> bytes:
     """Returns values as they stand in a command."""
-    return b"".join(
-        [
-            b"$%d\r\n%b\r\n" % (len(value), value)
-            for value in [given if type(given) is bytes else str(given).encode() for given in values]
-        ]
-    )
+    parts: list[bytes] = []
+    for given in values:
+        value = given if type(given) is bytes else str(given).encode()
+        parts.append(b"$%d\r\n%b\r\n" % (len(value), value))
+    return b"".join(parts)
 
 
 def decoded(buffer: bytearray, at: int) -> tuple[Any, int]:

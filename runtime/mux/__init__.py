@@ -1,7 +1,7 @@
 """Calls of any method over one long-lived stream for each pair of processes.
 
 wire        frames, and the limits both sides keep to
-outbox      what waits to be written, as one batch
+outbox      what is to be written: at once, or as one batch of many frames
 channel     the caller's channel, which generated stubs take like any other
 spread      the caller's connections, one for each instance
 link        one of them

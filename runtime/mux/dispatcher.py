@@ -13,7 +13,7 @@ import grpc
 import structlog
 
 from runtime.errors import InvalidArgument
-from runtime.mux.outbox import Outbox
+from runtime.mux.outbox import Writer
 from runtime.mux.pipe import Entrance
 from runtime.mux.served import ServedCall
 from runtime.mux.wire import EOF, KEY_BYTES, MAX_CALLS, MAX_REQUEST_BYTES, SERVICE, pb
@@ -87,7 +87,7 @@ class Dispatcher:
         connect = grpc.stream_stream_rpc_method_handler(
             self._connect,
             request_deserializer=pb.ConnectRequest.FromString,
-            response_serializer=pb.ConnectResponse.SerializeToString,
+            response_serializer=bytes,
         )
         server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, {"Connect": connect}),))
 
@@ -177,7 +177,8 @@ class _Connection:
         self._handlers = handlers
         self._turns = turns
         self._chain = chain
-        self._outbox = Outbox(pb.ConnectResponse, context.write)
+        self._writer = Writer(context.write)
+        self._outbox = self._writer.outbox
         self._pipe: Entrance | None = None
         self._ended = asyncio.Event()
         self._last = 0
@@ -190,10 +191,10 @@ class _Connection:
 
         Raises: MuxProtocol.
         """
-        self._outbox.frame(0).hello.CopyFrom(hello)
+        self._greet(hello)
         if draining:
             self.drain()
-        parts = [self._start(self._read()), self._start(self._outbox.run()), self._start(self._drained())]
+        parts = [self._start(self._read()), self._start(self._writer.run()), self._start(self._drained())]
         try:
             await self._ended.wait()
             if parts[0].done():
@@ -219,9 +220,8 @@ class _Connection:
         if self._ended.is_set():
             return None
         self._pipe = entrance
-        self._outbox = Outbox(pb.ConnectResponse, entrance.write)
-        self._outbox.frame(0).hello.SetInParent()
-        self._start(self._outbox.run())
+        self._outbox = entrance.outbox
+        self._greet(pb.Hello())
         self._start(entrance.closed.wait())
         return self._take_all
 
@@ -240,8 +240,15 @@ class _Connection:
             if not self.calls:
                 self._idle.set()
 
+    def _greet(self, hello: pb.Hello) -> None:
+        batch = pb.ConnectResponse()
+        batch.frames.add().hello.CopyFrom(hello)
+        self._outbox.send(batch.SerializeToString())
+
     def _say_go_away(self) -> None:
-        self._outbox.frame(0).go_away.SetInParent()
+        batch = pb.ConnectResponse()
+        batch.frames.add().go_away.SetInParent()
+        self._outbox.send(batch.SerializeToString())
 
     async def _drained(self) -> None:
         await self._idle.wait()
@@ -295,9 +302,11 @@ class _Connection:
         task.add_done_callback(functools.partial(self._over, number), context=_NO_CONTEXT)
 
     def _refuse(self, number: int, code: grpc.StatusCode, details: str, *, refused: bool) -> None:
-        frame = self._outbox.frame(len(details))
+        batch = pb.ConnectResponse()
+        frame = batch.frames.add()
         frame.call = number
         frame.end.code, frame.end.details, frame.end.refused = code.value[0], details, refused
+        self._outbox.send(batch.SerializeToString())
 
     def _over(self, number: int, task: asyncio.Task[None]) -> None:
         self.calls.pop(number).close()

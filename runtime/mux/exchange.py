@@ -147,9 +147,11 @@ class Exchange:
             self.fail(grpc.StatusCode.DEADLINE_EXCEEDED, "Deadline Exceeded")
 
     def _say_cancel(self) -> None:
-        frame = self._outbox.frame(0)
+        batch = pb.ConnectRequest()
+        frame = batch.frames.add()
         frame.call = self._number
         frame.cancel.SetInParent()
+        self._outbox.send(batch.SerializeToString())
 
     def _end(self, error: Callable[[], BaseException] | None) -> None:
         if self._ended:
@@ -165,9 +167,11 @@ class Exchange:
         """Lets the service send as much again, once it is worth a frame."""
         self._taken_bytes += size_bytes
         if self._taken_bytes >= WINDOW_BYTES // 2 and not self._ended:
-            frame = self._outbox.frame(0)
+            batch = pb.ConnectRequest()
+            frame = batch.frames.add()
             frame.call, frame.credit_bytes = self._number, self._taken_bytes
             self._taken_bytes = 0
+            self._outbox.send(batch.SerializeToString())
 
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():

@@ -12,11 +12,13 @@ import structlog
 
 from runtime.mux import pipe
 from runtime.mux.exchange import Exchange
-from runtime.mux.outbox import Outbox
-from runtime.mux.wire import CONNECT, EOF, MAX_CALLS, MAX_REQUEST_BYTES, WINDOW_BYTES, headers, pb, size_of
+from runtime.mux.outbox import Writer
+from runtime.mux.wire import CONNECT, EOF, MAX_CALLS, MAX_REQUEST_BYTES, WINDOW_BYTES, add_headers, pb
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Awaitable, Callable, Sequence
+
+    from runtime.mux.outbox import Outbox
 
 log = structlog.stdlib.get_logger()
 
@@ -25,7 +27,6 @@ _LONGEST_PAUSE_S = 2.0
 _UNKNOWN_PAUSE_S = 30.0
 _DIRECT_TIMEOUT_S = 1.0
 _LAST_FRAMES_S = 1.0
-_OPEN_BYTES = 256
 
 
 class Link:
@@ -55,7 +56,7 @@ class Link:
         self._broken = broken
         self._connect: Any = self._channel.stream_stream(
             CONNECT,
-            request_serializer=pb.ConnectRequest.SerializeToString,
+            request_serializer=bytes,
             response_deserializer=pb.ConnectResponse.FromString,
         )
         self._exchanges: dict[int, Exchange] = {}
@@ -91,14 +92,16 @@ class Link:
         number = self._last
         exchange = Exchange(number, self._outbox, self._dropped)
         self._exchanges[number] = exchange
-        # A token and a trace are as long as many a request: uncounted, a burst would make a batch that the service does not take.
-        frame = self._outbox.frame(len(request) + size_of(metadata) + _OPEN_BYTES)
+        batch = pb.ConnectRequest()
+        frame = batch.frames.add()
         frame.call = number
         opened = frame.open
         opened.method, opened.request, opened.window_bytes = path, request, WINDOW_BYTES
-        opened.metadata.extend(headers(metadata))
+        add_headers(opened.metadata, metadata)
         if timeout_s is not None:
-            opened.timeout.FromNanoseconds(int(timeout_s * 1e9))
+            opened.timeout.seconds, opened.timeout.nanos = divmod(int(timeout_s * 1e9), 1_000_000_000)
+        self._outbox.send(batch.SerializeToString())
+        if timeout_s is not None:
             exchange.expire_after(timeout_s)
         return exchange
 
@@ -173,8 +176,8 @@ class Link:
             while (batch := await connection.read()) is not EOF:
                 self._take_all(batch)
                 if writing is None:
-                    direct, outbox = await self._open_outbox(batch, connection)
-                    writing = asyncio.create_task(_write(connection, outbox, direct))
+                    direct, write = await self._open_outbox(batch, connection)
+                    writing = asyncio.create_task(_write(connection, write))
             if direct is not None:
                 # What was said last on it may arrive after the end of the stream beside it.
                 with contextlib.suppress(TimeoutError):
@@ -186,8 +189,10 @@ class Link:
             if direct is not None:
                 direct.close()
 
-    async def _open_outbox(self, batch: pb.ConnectResponse, connection: Any) -> tuple[pipe.Pipe | None, Outbox]:
-        """Finds out which way the frames go, and lets calls begin."""
+    async def _open_outbox(
+        self, batch: pb.ConnectResponse, connection: Any
+    ) -> tuple[pipe.Pipe | None, Callable[[], Awaitable[Any]]]:
+        """Finds out which way the frames go, and lets calls begin; returns a direct connection, and what lasts for as long as frames can go out."""
         hello = batch.frames[0].hello if batch.frames else pb.Hello()
         self.max_request_bytes = min(hello.max_request_bytes, MAX_REQUEST_BYTES)
         self._max_calls = hello.max_calls
@@ -202,14 +207,15 @@ class Link:
                 take=self._take_all,
                 timeout_s=_DIRECT_TIMEOUT_S,
             )
-        self._outbox = Outbox(pb.ConnectRequest, direct.write if direct is not None else connection.write)
+        writer = Writer(connection.write)
+        self._outbox = direct.outbox if direct is not None else writer.outbox
         self._greeted = True
         if self._going_away:
             self._say_go_away()
         elif not self._leaving:
             self.ready = True
             self._became_ready.set()
-        return direct, self._outbox
+        return direct, direct.closed.wait if direct is not None else writer.run
 
     def _take_all(self, batch: pb.ConnectResponse) -> None:
         exchanges = self._exchanges
@@ -235,7 +241,9 @@ class Link:
 
     def _say_go_away(self) -> None:
         """Tells the instance that no call comes after those it has been sent."""
-        self._outbox.frame(0).go_away.SetInParent()
+        batch = pb.ConnectRequest()
+        batch.frames.add().go_away.SetInParent()
+        self._outbox.send(batch.SerializeToString())
 
     def _forget(self, number: int) -> None:
         self._exchanges.pop(number, None)
@@ -243,18 +251,12 @@ class Link:
             self._idle.set()
 
 
-async def _write(connection: Any, outbox: Outbox, direct: pipe.Pipe | None) -> None:
+async def _write(connection: Any, write: Callable[[], Awaitable[Any]]) -> None:
     """Writes what there is; a write that fails, or a direct connection that closes, ends the connection."""
-    running: list[asyncio.Task[Any]] = [asyncio.create_task(outbox.run())]
-    if direct is not None:
-        running.append(asyncio.create_task(direct.closed.wait()))
     try:
-        await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+        with contextlib.suppress(Exception):  # what failed is told by the reader, which knows the status
+            await write()
     finally:
-        for task in running:
-            task.cancel()
-        # What failed is told by the reader, which knows the status.
-        await asyncio.gather(*running, return_exceptions=True)
         connection.cancel()
 
 

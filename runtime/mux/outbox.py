@@ -1,65 +1,61 @@
-"""What waits to be written on a connection: one batch that grows for as long as the write before it takes."""
+"""What is to be written on a connection: it leaves at once where the connection has been quiet, and else as one batch of many frames."""
 
 from __future__ import annotations
 
 import asyncio
+import contextvars
+import time
 from collections import deque
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from runtime.mux.wire import BATCH_BYTES, WAITING_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+_QUIET_S = 0.002
+"""A connection that has carried nothing for as long is quiet. Timers go by milliseconds, so tokens come in bursts one apart: this is longer."""
+_NO_CONTEXT = contextvars.Context()  # what is written is of many calls
+
 
 class Outbox:
-    """Gathers frames into batches and writes them in order.
+    """Gathers what is to be written, and hands it on in order.
 
-    A batch leaves at once when nothing is being written, otherwise as soon as the write under way has returned: so it holds as much as the
-    wire is busy, and a frame never waits for a clock.
+    On a quiet connection a frame is written before `send` returns. On a busy one it leaves together with all that comes in the same turn of the event
+    loop, since a write costs the same whatever it holds. Where the connection takes nothing, a batch grows until it does. No frame waits for a clock.
 
     Args:
-        make: Makes an empty batch: a message with `frames`.
-        write: Writes one.
+        write: Takes a batch; says whether it can take another, or else calls `resume` once it can.
+        writable: Whether it can take the first.
     """
 
-    def __init__(self, make: Callable[[], Any], write: Callable[[Any], Awaitable[None]]) -> None:
-        self._make = make
+    def __init__(self, write: Callable[[bytes], bool], *, writable: bool = True) -> None:
         self._write = write
-        self._batches: deque[tuple[Any, int]] = deque()
-        self._batch: Any = None
-        self._batch_bytes = 0
+        self._writable = writable
+        self._frames: deque[bytes] = deque()
         self._waiting_bytes = 0
-        self._wake: asyncio.Future[None] | None = None
-        self._room: asyncio.Event = asyncio.Event()
+        self._quiet_at_s = 0.0
+        self._room = asyncio.Event()
         self._room.set()
-        self._empty: asyncio.Event = asyncio.Event()
+        self._empty = asyncio.Event()
         self._empty.set()
         self._closed = False
 
-    def frame(self, size_bytes: int) -> Any:
-        """Returns a new frame at the end of what waits, to be filled before anything is awaited.
-
-        Args:
-            size_bytes: About what it will hold.
-        """
+    def send(self, frame: bytes) -> None:
+        """Sends a frame, as the batch that holds it alone is spelt; behind each other such batches are one."""
         if self._closed:
-            return self._make().frames.add()
-        if self._batch is None:
-            self._batch = self._make()
-            self._batch_bytes = 0
+            return
+        if not self._frames:  # otherwise it is known when they leave
+            if self._writable:
+                if time.monotonic() >= self._quiet_at_s:
+                    self._hand_on(frame)
+                    return
+                asyncio.get_running_loop().call_soon(self._flush, context=_NO_CONTEXT)
             self._empty.clear()
-        frame = self._batch.frames.add()
-        self._batch_bytes += size_bytes
-        self._waiting_bytes += size_bytes
+        self._frames.append(frame)
+        self._waiting_bytes += len(frame)
         if self._waiting_bytes > WAITING_BYTES:
             self._room.clear()
-        if self._batch_bytes >= BATCH_BYTES:
-            self._close_batch()
-        wake = self._wake
-        if wake is not None and not wake.done():
-            wake.set_result(None)
-        return frame
 
     @property
     def full(self) -> bool:
@@ -74,27 +70,66 @@ class Outbox:
         """Returns once everything has been written, or when nothing will be written any more."""
         await self._empty.wait()
 
-    async def run(self) -> None:
-        """Writes until cancelled or until a write fails; what has not been written by then is lost."""
-        try:
-            while True:
-                if not self._batches:
-                    if self._batch is None:
-                        self._empty.set()
-                        self._wake = asyncio.get_running_loop().create_future()
-                        await self._wake
-                    self._close_batch()
-                batch, size_bytes = self._batches.popleft()
-                await self._write(batch)
-                self._waiting_bytes -= size_bytes
-                if self._waiting_bytes <= WAITING_BYTES:
-                    self._room.set()
-        finally:
-            self._closed = True
+    def resume(self) -> None:
+        """The connection can take another batch."""
+        self._writable = True
+        self._flush()
+
+    def close(self) -> None:
+        """Writes nothing any more; what waits is lost."""
+        self._closed = True
+        self._frames.clear()
+        self._room.set()
+        self._empty.set()
+
+    def _flush(self) -> None:
+        frames = self._frames
+        while frames and self._writable:
+            batch, size_bytes = [], 0
+            while frames and size_bytes < BATCH_BYTES:
+                batch.append(frames.popleft())
+                size_bytes += len(batch[-1])
+            self._hand_on(b"".join(batch))
+            self._waiting_bytes -= size_bytes
+        if self._waiting_bytes <= WAITING_BYTES:
             self._room.set()
+        if not frames and self._writable:
             self._empty.set()
 
-    def _close_batch(self) -> None:
-        if self._batch is not None:
-            self._batches.append((self._batch, self._batch_bytes))
-            self._batch = None
+    def _hand_on(self, batch: bytes) -> None:
+        self._writable = self._write(batch)
+        self._quiet_at_s = time.monotonic() + _QUIET_S
+        if not self._writable:
+            self._empty.clear()
+
+
+class Writer:
+    """Writes to a stream of gRPC, one batch after the other.
+
+    Args:
+        write: Writes one.
+
+    Attributes:
+        outbox: What there is to write; it waits until `run`.
+    """
+
+    def __init__(self, write: Callable[[bytes], Awaitable[None]]) -> None:
+        self.outbox = Outbox(self._take, writable=False)
+        self._write = write
+        self._batch: asyncio.Future[bytes]
+
+    async def run(self) -> None:
+        """Writes until cancelled or until a write fails; what has not been written by then is lost."""
+        loop = asyncio.get_running_loop()
+        try:
+            while True:
+                self._batch = loop.create_future()
+                self.outbox.resume()
+                await self._write(await self._batch)
+        finally:
+            self.outbox.close()
+
+    def _take(self, batch: bytes) -> bool:
+        if not self._batch.done():  # it is cancelled, which its outbox does not know yet
+            self._batch.set_result(batch)
+        return False

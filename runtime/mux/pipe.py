@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 import structlog
 
 from runtime.errors import ParleyError
+from runtime.mux.outbox import Outbox
 from runtime.mux.wire import KEY_BYTES, MAX_BATCH_BYTES
 
 if TYPE_CHECKING:
@@ -41,12 +42,14 @@ class Pipe(asyncio.Protocol):
         take: Takes each batch in order; what it raises, or bytes that are no batch, end the connection.
 
     Attributes:
+        outbox: What is to be written on it.
         closed: Set when the connection is no more.
         greeted: Set when the first batch has come, or the connection is no more.
         error: What the other side did wrong, where that was the end.
     """
 
     def __init__(self, read: Callable[[bytes], Any], take: Callable[[Any], None] | None) -> None:
+        self.outbox = Outbox(self._write)
         self.closed = asyncio.Event()
         self.greeted = asyncio.Event()
         self.error: Exception | None = None
@@ -55,8 +58,7 @@ class Pipe(asyncio.Protocol):
         self._take = take
         self._transport: asyncio.Transport | None = None
         self._buffer = bytearray()
-        self._writable = asyncio.Event()
-        self._writable.set()
+        self._writable = True
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Keeps the transport, and has the kernel notice when the way to the other side is lost: the stream beside it may go another way."""
@@ -68,14 +70,16 @@ class Pipe(asyncio.Protocol):
     def connection_lost(self, _: Exception | None) -> None:
         """Tells whoever waits."""
         self._take = None
+        self.outbox.close()
         self.closed.set()
         self.greeted.set()
-        self._writable.set()
 
     def data_received(self, data: bytes) -> None:
         """Takes the batches that have become whole."""
-        buffer = self._buffer
-        buffer += data
+        rest = self._buffer
+        if rest:
+            rest += data
+        buffer = rest or data  # most often nothing is left from before, and whole batches come
         at = 0
         while len(buffer) - at >= _LENGTH_BYTES:
             length = int.from_bytes(buffer[at : at + _LENGTH_BYTES], "big")
@@ -101,30 +105,23 @@ class Pipe(asyncio.Protocol):
                 self._heard = True
                 self.greeted.set()
             at = end
-        del buffer[:at]
+        if rest:
+            del rest[:at]
+        else:
+            rest += data[at:]
 
     def pause_writing(self) -> None:
-        """Holds back who writes."""
-        self._writable.clear()
+        """Holds back what is to be written."""
+        self._writable = False
 
     def resume_writing(self) -> None:
-        """Lets them go on."""
-        self._writable.set()
-
-    async def write(self, batch: Any) -> None:
-        """Writes a batch; returns when the connection can take another.
-
-        Raises: ConnectionError: it is no more.
-        """
-        if self._transport is None or self.closed.is_set():
-            raise ConnectionError
-        payload: bytes = batch.SerializeToString()
-        self._transport.write(len(payload).to_bytes(_LENGTH_BYTES, "big") + payload)
-        if not self._writable.is_set():
-            await self._writable.wait()
+        """Lets it go on."""
+        self._writable = True
+        self.outbox.resume()
 
     def close(self) -> None:
         """Closes the connection once what has been written has gone out."""
+        self.outbox.close()
         if self._transport is not None:
             self._transport.close()
 
@@ -133,9 +130,15 @@ class Pipe(asyncio.Protocol):
         if self._transport is not None:
             self._transport.write(key)
 
+    def _write(self, batch: bytes) -> bool:
+        if self._transport is not None:
+            self._transport.write(len(batch).to_bytes(_LENGTH_BYTES, "big") + batch)
+        return self._writable  # which the transport says before it has returned
+
     def _fail(self, error: Exception) -> None:
         self._take = None
         self.error = error
+        self.outbox.close()
         if self._transport is not None:
             self._transport.abort()
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import grpc
 import structlog
 
-from runtime.mux.wire import MAX_MESSAGE_BYTES, WINDOW_BYTES, headers, metadata_of, pb
+from runtime.mux.wire import MAX_MESSAGE_BYTES, WINDOW_BYTES, add_headers, metadata_of, pb
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Iterable, Sequence
@@ -150,13 +150,12 @@ class ServedCall:
         payload: bytes = self._handler.response_serializer(message)
         if len(payload) > MAX_MESSAGE_BYTES:
             await self._too_large()
-        frame = self._outbox.frame(len(payload))
+        batch = pb.ConnectResponse()
+        frame = batch.frames.add()
         frame.call = self._number
         frame.answer = payload
         self._answered = True
-        # One turn of the loop writes the batch, the next one sends it; what the chain still has to do comes after that.
-        await asyncio.sleep(0)
-        await asyncio.sleep(0)
+        self._outbox.send(batch.SerializeToString())
 
     async def abort_with_status(self, status: Any) -> NoReturn:
         """Ends the call with a status.
@@ -236,18 +235,22 @@ class ServedCall:
     def _end(self, code: grpc.StatusCode, details: str) -> None:
         if self._answered:
             return
-        frame = self._outbox.frame(len(details))
+        batch = pb.ConnectResponse()
+        frame = batch.frames.add()
         frame.call = self._number
         frame.end.code = code.value[0]
         frame.end.details = details
-        frame.end.trailing_metadata.extend(headers(self._trailing))
+        add_headers(frame.end.trailing_metadata, self._trailing)
+        self._outbox.send(batch.SerializeToString())
 
     def _send(self, payload: bytes) -> None:
         self._metadata = ()  # a credential is long, and so may be the answer
         self._window_bytes -= len(payload)
-        frame = self._outbox.frame(len(payload))
+        batch = pb.ConnectResponse()
+        frame = batch.frames.add()
         frame.call = self._number
         frame.message = payload
+        self._outbox.send(batch.SerializeToString())
 
     def _expire(self) -> None:
         self._expired = True

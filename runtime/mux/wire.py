@@ -48,12 +48,12 @@ def size_of(metadata: Iterable[tuple[str, str | bytes]]) -> int:
     return size
 
 
-def headers(metadata: Iterable[tuple[str, str | bytes]]) -> list[pb.Header]:
-    """Returns metadata as frames carry it."""
-    return [
-        pb.Header(name=name.lower(), value=value if isinstance(value, bytes) else value.encode())
-        for name, value in metadata
-    ]
+def add_headers(carried: Any, metadata: Iterable[tuple[str, str | bytes]]) -> None:
+    """Puts metadata into a field of a frame."""
+    for name, value in metadata:
+        header = carried.add()
+        header.name = name.lower()
+        header.value = value if isinstance(value, bytes) else value.encode()
 
 
 def metadata_of(carried: Iterable[pb.Header]) -> Metadata:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 import structlog
 
 from runtime.errors import ParleyError
+from runtime.stopping import stop
 from services.auth.api_keys import KEPT_AFTER_END
 from services.auth.delegation import DELEGATED_LIFE_MAX
 from services.auth.domain import REFRESH_TOKEN_LIFE
@@ -101,8 +102,7 @@ class Upkeep:
         try:
             yield
         finally:
-            task.cancel()
-            await asyncio.wait({task})
+            await stop(task)
 
     async def once(self) -> None:
         """Does one round.

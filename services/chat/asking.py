@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 from services.chat.domain import Part, Usage
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator
+    from collections.abc import AsyncIterator
 
 
 class Role(StrEnum):
@@ -154,11 +154,21 @@ class Tap(Protocol):
         """Takes more thinking aloud."""
 
 
+class Answering(Protocol):
+    """A model's answer as it arrives."""
+
+    def __aiter__(self) -> AsyncIterator[list[ModelDelta]]:
+        """Returns what tells the deltas that arrived together, at least one at a time."""
+
+    async def aclose(self) -> None:
+        """Wants no more of it."""
+
+
 class Gateway(Protocol):
     """Talks to models."""
 
-    def chat(self, call: ModelCall, *, token: str, tap: Tap | None = None) -> AsyncGenerator[list[ModelDelta], None]:
-        """Asks a model; closing the generator closes the upstream connection.
+    def chat(self, call: ModelCall, *, token: str, tap: Tap | None = None) -> Answering:
+        """Asks a model once it is iterated over; closing what this returns closes the upstream connection.
 
         Args:
             call: What it is asked.

@@ -71,8 +71,13 @@ def usage_pb(usage: Usage) -> data_pb2.Usage:
 
 def parts_of(message: data_pb2.Message) -> tuple[Part, ...]:
     """Returns the parts of a stored message, without those of a kind that this release does not know."""
+    stored = message.parts
+    if len(stored) == 1 and (
+        text := stored[0].text
+    ):  # nearly always; a history has many, and its model waits to be asked
+        return (Part(PartKind.TEXT, text),)
     parts: list[Part] = []
-    for part in message.parts:
+    for part in stored:
         match part.WhichOneof("kind"):
             case "text":
                 parts.append(Part(PartKind.TEXT, part.text))
@@ -110,7 +115,8 @@ def part_pb(part: Part) -> data_pb2.Part:
 
 def text_of(message: data_pb2.Message) -> str:
     """Returns the text of a stored message."""
-    return "".join([part.text for part in message.parts])  # empty in parts of other kinds
+    parts = message.parts
+    return parts[0].text if len(parts) == 1 else "".join([part.text for part in parts])  # empty in parts of other kinds
 
 
 @lru_cache(maxsize=16)

@@ -8,6 +8,7 @@ what came before, the reader takes the rest of it; one with `first` 1 holds the 
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from parley.chat.v1 import chat_pb2
@@ -17,11 +18,15 @@ from services.chat.wire import add_event, add_texts, kind_of
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from runtime.resp import Command
     from services.chat.log import RunLog
 
 VERSION = b"2"
 START = "0-0"
 """Before any entry."""
+_BOUND = (b"MAXLEN", b"~", b"20000")
+# Where the stream has gone meanwhile, nothing is added: half a log would be of no use to anybody.
+_BOUND_OF_MORE = (b"NOMKSTREAM", *_BOUND)
 
 
 class EntryId(NamedTuple):
@@ -74,6 +79,13 @@ def entry(log: RunLog, *, after: int) -> tuple[int, dict[Any, Any]]:
     response = chat_pb2.WatchRunResponse()
     add_texts(response.events, texts, seq=after + 1, offset=offset)
     return after + len(texts), _fields(response, after)
+
+
+def appended(key: bytes, fence: int, log: RunLog, *, after: int) -> tuple[int, Command]:
+    """Returns the number of the last event, and the command that appends the entry; after nothing it begins the stream. Otherwise as `entry`."""
+    last, fields = entry(log, after=after)
+    flat = itertools.chain.from_iterable(fields.items())
+    return last, (b"XADD", key, *(_BOUND_OF_MORE if after else _BOUND), b"%d-%d" % (fence, last), *flat)
 
 
 def _fields(response: chat_pb2.WatchRunResponse, after: int) -> dict[Any, Any]:

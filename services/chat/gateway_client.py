@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from typing import TYPE_CHECKING, Any
 
 from parley.gateway.v1 import gateway_pb2, gateway_pb2_grpc
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
 
     import grpc
 
-    from services.chat.asking import ModelCall, ModelDelta, PromptMessage, Tap, ToolOffer
+    from services.chat.asking import Answering, ModelCall, ModelDelta, PromptMessage, Tap, ToolOffer
 
 _PROMPT_ROLES = {
     Role.SYSTEM: gateway_pb2.ROLE_SYSTEM,
@@ -54,17 +53,10 @@ class GatewayClient:
         self._timeout_s = timeout_s
         self._tools: dict[tuple[ToolOffer, ...], list[gateway_pb2.Tool]] = {}
 
-    async def chat(
-        self, call: ModelCall, *, token: str, tap: Tap | None = None
-    ) -> AsyncGenerator[list[ModelDelta], None]:
-        """Asks a model; closing the generator closes the upstream connection."""
-        responses = stream(self._stub.Chat, self._request(call), token=token, tap=None if tap is None else _Pour(tap))
-        del call  # the prompt may be large, and the answer take long
-        calls = _Calls()
-        async with contextlib.aclosing(responses):
-            async for response in responses:
-                if deltas := _joined(response.deltas, calls):
-                    yield deltas
+    def chat(self, call: ModelCall, *, token: str, tap: Tap | None = None) -> Answering:
+        """Asks a model once it is iterated over; closing it closes the upstream connection."""
+        pour = None if tap is None else _Pour(tap)
+        return _Answering(stream(self._stub.Chat, self._request(call), token=token, tap=pour))
 
     async def list_models(self, *, token: str) -> Sequence[Model]:
         """Returns the models and aliases there are."""
@@ -111,6 +103,31 @@ def _model(model: gateway_pb2.Model) -> Model:
         max_output_tokens=model.max_output_tokens,
         tools=model.tools,
     )
+
+
+class _Answering:
+    """A model's answer: an iterator and no generator, which a first token would wait for, and each live run would hold.
+
+    Args:
+        responses: The gateway's.
+    """
+
+    __slots__ = ("_calls", "_responses")
+
+    def __init__(self, responses: AsyncGenerator[gateway_pb2.ChatResponse, None]) -> None:
+        self._responses = responses
+        self._calls = _Calls()
+
+    def __aiter__(self) -> _Answering:
+        return self
+
+    async def __anext__(self) -> list[ModelDelta]:
+        while not (deltas := _joined((await anext(self._responses)).deltas, self._calls)):
+            pass
+        return deltas
+
+    async def aclose(self) -> None:
+        await self._responses.aclose()
 
 
 class _Pour:

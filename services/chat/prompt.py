@@ -55,15 +55,23 @@ class Prompt:
             tools: The model knows tools; one that does not is told the texts alone, since many of them refuse anything else.
         """
         told = _Told(tools=tools)
-        for earlier in _from_user(self.history):
-            told.take(earlier.role, earlier.parts)
-        told.messages.append(PromptMessage(Role.USER, self.content))
-        told.take(Role.ASSISTANT, parts)
-        if told.messages[-1].role is Role.ASSISTANT:
-            told.messages.append(PromptMessage(Role.USER, _GO_ON))
-        if self.history and _too_much(told.messages):
+        messages = told.messages
+        if self.system:
+            messages.append(PromptMessage(Role.SYSTEM, self.system))
+        for role, said in _from_user(self.history):
+            if len(said) == 1 and said[0].kind is PartKind.TEXT:  # nearly always
+                if text := said[0].text:
+                    messages.append(PromptMessage(role, text))
+            else:
+                told.take(role, said)
+        messages.append(PromptMessage(Role.USER, self.content))
+        if parts:
+            told.take(Role.ASSISTANT, parts)
+            if messages[-1].role is Role.ASSISTANT:
+                messages.append(PromptMessage(Role.USER, _GO_ON))
+        if self.history and _too_much(messages):
             return self.shortened().messages(parts, tools=tools)
-        return [PromptMessage(Role.SYSTEM, self.system), *told.messages] if self.system else told.messages
+        return messages
 
     def shortened(self) -> Prompt:
         """Returns it without the older half of the history, and what of the rest would not be sent."""
@@ -87,12 +95,6 @@ class _Told:
 
     def take(self, role: Role, parts: Sequence[Part]) -> None:
         """Adds one stored message; an answer with tools becomes several, one for each step and one for each result."""
-        if not parts:
-            return
-        if len(parts) == 1 and parts[0].kind is PartKind.TEXT:  # nearly always
-            if text := parts[0].text:
-                self.messages.append(PromptMessage(role, text))
-            return
         texts: list[str] = []
         calls: list[Part] = []
         results: dict[str, Part] = {}
@@ -142,8 +144,8 @@ def _from_user(history: tuple[Earlier, ...]) -> tuple[Earlier, ...]:
 
 
 def _too_much(messages: list[PromptMessage]) -> bool:
-    # One of the messages is the system's; characters take up to four bytes, and most prompts are told by them to be short enough.
-    if len(messages) >= _MAX_MESSAGES:
+    # Characters take up to four bytes, and most prompts are told by them to be short enough.
+    if len(messages) > _MAX_MESSAGES:
         return True
     texts = [message.text for message in messages]
     texts += [call.arguments_json for message in messages for call in message.tool_calls]

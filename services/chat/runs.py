@@ -35,8 +35,8 @@ if TYPE_CHECKING:
 log = structlog.stdlib.get_logger()
 
 _SEQ_MAX = 2**63 - 1
-_TURNS_TO_ASK = 3
-"""Of the event loop, in which a model is asked: its call is made, written, and sent. Only then is told who has to know of the run."""
+_TURNS_TO_ASK = 2
+"""Of the event loop, in which a model is asked: its call is made, and on a busy connection written. Only then is told who has to know of the run."""
 _LAST_WORDS_S = 3.0
 """Part of the drain that is kept for handing over what has not ended by then."""
 

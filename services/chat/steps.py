@@ -213,13 +213,13 @@ class Steps:
             self._context = contextvars.copy_context()
         batches = self._gateway.chat(self._call_of_model(withheld=withheld), token=self._credential.token, tap=self)
         try:
-            async with contextlib.aclosing(batches):
-                async for batch in batches:
-                    for delta in batch:
-                        self._take(delta)
-                    self._show()
+            async for batch in batches:
+                for delta in batch:
+                    self._take(delta)
+                self._show()
         finally:
             metrics.STEPS.inc()  # not before: a first token waits for no bookkeeping
+            await batches.aclose()
         return self._whole()
 
     def _call_of_model(self, *, withheld: bool) -> ModelCall:
@@ -249,7 +249,7 @@ class Steps:
     def text(self, text: str) -> bool:
         """Writes more of what has been begun, or its beginning."""
         if not self._wrote:
-            return self._begin(TextDelta(text))
+            return self._begin(self._log.write, text)
         self._log.write(text)
         self._log.announce_soon()
         return True
@@ -257,15 +257,16 @@ class Steps:
     def reasoning(self, text: str) -> bool:
         """The same of reasoning."""
         if not self._wrote:
-            return self._begin(ReasoningDelta(text))
+            return self._begin(self._log.think, text)
         self._log.think(text)
         self._log.announce_soon()
         return True
 
-    def _begin(self, delta: TextDelta | ReasoningDelta) -> bool:
+    def _begin(self, write: Callable[[str], None], delta: str) -> bool:
         if not self._asked:
             return False
-        self._take(delta)
+        self._mark()
+        write(delta)
         self._show()
         return True
 

@@ -17,14 +17,14 @@ from redis.exceptions import RedisError, ResponseError
 from runtime import telemetry
 from runtime.resp import Line
 from services.chat import background, metrics
-from services.chat.entries import START, EntryId, entry, entry_id, key_of, marker, newest_whole, replay, seen_key_of
+from services.chat.entries import START, EntryId, appended, entry_id, key_of, marker, newest_whole, replay, seen_key_of
 from services.chat.log import RunLog
 from services.chat.ports import TakenTail
 from services.chat.signals import begun_channel
 from services.chat.snapshot import OPENING
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping, Sequence
+    from collections.abc import AsyncIterator, Sequence
 
     import redis.asyncio
 
@@ -35,7 +35,6 @@ log = structlog.stdlib.get_logger()
 _AWAY = (RedisError, OSError, TimeoutError)
 _PAUSE_S = 1.0
 _KEEP_TRYING_S = 60.0
-_ENTRIES_MAX = 20_000
 _READ_ENTRIES = 100
 # Less than the client's patience, and short, because a run that is new to the reader waits for the end of the wait.
 _BLOCK_MS = 100
@@ -46,7 +45,9 @@ _MOST_TURNS = 3
 _MANY_EVENTS = 16
 """A run with so many new ones is in each: what no log holds when its owner dies stays well below what the next one assumes."""
 _AT_ONCE = 40
-"""Runs in one pipeline; between two of them others have their turn."""
+"""Runs in one pipeline."""
+_IN_A_ROW = 15
+"""Runs whose entries are made before others have their turn."""
 _REFUSED = "equal or smaller"
 """What Redis says of an entry whose id is not above the newest."""
 
@@ -278,11 +279,13 @@ class RedisTail:
         commands: list[Command] = []
         async with contextlib.AsyncExitStack() as stack:
             now = time.monotonic()
-            for kept in due:
+            for number, kept in enumerate(due, 1):
+                if number % _IN_A_ROW == 0:
+                    await asyncio.sleep(0)
                 new = not kept.sent_seq
-                last, fields = entry(kept.log, after=kept.sent_seq)
+                last, command = appended(kept.key, kept.fence, kept.log, after=kept.sent_seq)
                 sent.append(_Sent(kept, last, len(commands)))
-                commands.append(_entry(kept, last, fields, new=new))
+                commands.append(command)
                 if new or kept.log.ended or now > kept.expires_at:
                     commands.append((b"EXPIRE", kept.key, self._ttl_s))
                     kept.expires_at = now + self._ttl_s / 2
@@ -301,7 +304,7 @@ class RedisTail:
         """
         refused: list[_Kept] = []
         failure: Exception | None = None
-        appended = 0
+        count = 0
         for item, answer in answers:
             kept = item.kept
             if isinstance(answer, ResponseError) and _REFUSED in str(answer):
@@ -314,8 +317,8 @@ class RedisTail:
             else:
                 kept.sent_seq = item.last
                 kept.log.confirm(item.last)
-                appended += 1
-        metrics.TAIL_ENTRIES.inc(appended)
+                count += 1
+        metrics.TAIL_ENTRIES.inc(count)
         for kept in refused:
             await self._look(kept)
         if failure is not None:
@@ -374,16 +377,6 @@ class RedisTail:
         if use in self._away:
             self._away.discard(use)
             log.info("run_tail_back", use=use)
-
-
-_BOUND = (b"MAXLEN", b"~", b"%d" % _ENTRIES_MAX)
-# Where the stream has gone meanwhile, nothing is added: half a log would be of no use to anybody.
-_BOUND_OF_MORE = (b"NOMKSTREAM", *_BOUND)
-
-
-def _entry(kept: _Kept, last: int, fields: Mapping[Any, Any], *, new: bool) -> Command:
-    flat = itertools.chain.from_iterable(fields.items())
-    return (b"XADD", kept.key, *(_BOUND if new else _BOUND_OF_MORE), b"%d-%d" % (kept.fence, last), *flat)
 
 
 def _span(kept: _Kept) -> contextlib.AbstractContextManager[Any]:

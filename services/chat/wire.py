@@ -62,7 +62,8 @@ def add_event(events: Any, event: Event) -> None:
         if not kind.delta and not kind.offset:
             text.SetInParent()
     else:
-        events.append(event_pb(event))
+        name, convert = _TO_PB[type(kind)]
+        events.add(seq=seq, **{name: convert(kind)})
 
 
 def add_texts(events: Any, texts: Iterable[str], *, seq: int, offset: int) -> None:

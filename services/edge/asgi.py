@@ -20,7 +20,7 @@ from services.edge.problems import BodyTimeout, BodyTooLarge
 from services.edge.wire import WIRE
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable
+    from collections.abc import Awaitable, Iterable
 
     from opentelemetry.trace import Span
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -34,6 +34,8 @@ log = structlog.stdlib.get_logger()
 UNTOUCHED = frozenset({"/healthz", "/readyz"})
 """Paths that machines ask all the time: neither traced nor logged."""
 
+EXCHANGE = "parley.exchange"
+"""Where a request's scope holds its `Exchange`."""
 _SECURITY_HEADERS = {
     b"cache-control": b"no-store",
     b"content-security-policy": b"default-src 'none'; frame-ancestors 'none'",
@@ -96,19 +98,24 @@ class Exchange:
     async def send(self, message: Message) -> None:
         """Sends one part of the answer, completing its headers."""
         if message["type"] == "http.response.start":
-            self.status = message["status"]
-            self.first_byte_s = self.elapsed_s
-            given = list(message["headers"])
-            names = {name for name, _ in given}
-            missing = [(name, value) for name, value in _SECURITY_HEADERS.items() if name not in names]
-            message = {**message, "headers": [*given, *missing, *self.extra]}
-            self.headers = {}  # read by now, and an answer may last for long
-            self.extra.clear()
+            message = {**message, "headers": self.begin(message["status"], message["headers"])}
         await self._send(message)
+
+    def begin(self, status: int, headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+        """Notes that the answer begins now, and returns all of its headers."""
+        self.status = status
+        self.first_byte_s = self.elapsed_s
+        given = list(headers)
+        names = {name for name, _ in given}
+        missing = [(name, value) for name, value in _SECURITY_HEADERS.items() if name not in names]
+        whole = [*given, *missing, *self.extra]
+        self.headers = {}  # read by now, and an answer may last for long
+        self.extra.clear()
+        return whole
 
     def let_go(self) -> None:
         """Ends it: what the scope leads to would otherwise lead back to it, and stay until the garbage collector comes by."""
-        self.scope.pop("parley.exchange", None)
+        self.scope.pop(EXCHANGE, None)
         self.scope.pop(WIRE, None)
 
     @property
@@ -122,17 +129,21 @@ class Exchange:
         return getattr(self.scope.get("route"), "path", "")
 
 
-class _Replay:
-    """A `receive` that begins with the whole body."""
+class Replay:
+    """A `receive` that begins with the whole body.
 
-    __slots__ = ("_body", "_receive")
+    Attributes:
+        body: The same; None once it has been received.
+    """
+
+    __slots__ = ("_receive", "body")
 
     def __init__(self, body: bytes, receive: Receive) -> None:
-        self._body: bytes | None = body
+        self.body: bytes | None = body
         self._receive = receive
 
     async def __call__(self) -> Message:
-        body, self._body = self._body, None
+        body, self.body = self.body, None
         if body is None:
             return await self._receive()
         return {"type": "http.request", "body": body, "more_body": False}
@@ -181,7 +192,7 @@ class Front:
         exchange.extra += [(b"x-request-id", rid.encode()), *self._cors.headers(exchange.header(b"origin"))]
         if self._readiness.draining:
             exchange.extra.append((b"connection", b"close"))
-        scope["parley.exchange"], scope["parley.notes"] = exchange, exchange.notes
+        scope[EXCHANGE], scope["parley.notes"] = exchange, exchange.notes
         if scope["path"] in UNTOUCHED:
             return self._answer(exchange, receive)
         return self._observe(exchange, receive)
@@ -215,8 +226,11 @@ class Front:
                 if allowed is not None:
                     await allowed(scope, receive, exchange.send)
                     return
-            if (whole := await self._whole_body(exchange, receive)) is not None:
-                receive, whole = _Replay(whole, receive), None  # held by nobody once it has been read
+            if longest := self._longest_body(exchange):
+                whole = _body_at_hand(scope, longest)
+                if whole is None:
+                    whole = await self._read_body(receive, longest)
+                receive, whole = Replay(whole, receive), None  # held by nobody once it has been read
             await self._app(scope, receive, exchange.send)
         except _ClientGoneError:
             return
@@ -232,8 +246,8 @@ class Front:
         if exchange.status is None:
             await problems.respond(error, path=exchange.scope["path"])(exchange.scope, receive, exchange.send)
 
-    async def _whole_body(self, exchange: Exchange, receive: Receive) -> bytes | None:
-        """Reads the body, within its bounds; None: the request is said to have none."""
+    def _longest_body(self, exchange: Exchange) -> int:
+        """Returns how many bytes the body may have; 0: the request is said to have none."""
         headers = exchange.headers
         prompt = exchange.scope["path"].startswith(openai_errors.PREFIX)
         longest = self._max_prompt_bytes if prompt else self._max_body_bytes
@@ -241,14 +255,8 @@ class Front:
         if length.isdigit() and int(length) > longest:
             raise _too_large(longest)
         if length in {b"", b"0"} and b"transfer-encoding" not in headers:
-            return None
-        wire: Wire | None = exchange.scope.get(WIRE)
-        body = wire.body() if wire is not None else None
-        if body is None:
-            return await self._read_body(receive, longest)
-        if len(body) > longest:
-            raise _too_large(longest)
-        return body
+            return 0
+        return longest
 
     async def _read_body(self, receive: Receive, longest: int) -> bytes:
         body = bytearray()
@@ -307,6 +315,15 @@ def _seconds(method: str, route: str) -> Histogram:
 @functools.lru_cache(_REMEMBERED)
 def _first_byte(method: str, route: str) -> Histogram:
     return _FIRST_BYTE.labels(method, route)
+
+
+def _body_at_hand(scope: Scope, longest: int) -> bytes | None:
+    """Returns the body where all of it came with the head, as nearly every message's does."""
+    wire: Wire | None = scope.get(WIRE)
+    body = wire.body() if wire is not None else None
+    if body is not None and len(body) > longest:
+        raise _too_large(longest)
+    return body
 
 
 def _too_large(max_bytes: int) -> BodyTooLarge:

@@ -38,6 +38,7 @@ class HttpConnection(HttpToolsProtocol):
         self._head_timeout_s = head_timeout_s
         self._head_timer: asyncio.TimerHandle | None = None
         self._in_head = True
+        self._head_begun = False
         # Since the last byte of a body or the last end or beginning of a request.
         self._bytes_without_body = 0
         self._read_bytes = self._first_read_bytes = 0
@@ -73,24 +74,25 @@ class HttpConnection(HttpToolsProtocol):
             return
         if self._bytes_without_body > MAX_HEAD_BYTES:
             self._refuse(problems.HEAD_TOO_LONG)
-        elif self._in_head and self._bytes_without_body:
-            self._await_head()  # empty lines between requests, too, end uvicorn's own wait
+        elif self._head_begun or (self._in_head and self._bytes_without_body):
+            # Once all that is here has been read: nearly every head is whole by then. Empty lines between requests, too, end uvicorn's own wait.
+            self._await_head()
 
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - uvicorn's signature
         """Tells of bytes that are no HTTP the way everything else is told."""
         self._refuse(self._fault)
 
     def on_message_begin(self) -> None:
-        """Begins to count and to wait."""
+        """Begins to count."""
         self._bytes_without_body = 0
         self._first_read_bytes = self._read_bytes
-        self._await_head()
+        self._head_begun = True
         super().on_message_begin()
 
     def on_headers_complete(self) -> None:
         """Lets the request through, unless a single read brought a head that is too long, or too many heads."""
         self._head_is_here()
-        self._in_head = False
+        self._in_head = self._head_begun = False
         # Summed only where the reads that brought it hold as much.
         if self._first_read_bytes + self._bytes_without_body > MAX_HEAD_BYTES and self._head_bytes() > MAX_HEAD_BYTES:
             self._stop(problems.HEAD_TOO_LONG)

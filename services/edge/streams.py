@@ -12,12 +12,14 @@ from prometheus_client import Counter, Gauge
 from starlette.responses import Response
 
 from runtime.errors import ParleyError
+from services.edge.asgi import EXCHANGE
 from services.edge.problems import NotReady, TooManyStreams
 from services.edge.wire import WIRE
 
 if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send
 
+    from services.edge.asgi import Exchange
     from services.edge.wire import Wire
 
 log = structlog.stdlib.get_logger()
@@ -159,29 +161,30 @@ class PushedStream(Response):
 
     opening = b""
     """What a stream begins with."""
+    # What most streams never say otherwise; what is not set need not be held either.
+    background = None  # the base's: neither is there a body or a header to render
+    _wire: Wire | None = None
+    _exchange: Exchange | None = None
+    _begun = False
+    _busy_since: float | None = None
+    _last_sent = 0.0
+    _task: asyncio.Task[Any] | None = None
+    _watcher: asyncio.Task[None] | None = None
+    _quiet_timer: asyncio.TimerHandle | None = None
+    _aside: asyncio.Task[None] | None = None
+    _left = False
+    _ending: Ending = "cut"  # unless one of the others is reached
+    _error: ParleyError | None = None
+    _events = 0
+    _uncounted = 0
     _unread_bytes = 0  # when somebody last looked, while a send waited
 
     def __init__(self, streams: Streams, *, quiet_start: bool = False, endless: bool = False) -> None:
-        # Not the base's: there is no body and no header to render.
-        self.background = None
         self.endless = endless
         self._streams = streams
         self._quiet_start = quiet_start
         self._send: Send
         self._loop = asyncio.get_running_loop()
-        self._wire: Wire | None = None
-        self._begun = False
-        self._busy_since: float | None = None
-        self._last_sent = 0.0
-        self._task: asyncio.Task[Any] | None = None
-        self._watcher: asyncio.Task[None] | None = None
-        self._quiet_timer: asyncio.TimerHandle | None = None
-        self._aside: asyncio.Task[None] | None = None
-        self._left = False
-        self._ending: Ending = "cut"  # unless one of the others is reached
-        self._error: ParleyError | None = None
-        self._events = 0
-        self._uncounted = 0
 
     @abstractmethod
     async def relay(self) -> None:
@@ -216,6 +219,7 @@ class PushedStream(Response):
         """Answers the request."""
         self._send = send
         self._wire = scope.pop(WIRE, None)
+        self._exchange = scope.get(EXCHANGE)
         self._last_sent = self._loop.time()
         try:
             self._streams.take(self)
@@ -327,8 +331,14 @@ class PushedStream(Response):
                 self._wire.forget_head()
             self.commit()
             data = self.opening + data
-            await self._send({"type": "http.response.start", "status": 200, "headers": _HEADERS})
-        await self._send({"type": "http.response.body", "body": data, "more_body": True})
+            if data and self._wire is not None and self._exchange is not None and self._wire.may_begin:
+                self._wire.begin(self._exchange.begin(200, _HEADERS), data)
+                data = b""
+            else:
+                await self._send({"type": "http.response.start", "status": 200, "headers": _HEADERS})
+            self._exchange = None
+        if data:
+            await self._send({"type": "http.response.body", "body": data, "more_body": True})
         self._busy_since = None
         self._last_sent = self._loop.time()
 

@@ -19,9 +19,9 @@ from services.gateway.tool_calls import ToolCalls
 from services.gateway.waits import Waits
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+    from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Sequence
 
-    from services.gateway.domain import Call, Delta, Deployment, Registry, Request
+    from services.gateway.domain import Call, Delta, Deployment, ProviderDelta, Registry, Request
     from services.gateway.passing import Offer
     from services.gateway.routing.router import Router
 
@@ -76,7 +76,7 @@ class Observer(Protocol):
 class Admission(Protocol):
     """Decides who may call."""
 
-    def __call__(self, call: Call, /) -> contextlib.AbstractAsyncContextManager[Callable[[], Awaitable[None]]]:
+    def __call__(self, call: Call, /) -> contextlib.AbstractContextManager[Callable[[], Awaitable[None]]]:
         """Surrounds one call, and begins to find out on entry; what it gives is awaited before each attempt and returns once that is let in.
 
         Raises: what it refuses a call with, when that is awaited.
@@ -84,8 +84,8 @@ class Admission(Protocol):
         ...
 
 
-@contextlib.asynccontextmanager
-async def everybody(_call: Call) -> AsyncGenerator[Callable[[], Awaitable[None]], None]:
+@contextlib.contextmanager
+def everybody(_call: Call) -> Generator[Callable[[], Awaitable[None]], None, None]:
     """Lets every call in."""
 
     async def at_once() -> None:
@@ -153,20 +153,17 @@ class Chat:
         """
         rules.check(call)
         left, alone = self._router.order(self._registry.resolve(call.model))
-        async with self._admission(call) as admitted:
-            # Spelt while the call is being let in; not a byte of it leaves before.
-            request: Request | None = self._prepare(left[0], call)
+        with self._admission(call) as admitted:
             failures, given = _Failures(), False
             with Waits() as waits:
+                # Made ready while the call is being let in; not a byte of it leaves before.
+                attempt = self._attempt(left[0], call, waits, number=0, offer=offer)
                 await admitted()
                 waits.start()
                 while True:
                     deployment = left.pop(0)
                     waits.attempt(self._timeouts(deployment, call), len(left))
                     first = True
-                    request = request or self._prepare(deployment, call)
-                    attempt = self._attempt(deployment, call, request, waits, number=failures.count, offer=offer)
-                    request = None
                     try:
                         self._heed(deployment, alone=alone)
                         asked_at = time.monotonic()
@@ -188,19 +185,34 @@ class Chat:
                         self._observer.pause(deployment, failed, wait_s)
                         await asyncio.sleep(wait_s)
                         await admitted()
+                        attempt = self._attempt(left[0], call, waits, number=failures.count, offer=offer)
                     else:
                         self._router.succeeded(deployment)
                         return
 
-    async def _attempt(
-        self, deployment: Deployment, call: Call, request: Request, waits: Waits, *, number: int, offer: Offer | None
+    def _attempt(
+        self, deployment: Deployment, call: Call, waits: Waits, *, number: int, offer: Offer | None
     ) -> AsyncGenerator[Sequence[Delta], None]:
-        tally, calls = Tally(call), ToolCalls(call)
+        """Makes an attempt ready; nothing is sent, timed or noted before it is asked for its first deltas."""
+        tally = Tally(call)
         take = Passage(offer, waits, tally).take if offer is not None else None
-        with self._observer.attempt(deployment, call, number) as seen:
+        answer = self._prepare(deployment, call)(take)
+        observed = self._observer.attempt(deployment, call, number)
+        return self._deltas(deployment, answer, observed, waits, tally=tally, calls=ToolCalls(call))
+
+    async def _deltas(
+        self,
+        deployment: Deployment,
+        answer: AsyncGenerator[Sequence[ProviderDelta], None],
+        observed: contextlib.AbstractContextManager[Observation],
+        waits: Waits,
+        *,
+        tally: Tally,
+        calls: ToolCalls,
+    ) -> AsyncGenerator[Sequence[Delta], None]:
+        """Asks a deployment, and yields what it answers."""
+        with observed as seen:
             try:
-                answer = request(take)
-                del request  # it holds the prompt, and what it has begun lets go of that
                 try:
                     while (deltas := await waits.next(answer)) is not None:
                         out: list[Delta] = []

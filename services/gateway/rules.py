@@ -56,8 +56,17 @@ def check(call: Call) -> None:
         raise invalid("messages", f"must hold 1-{MAX_MESSAGES} messages, this call has {len(call.messages)}.")
     called: set[str] = set()
     for place, message in enumerate(call.messages):
-        _check_message(f"messages[{place}]", message, called)
-    _check_tools(call.tools)
+        # What is but a text, as nearly all are, breaks no rule.
+        if (
+            not message.text
+            or message.role is Role.TOOL
+            or message.tool_call_id
+            or message.tool_calls
+            or message.images
+        ):
+            _check_message(f"messages[{place}]", message, called)
+    if call.tools:
+        _check_tools(call.tools)
     _check_wishes(call)
     number("max_output_tokens", call.max_output_tokens, minimum=0, maximum=MAX_OUTPUT_TOKENS)
     if call.timeouts is not NO_TIMEOUTS:

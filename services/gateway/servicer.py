@@ -195,9 +195,9 @@ def _response(deltas: Sequence[Delta]) -> pb.ChatResponse:
 def _fill(told: pb.ChatDelta, delta: Delta) -> None:
     match delta:
         case Started(provider=provider, model=model):
-            told.started.SetInParent()
-            told.started.provider = provider
-            told.started.model = model
+            started = told.started
+            started.SetInParent()
+            started.provider, started.model = provider, model
         case ToolCallPiece():
             told.tool_call.CopyFrom(
                 pb.ToolCallDelta(index=delta.index, id=delta.id, name=delta.name, arguments_delta=delta.arguments)

@@ -149,6 +149,11 @@ class History:
         for (client, run_id), events in found.items():
             yield client, run_id, events
 
+    def runs_of(self, person: str) -> set[str]:
+        """Returns the runs that any tab of a person has heard of."""
+        heard = [(turn.client, turn.run_id) for turn in self.turns] + [(one.client, one.run_id) for one in self.events]
+        return {run_id for client, run_id in heard if run_id and client.startswith(f"{person}/")}
+
     def turns_of(self, run_id: str) -> list[Turn]:
         """Returns what was acknowledged with this run."""
         return [turn for turn in self.turns if turn.run_id == run_id]

@@ -375,3 +375,10 @@ def test_a_task_is_found_in_its_message_and_no_word_comes_twice() -> None:
     assert Task.find(task.message) == task
     assert len(set(task.whole.split())) == 40
     assert task.whole == task.whole.strip()
+
+
+def test_a_run_that_only_another_tab_has_seen_is_read_too() -> None:
+    """Its sender may have been told, by a deadline, to try again, and let it be; it was stored all the same."""
+    history = good()
+    history.events += [event(1, "run", "ada/tab", "run-2"), event(1, "run", "bob/tab", "run-3")]
+    assert history.runs_of("ada") == {RUN, "run-2"}

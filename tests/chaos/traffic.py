@@ -107,7 +107,8 @@ class User:
     async def look(self, history: History) -> None:
         """Reads what is stored."""
         stored = history.stored
-        for run_id in {turn.run_id for turn in history.turns if turn.client.startswith(f"{self._name}/")}:
+        # Also what only the second tab has seen: a message may be stored after its sender was told, by a deadline, to try again.
+        for run_id in history.runs_of(self._name):
             with contextlib.suppress(Refused):
                 stored.runs[run_id] = await self._client.insist("GET", f"/v1/runs/{run_id}")
         found = await self._messages()

@@ -6,16 +6,15 @@ import functools
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from starlette.requests import Request
+    from starlette.types import Scope
 
 _REMEMBERED = 128  # of what callers say, which is nearly always the same
 _RANGES = {"*/*": 0, "text/*": 1, "text/event-stream": 2}
 
 
-def header(request: Request, name: str) -> str:
-    """Returns a header that is a list: several lines of it are one, as RFC 9110 has it."""
-    wanted = name.encode()
-    given = [value for key, value in request.scope["headers"] if key == wanted]
+def header(scope: Scope, name: bytes) -> str:
+    """Returns a request's header that is a list: several lines of it are one, as RFC 9110 has it."""
+    given = [value for key, value in scope["headers"] if key == name]
     return ", ".join([str(value, "latin-1") for value in given]) if given else ""
 
 

@@ -168,7 +168,7 @@ class RunRoutes:
 
 
 def _require_event_stream(request: Request) -> None:
-    if not accepts(header(request, "accept")):
+    if not accepts(header(request.scope, b"accept")):
         raise NotAcceptable("There is only `text/event-stream` here; accept it.")
 
 

@@ -112,8 +112,10 @@ class NewRun(_Turn):
         return self
 
 
-def request_of(body: NewTurn | NewRun, conversation_id: str) -> dict[str, Any]:
-    """Returns the fields that chat's requests for a new run share."""
+def request_of(body: NewTurn | NewRun, conversation_id: str = "") -> dict[str, Any]:
+    """Returns the fields that chat's requests for a new run share; the conversation may be named by the body."""
+    if isinstance(body, NewTurn) and body.conversation_id is not None:
+        conversation_id = str(body.conversation_id)
     fields: dict[str, Any] = {
         "conversation_id": conversation_id,
         "message": body.message or "",

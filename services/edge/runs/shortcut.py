@@ -5,20 +5,18 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
-from uuid import UUID
 
 import msgspec
 from pydantic import ValidationError
-from starlette.requests import Request
 
 from runtime.errors import ParleyError
-from services.edge.runs.shapes import NewRun, NewTurn
+from services.edge.asgi import EXCHANGE, Replay
+from services.edge.runs.shapes import NewRun, NewTurn, request_of
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable
 
-    from starlette.responses import Response
-    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+    from starlette.types import ASGIApp, Receive, Scope, Send
 
     from services.edge.callers import Callers
     from services.edge.runs.start import StartRoutes
@@ -50,41 +48,45 @@ class Shortcut:
         self._start = start
         self._callers = callers
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         """Answers one request."""
-        path = scope["path"] if scope["type"] == "http" and scope["method"] == "POST" else ""
-        in_conversation = None if path == _CHAT else _RUNS_PATH.fullmatch(path)
-        if (path != _CHAT and in_conversation is None) or not _says_json(scope):
-            await self._app(scope, receive, send)
-            return
-        conversation_id = "" if in_conversation is None else in_conversation[1]
-        message = await receive()
-        response = await self._response(scope, receive, message, conversation_id)
-        if response is None:
-            await self._app(scope, _again(message, receive), send)
-            return
-        del message, in_conversation  # a stream may last for long
+        # No coroutine: nobody waits for anything before it is known whose the request is.
+        fields = _asked_for(scope, receive)
+        if fields is None:
+            return self._app(scope, receive, send)
+        return self._answer(fields, scope, receive, send)
+
+    async def _answer(self, fields: dict[str, Any], scope: Scope, receive: Receive, send: Send) -> None:
+        await self._callers.admit(_authorization(scope))
+        response = await self._start.answer(scope, fields)
+        del fields  # a stream may last for long
         await response(scope, receive, send)
 
-    async def _response(
-        self, scope: Scope, receive: Receive, message: Message, conversation_id: str
-    ) -> Response | None:
-        body = _body(message, NewRun if conversation_id else NewTurn)
-        if body is None:
-            return None
-        scope["route"] = _IN_CONVERSATION if conversation_id else _IN_ANY
-        await self._callers.admit(_authorization(scope))
-        request = Request(scope, receive)
-        if isinstance(body, NewTurn):
-            return await self._start.chat(body, request)
-        return await self._start.start(UUID(conversation_id), body, request)
+
+def _asked_for(scope: Scope, receive: Receive) -> dict[str, Any] | None:
+    """Returns the fields of the run that a request asks for, whose body then is read and whose route noted; None: it is anything else."""
+    if scope["type"] != "http" or scope["method"] != "POST":
+        return None
+    match = None if scope["path"] == _CHAT else _RUNS_PATH.fullmatch(scope["path"])
+    if match is None and scope["path"] != _CHAT:
+        return None
+    if not isinstance(receive, Replay) or scope[EXCHANGE].headers.get(b"content-type") != b"application/json":
+        return None
+    body = _body(receive.body, NewTurn if match is None else NewRun)
+    if body is None:
+        return None
+    receive.body = None
+    scope["route"] = _IN_ANY if match is None else _IN_CONVERSATION
+    return request_of(body, "" if match is None else match[1])
 
 
-def _says_json(scope: Scope) -> bool:
-    """Whether there is a body, said to be JSON in the usual words."""
-    given: dict[bytes, bytes] = dict(scope["headers"])
-    length = given.get(b"content-length", b"")
-    return given.get(b"content-type") == b"application/json" and length.isdigit() and length != b"0"
+def _body(given: bytes | None, shape: type[NewTurn | NewRun]) -> NewTurn | NewRun | None:
+    """Returns what a body says, or None where anything is wrong with it."""
+    try:
+        value: Any = msgspec.json.decode(given or b"")
+        return shape.model_validate(value) if isinstance(value, dict) else None
+    except (ValueError, RecursionError, ValidationError, ParleyError):
+        return None
 
 
 def _authorization(scope: Scope) -> str:
@@ -93,23 +95,3 @@ def _authorization(scope: Scope) -> str:
         if name == b"authorization":
             return str(value, "latin-1")
     return ""
-
-
-def _body(message: Message, shape: type[NewTurn | NewRun]) -> NewTurn | NewRun | None:
-    """Returns what the body says, or None where anything is wrong with it."""
-    if message["type"] != "http.request" or message.get("more_body"):
-        return None
-    try:
-        value: Any = msgspec.json.decode(message["body"])
-        return shape.model_validate(value) if isinstance(value, dict) else None
-    except (ValueError, RecursionError, ValidationError, ParleyError):
-        return None
-
-
-def _again(message: Message, receive: Receive) -> Callable[[], Awaitable[Message]]:
-    first = [message]
-
-    async def replay() -> Message:
-        return first.pop() if first else await receive()
-
-    return replay

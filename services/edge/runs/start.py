@@ -6,6 +6,7 @@ from typing import Any
 from uuid import UUID
 
 from fastapi import APIRouter, Request, Response
+from starlette.types import Scope
 
 from parley.chat.v1 import chat_pb2
 from runtime.channel import stream
@@ -80,8 +81,7 @@ class StartRoutes:
 
         With the header `prefer: respond-async` it is stored, answered in the background, and this request is answered at once.
         """
-        fields = request_of(body, str(body.conversation_id) if body.conversation_id else "")
-        return await self._start(request, fields)
+        return await self.answer(request.scope, request_of(body))
 
     async def start(self, conversation_id: UUID, body: NewRun, request: Request) -> Response:
         """Starts a run: a message, new or edited, is answered, or an answer is given anew or gone on with.
@@ -89,12 +89,20 @@ class StartRoutes:
         It goes on if the caller goes away. With the header `prefer: respond-async` it is stored, answered in the background, and this
         request is answered at once.
         """
-        return await self._start(request, request_of(body, str(conversation_id)))
+        return await self.answer(request.scope, request_of(body, str(conversation_id)))
 
-    async def _start(self, request: Request, fields: dict[str, Any]) -> Response:
-        if prefers_async(header(request, "prefer")):
+    async def answer(self, scope: Scope, fields: dict[str, Any]) -> Response:
+        """Returns the answer that a request's headers ask for.
+
+        Args:
+            scope: The request's.
+            fields: What `request_of` makes of its body.
+
+        Raises: NotAcceptable; for `prefer: respond-async` also whatever chat raises.
+        """
+        if prefers_async(header(scope, b"prefer")):
             return await self._submit(chat_pb2.SubmitRunRequest(**fields))
-        if not accepts(header(request, "accept")):
+        if not accepts(header(scope, b"accept")):
             raise NotAcceptable(
                 "A run is answered as `text/event-stream`: accept it, or ask for `Prefer: respond-async`."
             )

@@ -12,6 +12,7 @@ import structlog
 from opentelemetry import trace
 
 from runtime.errors import ParleyError
+from runtime.stopping import stop
 from services.gateway.admin.references import SecretUnavailable
 from services.gateway.admin.translation import callable_provider
 from services.gateway.providers.registry import Stored
@@ -76,8 +77,7 @@ class Keeper:
     async def close(self) -> None:
         """Looks no more."""
         if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait({self._task})
+            await stop(self._task)
 
     async def refresh(self) -> None:
         """Makes names stand for what they stand for now. Raises: Unavailable."""

@@ -57,6 +57,30 @@ def written(headers: Mapping[str, str]) -> str:
     return fields
 
 
+class Post:
+    """A request that is ready to be sent, but for headers that are known only then.
+
+    Args:
+        url: http(s), without user or password.
+        fields: Headers but `host` and `content-length`, as `written` spells them.
+        body: All of it.
+
+    Attributes:
+        origin: Where it goes.
+        head: How it begins, without the end of its head.
+        body: As given.
+
+    Raises: ValueError: the URL cannot be asked.
+    """
+
+    __slots__ = ("body", "head", "origin")
+
+    def __init__(self, url: str, fields: str, body: bytes) -> None:
+        self.origin, line = _place(url)
+        self.head = f"{line}{fields}content-length: {len(body)}\r\n".encode("latin-1")
+        self.body = body
+
+
 def _is_address(host: str) -> bool:
     try:
         ipaddress.ip_address(host)
@@ -124,28 +148,26 @@ class Pool:
             connection.close()
         await asyncio.sleep(0)
 
-    async def post(self, url: str, headers: Mapping[str, str], body: bytes, fields: str = "") -> Response:
+    async def post(self, post: Post, headers: Mapping[str, str]) -> Response:
         """Sends a request; redirects are answers as others are.
 
         A connection that was kept and turns out to have been closed meanwhile, before it said anything, is made good by a new one.
 
         Args:
-            url: http(s), without user or password.
-            headers: Everything but `host` and `content-length`.
-            body: All of it.
-            fields: Further headers, as `written` spells them.
+            post: The request.
+            headers: Those it lacks.
 
-        Raises: ValueError: the URL or a header cannot be sent; OSError, TimeoutError: there is no connection, or it broke.
+        Raises: ValueError: a header cannot be sent; OSError, TimeoutError: there is no connection, or it broke.
         """
-        origin, line = _place(url)
-        head = f"{line}{fields}{written(headers)}content-length: {len(body)}\r\n\r\n".encode("latin-1")
+        origin = post.origin
+        head = post.head + written(headers).encode("latin-1") + b"\r\n"
         connection = self._kept(origin)
         kept = connection is not None
         while True:
             if connection is None:
                 connection = await self._open(origin)
             try:
-                await connection.ask(head, body)
+                await connection.ask(head, post.body)
             except Broken as broken:
                 connection.close()
                 if not (kept and broken.silent):

@@ -41,6 +41,13 @@ _SETTINGS = {
 _JSON_TOOL = "json_tool_call"
 # Models whose prices and spelling are remembered; a call may name any.
 _MAX_RATES = 1000
+# What litellm does with the messages of a request.
+_MESSAGES = "_transform_messages"
+# What shows whether texts are changed, put into another order, or put together.
+_TEXTS = [
+    {"role": role, "content": text}
+    for role, text in (("user", "a"), ("system", "b"), ("user", "c"), ("user", " d "), ("assistant", "e"), ("user", ""))
+]
 _LOGGERS = ("LiteLLM", "LiteLLM Router", "LiteLLM Proxy")
 
 
@@ -144,9 +151,13 @@ class Bridge:
             if frame is None:
                 frame = self._frame(config, provider, model, params, messages)
                 if frames is not None and key is not None and self._is_plain(config, provider):
-                    frame = dataclasses.replace(frame, sent=_sent(provider, frame))
+                    as_said = self._leaves_texts(config, provider, model, frame)
+                    frame = dataclasses.replace(frame, sent=_sent(provider, frame), as_said=as_said)
                     frames.keep(key, frame)
-            body = config.transform_request(model, messages, dict(frame.mapped), dict(provider.options), frame.headers)
+            if frame.as_said and spelling.is_plain(call):
+                # Nearly all are; litellm looks at each message six times to find that out.
+                return HttpRequest(frame.url, frame.sent or {}, {"model": model, "messages": messages, **frame.mapped})
+            body = _body(config, provider, model, messages, frame)
             if provider.wire is Wire.ANTHROPIC and body.get("tools") and not call.tools:
                 # Anthropic wants tools wherever some were called; litellm makes one up, which must not be called.
                 body["tool_choice"] = {"type": "none"}
@@ -186,6 +197,15 @@ class Bridge:
         return provider.dialect != "azure" and all(
             getattr(made, name) is getattr(self._openai, name)
             for name in ("validate_environment", "get_complete_url", "transform_request")
+        )
+
+    def _leaves_texts(self, config: Any, provider: Provider, model: str, frame: Frame) -> bool:
+        """Tells whether litellm leaves a prompt that is nothing but texts as it is: what it does with messages is what it does for OpenAI."""
+        made, texts = type(config), [dict(text) for text in _TEXTS]
+        if getattr(made, _MESSAGES, None) is not getattr(self._openai, _MESSAGES, self):
+            return False
+        return bool(
+            _body(config, provider, model, texts, frame) == {"model": model, "messages": _TEXTS, **frame.mapped}
         )
 
     async def open(
@@ -321,6 +341,13 @@ def status_of(error: Exception) -> tuple[int, str, Mapping[str, str]]:
     status = getattr(error, "status_code", 0)
     headers = getattr(getattr(error, "response", None), "headers", None)
     return (status if isinstance(status, int) else 0), str(error), headers if headers is not None else {}
+
+
+def _body(config: Any, provider: Provider, model: str, messages: list[dict[str, Any]], frame: Frame) -> dict[str, Any]:
+    body: dict[str, Any] = config.transform_request(
+        model, messages, dict(frame.mapped), dict(provider.options), frame.headers
+    )
+    return body
 
 
 def _sent(provider: Provider, frame: Frame) -> Mapping[str, str]:

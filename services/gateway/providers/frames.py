@@ -23,12 +23,14 @@ class Frame:
         headers: As litellm wants them.
         mapped: The parameters, in the provider's words.
         sent: All headers, where they are the same for every prompt.
+        as_said: A prompt that is nothing but texts stands in the body as it is.
     """
 
     url: str
     headers: dict[str, Any]
     mapped: Mapping[str, Any]
     sent: Mapping[str, str] | None = None
+    as_said: bool = False
 
 
 class Frames:

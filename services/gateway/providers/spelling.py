@@ -42,6 +42,11 @@ def messages(call: Call) -> list[dict[str, Any]]:
     return [_message(message) for message in call.messages]
 
 
+def is_plain(call: Call) -> bool:
+    """Tells whether the prompt is nothing but texts."""
+    return not any(message.tool_calls or message.images or message.role is Role.TOOL for message in call.messages)
+
+
 def _tool(tool: Tool) -> dict[str, Any]:
     schema = json.loads(tool.parameters_json) if tool.parameters_json else {}
     parameters = {"type": "object", "properties": {}, **schema}

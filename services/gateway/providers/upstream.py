@@ -15,7 +15,7 @@ import msgspec
 
 from runtime import telemetry
 from services.gateway.domain import ModelLimits, Timeouts
-from services.gateway.http.pool import Pool, written
+from services.gateway.http.pool import Pool, Post, written
 from services.gateway.providers import faults
 from services.gateway.providers.bridge import Bridge, Unspellable
 from services.gateway.providers.connections import ALWAYS, ProxiedResponse, post_by_session, proxy_for
@@ -55,13 +55,13 @@ class _Sealed:
     """A request that is ready to be sent but for the headers of its trace; all this is done while the call is being let in.
 
     Attributes:
-        fields: The headers, as the request holds them.
+        post: The same for our own connections; None where these do not do.
     """
 
     url: str
     headers: Mapping[str, str]
-    fields: str
     body: bytes
+    post: Post | None
 
 
 class _Headers:
@@ -130,14 +130,25 @@ class UpstreamDeployment:
             return partial(_fail, faults.rejected(self.source, self.model, error.cause))
         try:
             headers, fields = self._headers.of(request.headers)
+            ours = proxy_for(self.source.base_url) is None and "@" not in request.url
+            post = Post(request.url, fields, body) if ours else None
         except ValueError as error:
             return partial(_fail, faults.unreachable(self.source, self.model, type(error).__name__))
-        return partial(self._stream, _Sealed(request.url, headers, fields, body), request.text_tool)
+        return partial(self._answer, _Sealed(request.url, headers, body, post), request.text_tool)
 
-    async def _stream(
+    def _answer(
         self, sealed: _Sealed, text_tool: str, take: Take | None = None
     ) -> AsyncGenerator[Sequence[ProviderDelta], None]:
-        """See `domain.Request`.
+        """See `domain.Request`; what reads the answer is made before it is asked for."""
+        parser = _parser(self.source.wire, text_tool)
+        refused: list[Sequence[ProviderDelta]] = []
+        tap = self._tap(parser, take, refused) if take is not None else None
+        return self._stream(sealed, parser, tap, refused)
+
+    async def _stream(
+        self, sealed: _Sealed, parser: Parser, tap: Tap | None, refused: list[Sequence[ProviderDelta]]
+    ) -> AsyncGenerator[Sequence[ProviderDelta], None]:
+        """Asks, and yields what arrives.
 
         What arrives while the caller is busy waits in the connection's buffer and comes as one batch; a full buffer slows the provider down.
         """
@@ -147,9 +158,6 @@ class UpstreamDeployment:
             if response.status != 200:  # noqa: PLR2004
                 raise await self._refusal(response)
             self._check_type(response)
-            parser = _parser(self.source.wire, text_tool)
-            refused: list[Sequence[ProviderDelta]] = []
-            tap = self._tap(parser, take, refused) if take is not None else None
             while not parser.done:
                 try:
                     data = await (_read_trailer(response) if parser.finished else response.read(tap))
@@ -166,13 +174,13 @@ class UpstreamDeployment:
     async def _open(self, sealed: _Sealed) -> Response | ProxiedResponse:
         trace = telemetry.outgoing_headers()
         try:
-            if (proxy := proxy_for(self.source.base_url)) is None and "@" not in sealed.url:
-                fields = sealed.fields
-                if not trace.keys().isdisjoint(sealed.headers):
-                    fields = written({name: told for name, told in sealed.headers.items() if name not in trace})
-                return await self.pool.post(sealed.url, trace, sealed.body, fields)
-            # What our own connections do not do.
-            return await post_by_session(self.session, sealed.url, {**sealed.headers, **trace}, sealed.body, proxy)
+            if (post := sealed.post) is None:
+                proxy = proxy_for(self.source.base_url)
+                return await post_by_session(self.session, sealed.url, {**sealed.headers, **trace}, sealed.body, proxy)
+            if not trace.keys().isdisjoint(sealed.headers):
+                fields = written({name: told for name, told in sealed.headers.items() if name not in trace})
+                post = Post(sealed.url, fields, sealed.body)
+            return await self.pool.post(post, trace)
         except (*_BROKEN, ValueError) as error:
             raise faults.unreachable(self.source, self.model, type(error).__name__) from None
 

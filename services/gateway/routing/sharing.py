@@ -10,6 +10,8 @@ import redis.asyncio
 import redis.exceptions
 import structlog
 
+from runtime.stopping import stop
+
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
@@ -62,8 +64,7 @@ class SharedCooldowns:
         try:
             yield
         finally:
-            task.cancel()
-            await asyncio.wait({task})
+            await stop(task)
 
     def _note(self, key: str, seconds: float, asked: bool) -> None:
         if len(self._waiting) < _MAX_WAITING:

@@ -12,10 +12,10 @@ import structlog
 from prometheus_client import Counter
 
 from runtime.errors import ParleyError
+from runtime.stopping import stop
 from services.gateway.usage.counters import NotReady
 from services.gateway.usage.domain import GLOBAL
 from services.gateway.usage.scripts import AWAY
-from services.gateway.usage.stopping import stop
 from services.gateway.usage.store import today
 
 if TYPE_CHECKING:

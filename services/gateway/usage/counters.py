@@ -26,13 +26,15 @@ _KEPT_S = 3 * 86_400
 
 # KEYS: the day's counters, the day's open calls, the budgets that were set. They share a slot.
 _RESERVE = Script("""
-if redis.call('HEXISTS', KEYS[1], 'ready') == 0 or redis.call('HEXISTS', KEYS[3], 'ready') == 0 then return -1 end
+local counted = redis.call('HMGET', KEYS[1], 'ready', ARGV[4], ARGV[5], ARGV[6])
+local set = redis.call('HMGET', KEYS[3], 'ready', ARGV[4], ARGV[5], ARGV[6])
+if not counted[1] or not set[1] then return -1 end
 if redis.call('HEXISTS', KEYS[2], ARGV[1]) == 1 then return 0 end
 local asked = tonumber(ARGV[2])
 for place = 1, 3 do
-  local most = redis.call('HGET', KEYS[3], ARGV[3 + place]) or ARGV[6 + place]
+  local most = set[1 + place] or ARGV[6 + place]
   if most ~= '' then
-    local current = tonumber(redis.call('HGET', KEYS[1], ARGV[3 + place]) or '0')
+    local current = tonumber(counted[1 + place] or '0')
     if current + asked > tonumber(most) then return {place, tostring(current), most} end
   end
 end
@@ -109,7 +111,7 @@ class RedisCounters:
     def ask(self, call: OpenCall, defaults: Limits) -> asyncio.Future[Any]:
         """Begins what `reserve` does; `answer` ends it."""
         limits = ["" if most is None else most for most in defaults.each()]
-        args = (call.id, call.tokens, msgspec.json.encode(call.reservation()).decode(), *call.scopes, *limits)
+        args = (call.id, call.tokens, msgspec.json.encode(call.reservation()), *call.scopes, *limits)
         return self.scripts.run(_RESERVE, self._keys(call.day), args)
 
     async def answer(self, call: OpenCall, asked: asyncio.Future[Any]) -> None:

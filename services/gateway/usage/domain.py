@@ -142,8 +142,13 @@ class OpenCall:
 
     def reservation(self) -> dict[str, Any]:
         """Returns what is stored of it while it is under way."""
+        # Written out: this is done before each call of a provider.
         return {
-            **self._whose(),
+            "day": self.day.isoformat(),
+            "org_id": self.org_id,
+            "user_id": self.user_id,
+            "bot": self.bot,
+            "run_id": self.run_id or None,
             "id": self.id,
             "provider": self.provider,
             "model": self.model,

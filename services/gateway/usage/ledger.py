@@ -12,7 +12,7 @@ import structlog
 from prometheus_client import Counter, Gauge
 
 from runtime.errors import Conflict, DeadlineExceeded, Unavailable
-from services.gateway.usage.stopping import stop
+from runtime.stopping import stop
 from services.gateway.usage.store import Unkeepable
 
 if TYPE_CHECKING:

@@ -62,7 +62,7 @@ class Meter:
         wanted = self.begin(
             model=model, prompt_tokens=prompt_tokens, output_tokens=output_tokens, run_id=run_id, bot=bot
         )
-        async with wanted as holding:
+        with wanted as holding:
             await holding.admitted()
             yield holding.call
 
@@ -109,12 +109,12 @@ class Holding:
         self._let_in = self._refused = False
         self._asked: asyncio.Future[Any] | None = None
 
-    async def __aenter__(self) -> Self:
+    def __enter__(self) -> Self:
         """Sends the question whether there is enough; it is answered while the block goes on."""
         self._begin()
         return self
 
-    async def __aexit__(self, *_: object) -> None:
+    def __exit__(self, *_: object) -> None:
         self.end()
 
     async def admitted(self) -> None:
@@ -170,7 +170,7 @@ class MeteredAdmission:
         self._attempts = attempts
         self._max_output_tokens = max_output_tokens
 
-    def __call__(self, call: Call) -> contextlib.AbstractAsyncContextManager[Callable[[], Awaitable[None]]]:
+    def __call__(self, call: Call) -> contextlib.AbstractContextManager[Callable[[], Awaitable[None]]]:
         """See `chat.Admission`.
 
         Raises: TokenBudgetExceeded; Unavailable, DeadlineExceeded, Conflict: no store of budgets can be asked.
@@ -193,12 +193,12 @@ class _Admission:
         self._attempts = attempts
         self._call = call
 
-    async def __aenter__(self) -> Callable[[], Awaitable[None]]:
-        holding = await self._holding.__aenter__()
+    def __enter__(self) -> Callable[[], Awaitable[None]]:
+        holding = self._holding.__enter__()
         self._attempts.begin(self._call, holding)
         return holding.admitted
 
-    async def __aexit__(self, *_: object) -> None:
+    def __exit__(self, *_: object) -> None:
         self._attempts.end(self._call)
         self._holding.end()
 
@@ -252,12 +252,13 @@ class _Noted:
         self._opened = opened
         self._clock = clock
         self._usage: Usage | None = None
-        self._key = deployment.key
-        opened.provider, opened.model = deployment.provider, deployment.model
+        self._deployment = deployment
 
     def __enter__(self) -> Self:
+        # Only now: it is made before the call is let in.
+        self._opened.provider, self._opened.model = self._deployment.provider, self._deployment.model
         self._seen = self._inner.__enter__()
-        self._started_at = self._now()
+        self._started_at = self._clock()
         return self
 
     def __exit__(
@@ -291,13 +292,10 @@ class _Noted:
             cost_usd=cost(usage.cost_usd) if usage is not None else None if heard else 0.0,
             estimated=usage.estimated if usage is not None else heard,
             outcome=outcome,
-            started_at=self._started_at,
-            ended_at=self._now(),
-            provider_name=provider_name(self._key),
+            started_at=datetime.fromtimestamp(self._started_at, UTC),
+            ended_at=datetime.fromtimestamp(self._clock(), UTC),
+            provider_name=provider_name(self._deployment.key),
         )
-
-    def _now(self) -> datetime:
-        return datetime.fromtimestamp(self._clock(), UTC)
 
 
 _READ = frozenset({CANCELLED, FirstTokenTimeout.reason.lower(), RunTimeout.reason.lower()})

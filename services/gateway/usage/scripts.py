@@ -14,14 +14,14 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import NoScriptError, RedisError
 
 from runtime.resp import Line, begun, spelt
-from services.gateway.usage.stopping import stop
+from runtime.stopping import stop
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
     from redis.asyncio import Redis
 
-    _Question = tuple["Script", tuple[str, ...], Sequence[str | int], asyncio.Future[Any]]
+    _Question = tuple["Script", tuple[str, ...], Sequence[str | bytes | int], asyncio.Future[Any]]
 
 log = structlog.stdlib.get_logger()
 
@@ -56,7 +56,7 @@ class Scripts:
         self._wake = asyncio.Event()
         self._over = False
 
-    def run(self, script: Script, keys: tuple[str, ...], args: Sequence[str | int]) -> asyncio.Future[Any]:
+    def run(self, script: Script, keys: tuple[str, ...], args: Sequence[str | bytes | int]) -> asyncio.Future[Any]:
         """Runs a script, and returns what gives its answer; the question is on its way then, or goes out once the connection is open.
 
         Raises: one of `AWAY`, where the answer is awaited.
@@ -140,7 +140,7 @@ class Scripts:
                 answer.set_exception(RedisConnectionError(_NOBODY))
 
 
-def _command(question: _Question) -> tuple[str | int, ...]:
+def _command(question: _Question) -> tuple[str | bytes | int, ...]:
     script, keys, args, _ = question
     return ("EVALSHA", script.sha1, len(keys), *keys, *args)
 

@@ -172,6 +172,7 @@ ALIKE = [
     Call(model="", messages=(Message(Role.USER, "And now?"),), temperature=0.5),
     Call(model="", messages=(Message(Role.USER, "And now?"), Message(Role.ASSISTANT, "Ten."))),
     Call(model="", messages=(Message(Role.USER, "Hm."),), seed=7, top_p=0.5, reasoning_effort="low"),
+    Call(model="", messages=tuple(Message(role, " hm ") for role in (Role.USER, Role.SYSTEM, Role.USER, Role.USER))),
     Call(model="", messages=(Message(Role.USER, "Hm."),), temperature=0.5, stop=("END",)),
     CALL,
 ]

@@ -47,7 +47,7 @@ class Neighbours(Storing):
 
 
 class Asked(Saying):
-    """Takes two turns of the event loop until what it is asked has left, as a connection does."""
+    """Takes a turn of the event loop until what it is asked has left, as a busy connection does."""
 
     def __init__(self, told: list[str]) -> None:
         super().__init__()
@@ -62,7 +62,7 @@ class Asked(Saying):
             self._told.append("asked")
             left.set()
 
-        loop.call_soon(lambda: loop.call_soon(leave))
+        loop.call_soon(leave)
         await left.wait()
         async for deltas in super().chat(call, token=token):
             yield deltas

@@ -206,6 +206,45 @@ async def test_pieces_that_are_pushed_are_part_of_the_answer() -> None:
         assert (await answer(reader)).endswith(b"5\r\nhello\r\n1\r\n!\r\n1\r\n!\r\n1\r\n!\r\n0\r\n\r\n")
 
 
+class Beginning(App):
+    """Answers `hello`: at `/at-once` its head and first piece together, elsewhere in uvicorn's way."""
+
+    def __init__(self, *headers: tuple[bytes, bytes]) -> None:
+        super().__init__()
+        self.headers = list(headers)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        wire = scope[WIRE]
+        assert wire.may_begin
+        if scope["path"] == "/at-once":
+            wire.begin(self.headers, b"hello")
+        else:
+            await send({"type": "http.response.start", "status": 200, "headers": self.headers})
+            await send({"type": "http.response.body", "body": b"hello", "more_body": True})
+        assert not wire.may_begin
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+@pytest.mark.parametrize("headers", [[(b"a", b"1"), (b"b", b"2")], [(b"connection", b"close")]])
+@pytest.mark.parametrize("asked", [b"", b"connection: close\r\n"])
+async def test_a_head_that_leaves_with_the_first_piece_is_the_one_uvicorn_writes(
+    headers: list[tuple[bytes, bytes]], asked: bytes
+) -> None:
+    """And the connection is kept or closed alike."""
+    told = []
+    async with serving(Beginning(*headers)) as server:
+        for path in (b"/at-once", b"/"):
+            async with client(server) as (reader, writer):
+                writer.write(b"GET %b HTTP/1.1\r\nhost: x\r\n%b\r\n" % (path, asked))
+                head, body = await reader.readuntil(b"\r\n\r\n"), await reader.readuntil(b"0\r\n\r\n")
+                closed = (asked or headers[0][0] == b"connection") and await reader.read() == b""
+                told.append(
+                    (sorted(line for line in head.split(b"\r\n") if not line.startswith(b"date")), body, closed)
+                )
+    assert told[0] == told[1]
+    assert told[0][1] == b"5\r\nhello\r\n0\r\n\r\n"
+
+
 async def test_nothing_is_pushed_at_a_client_that_does_not_read() -> None:
     """And what was pushed before is there when it does."""
     app = Pushing(b"x" * 65_536)

@@ -5,7 +5,6 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-from starlette.requests import Request
 from starlette.responses import Response
 
 from runtime.testing import Issuer
@@ -26,10 +25,10 @@ WAYS = ["shortcut", "framework"]
 async def front(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Any]:
     """The edge's application, whose runs answer with what they were asked."""
 
-    async def echo(self: Any, request: Request, fields: dict[str, Any]) -> Response:
+    async def echo(self: Any, scope: Any, fields: dict[str, Any]) -> Response:
         return Response(json.dumps(fields), media_type="application/json")
 
-    monkeypatch.setattr(start.StartRoutes, "_start", echo)
+    monkeypatch.setattr(start.StartRoutes, "answer", echo)
     nowhere = "127.0.0.1:1"
     config = EdgeConfig(listen=nowhere, auth_address=nowhere, data_address=nowhere, chat_address=nowhere)
     async with connect(config) as services:

@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from services.gateway.http.connection import Broken, Malformed
-from services.gateway.http.pool import Pool, Response
+from services.gateway.http.pool import Pool, Post, Response
 
 CHUNKED = b"HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ntransfer-encoding: chunked\r\n\r\n"
 WHOLE = CHUNKED + b"5\r\nhello\r\n7;x=y\r\n, world\r\n0\r\nx-checksum: 1\r\n\r\n"
@@ -92,7 +92,7 @@ async def body(response: Response) -> bytes:
 
 async def post(pool: Pool, server: Server, text: bytes = b"{}") -> bytes:
     async with asyncio.timeout(10):
-        return await body(await pool.post(server.url, {"x-a": "1"}, text))
+        return await body(await pool.post(Post(server.url, "", text), {"x-a": "1"}))
 
 
 @pytest.mark.parametrize("answer", [WHOLE, SIZED, UNTIL_CLOSE], ids=["chunked", "sized", "until close"])
@@ -207,7 +207,7 @@ async def test_what_comes_before_the_answer_is_passed_over(serve: MakeServer, po
 
 async def test_who_leaves_in_the_middle_closes_the_connection_at_once(serve: MakeServer, pool: Pool) -> None:
     server = await serve([CHUNKED + b"5\r\nhello\r\n"])
-    response = await pool.post(server.url, {}, b"")
+    response = await pool.post(Post(server.url, "", b""), {})
     assert await response.read() == b"hello"
 
     response.close()
@@ -217,7 +217,7 @@ async def test_who_leaves_in_the_middle_closes_the_connection_at_once(serve: Mak
 
 async def test_no_more_connections_than_allowed(serve: MakeServer, pool: Pool) -> None:
     server = await serve([SIZED], [SIZED], [SIZED], [SIZED])
-    first, second = [await pool.post(server.url, {}, b"") for _ in range(2)]
+    first, second = [await pool.post(Post(server.url, "", b""), {}) for _ in range(2)]
     third = asyncio.create_task(post(pool, server))
     left = asyncio.create_task(post(pool, server))
     await asyncio.sleep(0)
@@ -233,7 +233,7 @@ async def test_no_more_connections_than_allowed(serve: MakeServer, pool: Pool) -
 
 async def test_who_waits_for_a_connection_to_elsewhere_gets_the_place_of_one(serve: MakeServer, pool: Pool) -> None:
     busy, other = await serve([SIZED], [SIZED]), await serve([SIZED])
-    first, second = [await pool.post(busy.url, {}, b"") for _ in range(2)]
+    first, second = [await pool.post(Post(busy.url, "", b""), {}) for _ in range(2)]
     waiting = asyncio.create_task(post(pool, other))
     await asyncio.sleep(0)
 
@@ -254,7 +254,7 @@ async def test_a_reader_who_falls_behind_holds_up_the_provider(serve: MakeServer
     """What waits here is bounded, however much is sent."""
     size = 64 * 1024 * 1024
     server = await serve([f"HTTP/1.1 200 OK\r\ncontent-length: {size}\r\n\r\n".encode(), b"x" * size])
-    response = await pool.post(server.url, {}, b"")
+    response = await pool.post(Post(server.url, "", b""), {})
     await asyncio.sleep(0.2)
 
     assert len(await response.read()) < 4 * 1024 * 1024
@@ -270,13 +270,13 @@ async def test_a_header_is_one_line(serve: MakeServer, pool: Pool, headers: dict
     server = await serve()
 
     with pytest.raises(ValueError, match="header"):
-        await pool.post(server.url, headers, b"")
+        await pool.post(Post(server.url, "", b""), headers)
 
 
 @pytest.mark.parametrize("url", ["ftp://a/b", "/v1", "http://", "http://a:port/"])
 async def test_where_no_connection_can_lead_is_refused(pool: Pool, url: str) -> None:
     with pytest.raises(ValueError):  # noqa: PT011 - the standard library's words
-        await pool.post(url, {}, b"")
+        await pool.post(Post(url, "", b""), {})
 
 
 async def test_a_server_s_certificate_is_looked_at(
@@ -295,7 +295,7 @@ async def test_a_server_s_certificate_is_looked_at(
         assert await post(pool, server) == b"hello, world"
         elsewhere = server.url.replace("localhost", "127.0.0.2")
         with pytest.raises(OSError):  # noqa: PT011 - nobody listens, or the certificate is another's
-            await pool.post(elsewhere, {}, b"")
+            await pool.post(Post(elsewhere, "", b""), {})
 
 
 def _certificate(directory: Path) -> Path:

@@ -12,21 +12,31 @@ from hypothesis import strategies as st
 from parley.chat.v1 import chat_pb2 as pb
 from parley.mux.v1 import mux_pb2
 from runtime.mux import addresses, wire
-from runtime.mux.outbox import Outbox
+from runtime.mux.outbox import Outbox, Writer
 from runtime.mux.spread import Spread
 from tests.unit.runtime.callee import ISSUER, Callee, serving, until
 
 
+def frame(number: int, size_bytes: int = 0) -> bytes:
+    """Spells a frame of a call."""
+    made = mux_pb2.ServiceFrame(call=number, message=bytes(size_bytes))
+    return mux_pb2.ConnectResponse(frames=[made]).SerializeToString()
+
+
 class Wire:
-    """Takes batches one at a time, when let."""
+    """Takes batches; further ones only when let, where it is said to be slow."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, slow: bool = False) -> None:
         self.written: list[list[int]] = []
-        self.free = asyncio.Semaphore(0)
+        self._slow = slow
+        self.outbox = Outbox(self._take)
 
-    async def write(self, batch: Any) -> None:
-        await self.free.acquire()
-        self.written.append([frame.call for frame in batch.frames])
+    def let(self) -> None:
+        self.outbox.resume()
+
+    def _take(self, batch: bytes) -> bool:
+        self.written.append([one.call for one in mux_pb2.ConnectResponse.FromString(batch).frames])
+        return not self._slow
 
 
 async def settled() -> None:
@@ -35,67 +45,102 @@ async def settled() -> None:
         await asyncio.sleep(0)
 
 
-async def test_a_batch_grows_for_as_long_as_the_write_before_it_takes() -> None:
-    wire_, number = Wire(), 0
-    outbox = Outbox(mux_pb2.ConnectResponse, wire_.write)
-    running = asyncio.create_task(outbox.run())
+async def test_on_a_quiet_connection_a_frame_leaves_at_once() -> None:
+    wire_ = Wire()
+    wire_.outbox.send(frame(1))
+    assert wire_.written == [[1]]
+
+
+async def test_on_a_busy_connection_what_comes_in_one_turn_of_the_loop_leaves_together(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("runtime.mux.outbox._QUIET_S", 60.0)
+    wire_ = Wire()
+    for number in range(1, 5):
+        wire_.outbox.send(frame(number))
+    assert wire_.written == [[1]]
+    await wire_.outbox.empty()
+    assert wire_.written == [[1], [2, 3, 4]]
+
+
+async def test_a_batch_grows_for_as_long_as_the_connection_takes_nothing() -> None:
+    wire_, number = Wire(slow=True), 0
     for size in (1, 3, 2):
         for _ in range(size):
             number += 1
-            outbox.frame(10).call = number
+            wire_.outbox.send(frame(number))
         await settled()
-    for _ in range(3):
-        wire_.free.release()
-    await settled()
+    assert wire_.written == [[1]]
+    wire_.let()
     assert wire_.written == [[1], [2, 3, 4, 5, 6]]
-    outbox.frame(10).call = 7
-    await outbox.empty()
-    assert wire_.written[2:] == [[7]]
-    running.cancel()
-    await asyncio.wait([running])
+    emptied = asyncio.create_task(wire_.outbox.empty())
+    await settled()
+    assert not emptied.done(), "the second has not been taken yet"
+    wire_.let()
+    await emptied
 
 
 async def test_no_batch_grows_past_its_bound_by_more_than_a_frame() -> None:
-    wire_ = Wire()
-    outbox = Outbox(mux_pb2.ConnectResponse, wire_.write)
-    for number in range(10):
-        outbox.frame(wire.BATCH_BYTES // 2).call = number
-    running = asyncio.create_task(outbox.run())
-    for _ in range(10):
-        wire_.free.release()
-    await outbox.empty()
-    assert wire_.written == [[0, 1], [2, 3], [4, 5], [6, 7], [8, 9]]
-    running.cancel()
-    await asyncio.wait([running])
+    wire_ = Wire(slow=True)
+    for number in range(11):
+        wire_.outbox.send(frame(number, wire.BATCH_BYTES // 2))
+    for _ in range(5):
+        wire_.let()
+    assert wire_.written == [[0], [1, 2], [3, 4], [5, 6], [7, 8], [9, 10]]
 
 
 async def test_there_is_room_again_once_enough_has_been_written() -> None:
-    wire_ = Wire()
-    outbox = Outbox(mux_pb2.ConnectResponse, wire_.write)
-    running = asyncio.create_task(outbox.run())
-    for number in range(3):
-        outbox.frame(wire.WAITING_BYTES // 2).call = number
-    waiting = asyncio.create_task(outbox.room())
+    wire_ = Wire(slow=True)
+    for number in range(4):
+        wire_.outbox.send(frame(number, wire.WAITING_BYTES // 2))
+    waiting = asyncio.create_task(wire_.outbox.room())
     await settled()
-    assert outbox.full
+    assert wire_.outbox.full
     assert not waiting.done()
-    wire_.free.release()
+    wire_.let()
+    assert wire_.outbox.full
+    wire_.let()
     await waiting
-    running.cancel()
-    await asyncio.wait([running])
 
 
 async def test_nothing_waits_for_a_connection_that_has_gone() -> None:
-    outbox = Outbox(mux_pb2.ConnectResponse, Wire().write)
-    running = asyncio.create_task(outbox.run())
-    outbox.frame(2 * wire.WAITING_BYTES).call = 1
-    waiting = [asyncio.create_task(outbox.room()), asyncio.create_task(outbox.empty())]
+    wire_ = Wire(slow=True)
+    for number in range(2):
+        wire_.outbox.send(frame(number, 2 * wire.WAITING_BYTES))
+    waiting = [asyncio.create_task(wire_.outbox.room()), asyncio.create_task(wire_.outbox.empty())]
     await settled()
-    running.cancel()
+    wire_.outbox.close()
     async with asyncio.timeout(5):
         await asyncio.gather(*waiting)
-    outbox.frame(10).call = 2
-    assert not outbox.full
+    wire_.outbox.send(frame(3))
+    assert not wire_.outbox.full
+    assert wire_.written == [[0]]
+
+
+async def test_a_stream_is_written_to_one_batch_after_the_other() -> None:
+    written: list[list[int]] = []
+    free = asyncio.Semaphore(0)
+
+    async def write(batch: bytes) -> None:
+        await free.acquire()
+        written.append([one.call for one in mux_pb2.ConnectResponse.FromString(batch).frames])
+
+    writer = Writer(write)
+    running = asyncio.create_task(writer.run())
+    await settled()
+    for number in range(1, 4):
+        writer.outbox.send(frame(number))
+        await settled()
+    assert written == []
+    free.release()
+    free.release()
+    await writer.outbox.empty()
+    assert written == [[1], [2, 3]]
+    running.cancel()
+    writer.outbox.send(frame(4))
+    await asyncio.wait([running])
+    writer.outbox.send(frame(5))
+    assert not writer.outbox.full
 
 
 _TEXT = st.text(st.characters(min_codepoint=0x20, max_codepoint=0x7E), max_size=20)
@@ -108,8 +153,9 @@ _NAME = st.from_regex(r"[a-z][a-z0-9_.-]{0,10}", fullmatch=True).filter(lambda n
     )
 )
 def test_metadata_arrives_as_it_was_sent(metadata: list[tuple[str, str | bytes]]) -> None:
-    carried = mux_pb2.Open.FromString(mux_pb2.Open(metadata=wire.headers(metadata)).SerializeToString())
-    assert wire.metadata_of(carried.metadata) == metadata
+    opened = mux_pb2.Open()
+    wire.add_headers(opened.metadata, metadata)
+    assert wire.metadata_of(mux_pb2.Open.FromString(opened.SerializeToString()).metadata) == metadata
 
 
 @pytest.mark.parametrize(

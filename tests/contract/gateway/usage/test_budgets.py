@@ -7,6 +7,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.trace import SpanKind
 
 from parley.gateway.v1 import usage_pb2 as usage
 from runtime.errors import ParleyError, ResourceExhausted
@@ -28,6 +30,16 @@ async def test_a_call_over_the_budget_is_refused_before_any_provider_is_asked(ma
     assert resets_at.time() == datetime.min.time()
     assert refusal.retry_after_s == pytest.approx((resets_at - datetime.now(UTC)).total_seconds(), abs=5)
     assert not books.gateway.provider.requests
+
+
+async def test_a_call_that_is_refused_is_seen_as_no_call_of_a_provider(
+    make_books: MakeBooks, spans: InMemorySpanExporter
+) -> None:
+    """All was made ready for it by then."""
+    books = await make_books(user_tokens_per_day=10)
+    await books.person().refusal(max_output_tokens=WRITES)
+    assert [span.name for span in spans.get_finished_spans() if span.kind is SpanKind.SERVER]
+    assert not [span.name for span in spans.get_finished_spans() if span.name.startswith("chat ")]
 
 
 @pytest.mark.parametrize(

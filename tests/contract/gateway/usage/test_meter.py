@@ -70,7 +70,7 @@ async def test_the_question_is_on_its_way_when_the_block_begins(
     async with meter.call(model="m", prompt_tokens=5, output_tokens=5):
         """The connection to Redis is open from here on."""
 
-    async with meter.begin(model="m", prompt_tokens=5, output_tokens=5) as holding:
+    with meter.begin(model="m", prompt_tokens=5, output_tokens=5) as holding:
         assert held_back(redis_url, holding.call)
 
 
@@ -83,7 +83,7 @@ async def test_a_block_that_is_left_before_it_was_let_in_holds_nothing_back(
     async with meter.call(model="m", prompt_tokens=5, output_tokens=5) as before:
         """The connection to Redis is open from here on."""
 
-    async with meter.begin(model="m", prompt_tokens=5, output_tokens=5) as holding:
+    with meter.begin(model="m", prompt_tokens=5, output_tokens=5) as holding:
         pass
     await money.ledger.flush()
     # Asked after both over the same connection.
@@ -106,7 +106,7 @@ async def test_a_block_that_was_left_is_not_asked_for_again_by_a_redis_that_forg
     await client.script_flush()
     await client.script_load(_SETTLE.text)
 
-    async with meter.begin(model="m", prompt_tokens=5, output_tokens=5) as holding:
+    with meter.begin(model="m", prompt_tokens=5, output_tokens=5) as holding:
         pass
     for _ in range(2):  # the first may still be asked before it, the second is not
         with pytest.raises(TokenBudgetExceeded):
