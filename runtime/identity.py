@@ -74,15 +74,20 @@ class Verifier:
         self._keys: dict[str, Any] = {}
         self._tried_at = 0.0
         self._fetching: asyncio.Task[None] | None = None
-        self._remembered: OrderedDict[str, Identity] = OrderedDict()
+        self._remembered: OrderedDict[str, tuple[Identity, str]] = OrderedDict()
 
     def known(self, token: str) -> Identity | None:
         """Returns who a token speaks for that has been verified before and has not ended; None: `verify` knows."""
         known = self._remembered.get(token)
-        if known is None or known.expires_at <= self._clock():
+        if known is None or known[0].expires_at <= self._clock():
             return None
         self._remembered.move_to_end(token)
-        return known
+        return known[0]
+
+    def kept(self, token: str) -> str:
+        """Returns the text by which a token is remembered: one for all the work that it has come with, and a token is long."""
+        known = self._remembered.get(token)
+        return token if known is None else known[1]
 
     async def verify(self, token: str) -> Identity:
         """Returns who the token speaks for.
@@ -92,7 +97,7 @@ class Verifier:
         if (known := self.known(token)) is not None:
             return known
         identity = self._identity(await self._claims(token, self._clock()))
-        self._remembered[token] = identity
+        self._remembered[token] = (identity, token)
         if len(self._remembered) > _REMEMBERED_TOKENS:
             self._remembered.popitem(last=False)
         return identity

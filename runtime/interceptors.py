@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import functools
-import sys
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -287,18 +286,17 @@ class Authentication(Link):
         identity = self._verifier.known(token)
         if identity is None:
             return self._verified(call, proceed, token, self._verifier)
-        _let_in(identity, token)
+        _let_in(identity, self._verifier.kept(token))
         return proceed(call)
 
     async def _verified(self, call: Call, proceed: Proceed, token: str, verifier: Verifier) -> Any:
-        _let_in(await verifier.verify(token), token)
+        _let_in(await verifier.verify(token), verifier.kept(token))
         return await proceed(call)
 
 
 def _let_in(identity: Identity, token: str) -> None:
     set_identity(identity)
-    # One text for all calls with the same token, which is remembered anyhow.
-    credential.set(sys.intern(token))
+    credential.set(token)
 
 
 class Chain(grpc.aio.ServerInterceptor):  # type: ignore[type-arg] # generic in the stubs only

@@ -85,9 +85,11 @@ async def connect(
         try:
             yield database
         finally:
-            if keeping is not None:
-                await stop(keeping)
-            await database.settle()
+            try:
+                if keeping is not None:
+                    await stop(keeping)
+            finally:
+                await database.settle()  # whoever is in a hurry, too: the pool waits for what is out
 
 
 class Database:

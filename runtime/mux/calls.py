@@ -98,7 +98,7 @@ class _Call:
         # A call that is merely dropped would stay in the connection's table.
         exchange = getattr(self, "_exchange", None)
         if exchange is not None:
-            exchange.cancel()
+            exchange.drop()
 
     def _again(self) -> None:
         """Makes the call once more, over another connection where there is one.

@@ -107,6 +107,12 @@ class Exchange:
         self._end(asyncio.CancelledError)
         return True
 
+    def drop(self) -> None:
+        """Ends a call that nobody holds any more; from any thread, since the garbage collector runs in whichever allocates."""
+        loop = self._outbox.loop
+        if not self._ended and not loop.is_closed():
+            loop.call_soon_threadsafe(self.cancel)
+
     def message(self, payload: bytes) -> None:
         """Takes a message from the connection."""
         if self._tap is not None and self._waiter is not None and not self._waiter.done():

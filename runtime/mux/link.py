@@ -91,7 +91,6 @@ class Link:
         self._last += 1
         number = self._last
         exchange = Exchange(number, self._outbox, self._dropped)
-        self._exchanges[number] = exchange
         batch = pb.ConnectRequest()
         frame = batch.frames.add()
         frame.call = number
@@ -100,6 +99,7 @@ class Link:
         add_headers(opened.metadata, metadata)
         if timeout_s is not None:
             opened.timeout.seconds, opened.timeout.nanos = divmod(int(timeout_s * 1e9), 1_000_000_000)
+        self._exchanges[number] = exchange  # it could be spelt
         self._outbox.send(batch.SerializeToString())
         if timeout_s is not None:
             exchange.expire_after(timeout_s)

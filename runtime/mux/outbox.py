@@ -24,12 +24,15 @@ class Outbox:
     On a quiet connection a frame is written before `send` returns. On a busy one it leaves together with all that comes in the same turn of the event
     loop, since a write costs the same whatever it holds. Where the connection takes nothing, a batch grows until it does. No frame waits for a clock.
 
+    Belongs to the event loop it is made in.
+
     Args:
         write: Takes a batch; says whether it can take another, or else calls `resume` once it can.
         writable: Whether it can take the first.
     """
 
     def __init__(self, write: Callable[[bytes], bool], *, writable: bool = True) -> None:
+        self.loop = asyncio.get_running_loop()
         self._write = write
         self._writable = writable
         self._frames: deque[bytes] = deque()
@@ -50,12 +53,17 @@ class Outbox:
                 if time.monotonic() >= self._quiet_at_s:
                     self._hand_on(frame)
                     return
-                asyncio.get_running_loop().call_soon(self._flush, context=_NO_CONTEXT)
+                self.loop.call_soon(self._flush, context=_NO_CONTEXT)
             self._empty.clear()
         self._frames.append(frame)
         self._waiting_bytes += len(frame)
         if self._waiting_bytes > WAITING_BYTES:
             self._room.clear()
+
+    @property
+    def busy(self) -> bool:
+        """Whether something waits for the next turn of the loop, or for the connection."""
+        return bool(self._frames)
 
     @property
     def full(self) -> bool:

@@ -156,6 +156,10 @@ class ServedCall:
         frame.answer = payload
         self._answered = True
         self._outbox.send(batch.SerializeToString())
+        if self._outbox.busy:
+            await asyncio.sleep(
+                0
+            )  # it leaves in this turn of the loop, and what the chain still has to do comes after that
 
     async def abort_with_status(self, status: Any) -> NoReturn:
         """Ends the call with a status.

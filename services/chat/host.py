@@ -88,7 +88,7 @@ class Host:
         started_at: float,
         log: RunLog | None = None,
     ) -> Turn:
-        """Makes a run live here; `keep` comes next, before anybody is shown anything of it.
+        """Makes a run live here; `keep` comes next, as soon as its model has been asked.
 
         Args:
             begun: The run as data began it or gave it.

@@ -293,8 +293,11 @@ class RedisTail:
                     stack.enter_context(_span(kept))
                 if not kept.announced:
                     commands.append(("PUBLISH", kept.channel, kept.run_id))
-                    kept.announced = True
             answers = await self._line.ask(commands)
+        for item in sent:
+            item.kept.announced = (
+                True  # only now: told twice does no harm, and never told keeps watchers elsewhere waiting
+            )
         await self._note([(item, answers[item.index]) for item in sent])
 
     async def _note(self, answers: list[tuple[_Sent, Any]]) -> None:

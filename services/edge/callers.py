@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import sys
 import time
 from collections import OrderedDict
 from typing import TYPE_CHECKING
@@ -60,8 +59,7 @@ class Callers:
                 token = await self._exchanged(token)
             known = await self._verifier.verify(token)
         set_identity(known)
-        # One text for all requests with the same token, which is remembered anyhow.
-        credential.set(sys.intern(token))
+        credential.set(self._verifier.kept(token))
 
     async def _exchanged(self, api_key: str) -> str:
         digest = hashlib.sha256(api_key.encode()).digest()

@@ -219,7 +219,9 @@ class PushedStream(Response):
         """Answers the request."""
         self._send = send
         self._wire = scope.pop(WIRE, None)
-        self._exchange = scope.get(EXCHANGE)
+        exchange: Exchange | None = scope.get(EXCHANGE)
+        # Where something between us looks at what is sent, it must see the head.
+        self._exchange = exchange if exchange is not None and send == exchange.send else None
         self._last_sent = self._loop.time()
         try:
             self._streams.take(self)

@@ -6,12 +6,14 @@ import asyncio
 import contextlib
 import uuid
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 
 from runtime import redis
 from services.chat.domain import Event, Kind, PartKind, Text, ToolResult, ToolUse
 from services.chat.log import RunLog
+from services.chat.signals import begun_channel
 from services.chat.tail import RedisTail
 
 ORG = str(uuid.uuid4())
@@ -123,3 +125,29 @@ async def test_what_is_left_of_many_runs_is_sent_before_the_writer_goes(redis_se
                 log.write("lo")
         taken = [await tail.take(ORG, run_id, fence=2) for run_id in list(logs)[-9:]]
     assert [found.log is not None and found.log.last_seq for found in taken] == [2] * 9
+
+
+async def test_watchers_elsewhere_are_told_of_a_run_whose_first_entry_found_redis_away(
+    tail: RedisTail, run_id: str, redis_server: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("services.chat.tail._PAUSE_S", 0.05)
+    ask, asked = tail._line.ask, 0
+
+    async def away_at_first(commands: Any) -> Any:
+        nonlocal asked
+        asked += 1
+        if asked == 1:
+            raise ConnectionError
+        return await ask(commands)
+
+    monkeypatch.setattr(tail._line, "ask", away_at_first)
+    async with redis.connect(redis_server, max_connections=1) as client, client.pubsub() as watching:
+        await watching.subscribe(begun_channel(ORG, "c"))
+        log = RunLog()
+        log.write("Hel")
+        keep(tail, run_id, log, fence=1)
+        async with asyncio.timeout(20):
+            while (said := await watching.get_message(ignore_subscribe_messages=True, timeout=0.1)) is None:
+                pass
+    assert said["data"] == run_id.encode()
+    assert asked > 1

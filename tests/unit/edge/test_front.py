@@ -11,13 +11,15 @@ import openai
 import pytest
 import structlog
 from prometheus_client import REGISTRY
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from runtime.context import current_identity, request_id
-from runtime.errors import Unauthenticated
+from runtime.errors import ParleyError, Unauthenticated
 from services.edge.asgi import Front
 from services.edge.cors import Cors
 from services.edge.operation.readiness import Readiness
+from services.edge.server import HttpServer
+from services.edge.streams import PushedStream, Streams
 
 
 class Answer:
@@ -285,3 +287,39 @@ async def test_while_draining_connections_are_not_kept() -> None:
     assert "connection" not in (await ask(front(readiness=readiness))).headers
     readiness.draining = True
     assert (await ask(front(readiness=readiness))).headers["connection"] == "close"
+
+
+class Brief(PushedStream):
+    """Says one thing."""
+
+    async def relay(self) -> None:
+        await self.write(b"data: 1\n\n", 1)
+
+    def farewell(self, error: ParleyError | None) -> bytes:
+        return b""
+
+
+async def test_whoever_stands_between_sees_that_a_stream_has_begun() -> None:
+    """The framework answers what fails by a 500, and a stream that has begun is not answered again."""
+    seen: list[str] = []
+    streams = Streams(limit=1, heartbeat_s=60, stalled_reader_s=60)
+
+    async def between(scope: Scope, receive: Receive, send: Send) -> None:
+        async def noting(message: Message) -> None:
+            seen.append(message["type"])
+            await send(message)
+
+        await Brief(streams)(scope, receive, noting)
+
+    server = HttpServer(front(between), "127.0.0.1:0", max_connections=1, head_timeout_s=60)
+    await server.start()
+    try:
+        async with asyncio.timeout(20):
+            reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+            writer.write(b"GET /v1/x HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
+            answer = await reader.read()
+            writer.close()
+    finally:
+        await server.stop()
+    assert b"data: 1" in answer
+    assert seen[0] == "http.response.start"

@@ -245,3 +245,13 @@ async def test_keys_are_asked_for_without_the_caller_s_credential() -> None:
     finally:
         credential.reset(token)
     assert shown == [None]
+
+
+async def test_a_token_is_kept_once_for_all_that_comes_with_it() -> None:
+    issuer = Issuer()
+    verifier, token = issuer.verifier("data"), issuer.token("u")
+    again = "".join(token)
+    assert verifier.kept(token) is token, "it is not known yet"
+    await verifier.verify(token)
+    await verifier.verify(again)
+    assert verifier.kept(again) is token

@@ -81,19 +81,6 @@ async def test_a_reader_that_stalls_holds_back_its_own_call_alone() -> None:
         assert (len(rest), stalled.written) == (99, 100)
 
 
-async def test_a_call_that_is_dropped_unread_is_cancelled() -> None:
-    callee = Callee()
-    async with serving(callee) as served, connected(served) as opened:
-        call: Any = stub(opened).WatchRun(
-            pb.WatchRunRequest(run_id="wait"), metadata=[("authorization", f"Bearer {token()}")]
-        )
-        await callee.begun.wait()
-        del call
-        assert opened.mux_calls == 0
-        await asyncio.wait_for(callee.cancelled.wait(), 10)
-        await until(lambda: served.mux_calls == 0)
-
-
 async def test_a_break_ends_calls_as_unavailable_and_the_next_ones_go_on() -> None:
     callee = Callee()
     async with contextlib.AsyncExitStack() as stack:

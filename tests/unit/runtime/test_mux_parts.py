@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+from types import SimpleNamespace
 from typing import Any
 
 import grpc
@@ -13,6 +14,7 @@ from parley.chat.v1 import chat_pb2 as pb
 from parley.mux.v1 import mux_pb2
 from runtime.mux import addresses, wire
 from runtime.mux.outbox import Outbox, Writer
+from runtime.mux.served import ServedCall
 from runtime.mux.spread import Spread
 from tests.unit.runtime.callee import ISSUER, Callee, serving, until
 
@@ -211,3 +213,17 @@ async def test_an_instance_that_is_no_more_named_is_let_go_with_the_rest(monkeyp
         assert exchange.ended
         await until(lambda: served.mux_calls == 0)
     await until(lambda: asyncio.all_tasks() <= before)
+
+
+async def test_an_answer_leaves_before_what_the_chain_does_behind_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where it waits for the next turn of the loop, together with others."""
+    monkeypatch.setattr("runtime.mux.outbox._QUIET_S", 60.0)
+    wire_ = Wire()
+    handler: Any = SimpleNamespace(response_serializer=bytes)
+    nobody: Any = None
+    for number in (1, 2):
+        call = ServedCall(
+            number, mux_pb2.Open(), handler, chain=nobody, outbox=wire_.outbox, connection=nobody, turns=None
+        )
+        await call.answer(b"told")
+        assert wire_.written[-1] == [number]

@@ -7,6 +7,7 @@ import contextlib
 from typing import Any, cast
 
 import redis.asyncio
+from structlog.testing import capture_logs
 
 from runtime.stopping import stop
 from runtime.testing import Clock
@@ -46,15 +47,6 @@ async def test_a_task_that_swallows_a_cancellation_is_told_again() -> None:
     assert (task.cancelled(), deaf.swallowed) == (True, 1)
 
 
-async def test_what_a_task_failed_with_is_not_raised_by_ending_it() -> None:
-    async def work() -> None:
-        raise ValueError
-
-    task = asyncio.create_task(work())
-    await asyncio.wait([task])
-    await stop(task)
-
-
 async def test_a_gateway_ends_although_redis_has_swallowed_that() -> None:
     deaf = Deaf()
     policy = CooldownPolicy(failures=3, length_s=10, longest_s=300, try_every_s=5)
@@ -63,3 +55,14 @@ async def test_a_gateway_ends_although_redis_has_swallowed_that() -> None:
         async with shared.running():
             await deaf.asked.wait()
     assert deaf.swallowed == 1
+
+
+async def test_what_a_task_failed_with_is_told() -> None:
+    async def work() -> None:
+        raise ValueError
+
+    task = asyncio.create_task(work())
+    await asyncio.wait([task])
+    with capture_logs() as logs:
+        await stop(task)
+    assert [line["event"] for line in logs] == ["unforeseen_error"]
