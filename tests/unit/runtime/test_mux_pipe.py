@@ -321,7 +321,7 @@ class FakeTransport:
 
 
 @given(st.lists(st.binary(max_size=50), max_size=6), st.data())
-def test_batches_are_the_same_however_the_bytes_are_cut(payloads: list[bytes], data: st.DataObject) -> None:
+async def test_batches_are_the_same_however_the_bytes_are_cut(payloads: list[bytes], data: st.DataObject) -> None:
     taken: list[bytes] = []
     entrance = Entrance(bytes, lambda key, _: taken.append)
     entrance._transport = FakeTransport()  # type: ignore[assignment]
