@@ -77,7 +77,7 @@ class _Bench:
             assert self.floor is not None
             return self.floor.address, [Seat()] * count
         if target in {"gateway", "shared"}:
-            return self.system.gateway, self.system.callers(count)
+            return self.system.gateway, await self.system.callers(count)
         return self.system.edge, await self.system.seats(count)
 
 

@@ -9,6 +9,7 @@ import os
 import shutil
 import sys
 import tempfile
+import time
 import uuid
 from collections.abc import Sequence
 from pathlib import Path
@@ -25,6 +26,8 @@ from tests.bench.targets import Seat
 
 PROCESSES = ("edge", "chat", "gateway", "data", "auth", "postgres", "redis")
 _USERS = 4
+_NEWCOMERS_S = 300.0
+"""How long they ask before others come: access tokens live for fifteen minutes, and a run with peers takes longer."""
 _OPENED_AT_ONCE = 8
 _ANSWER_TIMEOUT_S = 20.0
 _KEPT = ("PATH", "HOME", "LANG", "TMPDIR")
@@ -57,6 +60,7 @@ class System:
         self._stack = Stack(Settings(home=str(self._home), port=0), environ=_environment(provider))
         self._profile = profile
         self._bearers: list[str] = []
+        self._came_at = 0.0
         self.profiles: dict[str, str] = {}
 
     async def __aenter__(self) -> Self:
@@ -65,7 +69,7 @@ class System:
             if self._profile:
                 await self._restart_profiled()
             async with asyncio.timeout(_ANSWER_TIMEOUT_S):
-                self._bearers = [await self._sign_up() for _ in range(_USERS)]
+                await self._let_users_come()
         except BaseException:
             await self._leave()
             raise
@@ -95,14 +99,16 @@ class System:
         """Returns the directory of the logs."""
         return self._home / "logs"
 
-    def callers(self, count: int) -> list[Seat]:
+    async def callers(self, count: int) -> list[Seat]:
         """Returns seats without a conversation, spread over the users."""
+        if time.monotonic() - self._came_at > _NEWCOMERS_S:
+            await self._let_users_come()
         return [Seat(self._bearers[number % _USERS]) for number in range(count)]
 
     async def seats(self, count: int) -> list[Seat]:
         """Opens conversations, spread over the users, and returns a seat in each."""
         callers = asyncio.Queue[Seat]()
-        for caller in self.callers(count):
+        for caller in await self.callers(count):
             callers.put_nowait(caller)
         found: list[Seat] = []
 
@@ -117,6 +123,10 @@ class System:
         async with asyncio.timeout(_ANSWER_TIMEOUT_S):
             await asyncio.gather(*(open_some() for _ in range(min(_OPENED_AT_ONCE, count))))
         return found
+
+    async def _let_users_come(self) -> None:
+        self._bearers = [await self._sign_up() for _ in range(_USERS)]
+        self._came_at = time.monotonic()
 
     async def _sign_up(self) -> str:
         client = await self._connect()
