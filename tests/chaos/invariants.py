@@ -129,7 +129,8 @@ def numbers_are_gapless(history: History) -> Iterator[str]:
             if _stands_for_many(before):
                 read_at = before.at
             if after.seq > before.seq + 1:
-                if not _stands_alone(after) and (read_at is None or after.at > read_at + _ONE_READ_S):
+                read = _stands_for_many(after) or (read_at is not None and after.at <= read_at + _ONE_READ_S)
+                if not _stands_alone(after) and not read:
                     yield f"{client}, run {run_id}: after {before.name} {before.seq} came {after.name} {after.seq}"
                 read_at = None
         if seen and seen[0] != 1 and client not in history.watchers:
