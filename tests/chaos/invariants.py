@@ -129,8 +129,8 @@ def numbers_are_gapless(history: History) -> Iterator[str]:
             if _stands_for_many(before):
                 read_at = before.at
             if after.seq > before.seq + 1:
-                read = _stands_for_many(after) or (read_at is not None and after.at <= read_at + _ONE_READ_S)
-                if not _stands_alone(after) and not read:
+                read = read_at is not None and after.at <= read_at + _ONE_READ_S
+                if not _stands_alone(after) and not read and after.seq > before.seq + _told_by(after):
                     yield f"{client}, run {run_id}: after {before.name} {before.seq} came {after.name} {after.seq}"
                 read_at = None
         if seen and seen[0] != 1 and client not in history.watchers:
@@ -340,6 +340,11 @@ def _stands_alone(event: Event) -> bool:
 def _stands_for_many(event: Event) -> bool:
     """Whether it is read from the store: one text for all there is, with a number low enough for whoever leaves right after it."""
     return event.name == "text" and " " in str(event.data["delta"]).strip()
+
+
+def _told_by(event: Event) -> int:
+    """How many events it may stand for: one for each word, and the one that says that a step begins."""
+    return len(str(event.data["delta"]).split()) + 1 if _stands_for_many(event) else 1
 
 
 def _differ(found: str, wanted: str) -> str:
