@@ -2,8 +2,9 @@
 import type { Connection } from "../api/connection";
 import type { Problem } from "../api/problem";
 import type { RunEvent, WireMessage } from "../api/types";
+import { before, withTurn } from "./branch";
 import { applyEnd, applyEvent, fromWire, isLive, leave, type Message, restart, resume, withSelf } from "./message";
-import { before, type Turn, withTurn } from "./turn";
+import type { Turn } from "./turn";
 
 export type Thread = {
   /** Stays the same while a new conversation gets its id. */

@@ -6,7 +6,7 @@ import { Markdown } from "../markdown/markdown";
 import { Branches } from "./branches";
 import { CopyButton } from "./copy-button";
 import { ContinueIcon, Mark, RetryIcon } from "./icons";
-import type { MessageProps } from "./message-view";
+import type { MessageProps } from "./message-props";
 import { Notice } from "./notice";
 import { Tools } from "./tools";
 import { Unsent } from "./unsent";

@@ -5,7 +5,7 @@ import { Branches } from "./branches";
 import { MAX_LENGTH } from "./composer";
 import { PencilIcon } from "./icons";
 import { TOUCH, useMedia } from "./media";
-import type { MessageProps } from "./message-view";
+import type { MessageProps } from "./message-props";
 import { Unsent } from "./unsent";
 
 export function Asked({ message, busy, thread, controller }: MessageProps): ReactNode {

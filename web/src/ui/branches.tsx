@@ -2,7 +2,7 @@
 import { type ReactNode, useState } from "react";
 import { asProblem, explain } from "../api/problem";
 import { BackIcon, ForthIcon } from "./icons";
-import type { MessageProps } from "./message-view";
+import type { MessageProps } from "./message-props";
 
 export function Branches({ message, thread, controller }: Omit<MessageProps, "busy">): ReactNode {
   const [turning, setTurning] = useState(false);

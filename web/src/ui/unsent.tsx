@@ -1,6 +1,6 @@
 // A turn that did not get through, and what can be done about it.
 import type { ReactNode } from "react";
-import type { MessageProps } from "./message-view";
+import type { MessageProps } from "./message-props";
 import { Notice } from "./notice";
 
 export function Unsent({ message, thread, controller }: Omit<MessageProps, "busy">): ReactNode {
