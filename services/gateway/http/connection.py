@@ -74,6 +74,11 @@ class Connection(asyncio.Protocol):
         return self.open and self._lasting and self.over and not self._raw
 
     @property
+    def used(self) -> bool:
+        """It has answered before."""
+        return self.status > 0
+
+    @property
     def over(self) -> bool:
         """Nothing of the answer is left to be read."""
         return self._body == _NONE and not self._refused

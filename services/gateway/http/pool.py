@@ -151,7 +151,9 @@ class Pool:
     async def post(self, post: Post, headers: Mapping[str, str]) -> Response:
         """Sends a request; redirects are answers as others are.
 
-        A connection that was kept and turns out to have been closed meanwhile, before it said anything, is made good by a new one.
+        A connection that has answered before, and closes without a byte in reply to this, was most likely closed before the request arrived: once
+        a call, the same bytes are sent again over another. A provider may have begun the work all the same, as with any client's retries. No header
+        would tell it so: neither OpenAI's API nor Anthropic's is documented to know a key of idempotency, and their own clients send none.
 
         Args:
             post: The request.
@@ -161,8 +163,7 @@ class Pool:
         """
         origin = post.origin
         head = post.head + written(headers).encode("latin-1") + b"\r\n"
-        connection = self._kept(origin)
-        kept = connection is not None
+        connection, again = self._kept(origin), False
         while True:
             if connection is None:
                 connection = await self._open(origin)
@@ -170,9 +171,9 @@ class Pool:
                 await connection.ask(head, post.body)
             except Broken as broken:
                 connection.close()
-                if not (kept and broken.silent):
+                if again or not (connection.used and broken.silent):
                     raise
-                connection, kept = None, False
+                connection, again = None, True
             except BaseException:
                 connection.close()
                 raise

@@ -156,11 +156,47 @@ async def test_a_connection_that_was_closed_meanwhile_is_made_good(serve: MakeSe
     assert server.connections == 2
 
 
+async def test_a_connection_that_was_waited_for_is_made_good_too(serve: MakeServer, pool: Pool) -> None:
+    server = await serve([SIZED], [SIZED], [None], [SIZED])
+    first, second = [await pool.post(Post(server.url, "", b""), {}) for _ in range(2)]
+    waiting = asyncio.create_task(post(pool, server))
+    await asyncio.sleep(0)
+
+    await body(first)
+
+    assert await waiting == b"hello, world"
+    assert server.connections == 3
+    second.close()
+
+
+async def test_a_request_is_sent_once_more_at_most_and_as_it_was(serve: MakeServer, pool: Pool) -> None:
+    server = await serve([SIZED], [None], [None], [SIZED])
+    await post(pool, server)
+
+    with pytest.raises(Broken):
+        await post(pool, server, b'{"a": 1}')
+
+    assert len(server.requests) == 3
+    assert server.requests[1] == server.requests[2]
+
+
 async def test_a_new_connection_that_says_nothing_is_not_tried_again(serve: MakeServer, pool: Pool) -> None:
-    server = await serve([None])
+    server = await serve([None], [SIZED])
 
     with pytest.raises(Broken):
         await post(pool, server)
+
+    assert (len(server.requests), server.connections) == (1, 1)
+
+
+async def test_who_has_begun_to_answer_is_not_asked_again(serve: MakeServer, pool: Pool) -> None:
+    server = await serve([SIZED], [SIZED[:10], None], [SIZED])
+    await post(pool, server)
+
+    with pytest.raises(Broken):
+        await post(pool, server)
+
+    assert len(server.requests) == 2
 
 
 @pytest.mark.parametrize("answer", [WHOLE[:-7], CHUNKED + b"5\r\nhel", SIZED[:-1], SIZED[:20]])
