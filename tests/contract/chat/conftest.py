@@ -16,7 +16,7 @@ async def neighbours(module_database: Callable[..., Awaitable[Any]], redis_serve
     stored = await module_database("auth", "data")
     async with AsyncExitStack() as stack:
         world = World(stack, redis_server)
-        await world.start(stored.urls)
+        await world.start(stored.urls, stored.owner_url)
         yield world
         await world.stop()
 

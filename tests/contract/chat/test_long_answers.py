@@ -32,8 +32,7 @@ async def test_an_answer_above_four_mebibytes_is_kept_handed_on_and_stored(world
     """What one call of ours may carry is more than any answer takes: between chat and data, there and back."""
     characters, gate = 5 * 2**20, Gate()
     world.gateway.script(*["x" * 2**20] * (characters // 2**20), gate)
-    quick = {"lease_s": 1.0, "suspicion_s": 0.5}
-    async with world.process(**quick) as owner, world.chat(**quick) as heir:
+    async with world.process() as owner, world.chat() as heir:
         live = await ada.begin(owner, text="x" * characters)
 
         async def is_kept() -> bool:
@@ -42,6 +41,7 @@ async def test_an_answer_above_four_mebibytes_is_kept_handed_on_and_stored(world
         await eventually(is_kept)
         world.gateway.script("Good day")
         await owner.kill()
+        await world.forsake(live.run_id)
 
         async def is_over() -> bool:
             return (await ada.stored(live.run_id)).run.status == data_pb2.RUN_STATUS_COMPLETED

@@ -12,25 +12,23 @@ import redis.asyncio
 from parley.chat.v1 import chat_pb2 as pb
 from parley.data.v1 import data_pb2
 from runtime.errors import FailedPrecondition, Unavailable
-from services.chat.entries import entry_id, key_of
+from services.chat.entries import entry_id, key_of, seen_key_of
 from services.chat.taking import UNSEEN_EVENTS
 from tests.contract.chat.process import Process
 from tests.contract.chat.screen import Live, Screen
 from tests.contract.chat.scripted_gateway import Gate
 from tests.contract.chat.world import Instance, Person, World, eventually, refusal
 
-QUICK = {"lease_s": 1.0, "suspicion_s": 0.5}
-
 
 @pytest.fixture
 async def owner(world: World) -> AsyncIterator[Process]:
-    async with world.process(**QUICK) as process:
+    async with world.process() as process:
         yield process
 
 
 @pytest.fixture
 async def heir(world: World, owner: Process) -> AsyncIterator[Instance]:
-    async with world.chat(**QUICK) as instance:
+    async with world.chat() as instance:
         yield instance
 
 
@@ -44,11 +42,15 @@ async def broken_off(live: Live) -> Screen:
 async def test_a_killed_owners_answer_goes_on_with_another_instance(
     world: World, owner: Process, heir: Instance, ada: Person
 ) -> None:
+    gate = Gate()
     world.gateway.script("Hel", Gate(), "lo")
-    world.gateway.script("Good ", "day")
+    world.gateway.script("Good ", gate, "day")
     live = await ada.begin(owner, text="Hel")
     await owner.kill()
+    await world.forsake(live.run_id)
     screen = await broken_off(live)
+    await screen.read(ada.watch(heir, live.run_id, screen.seq), until=lambda screen: screen.text == "Good ")
+    gate.open()
     await screen.read(ada.watch(heir, live.run_id, screen.seq))
     assert (screen.text, screen.last.done.status) == ("Good day", pb.RUN_STATUS_COMPLETED)
     assert "reset" in screen.kinds
@@ -66,8 +68,10 @@ async def test_all_that_a_killed_owner_leaves_behind_is_taken_whatever_the_queue
     world.gateway.script("Good ", gates[0], "day")
     world.gateway.script("Good ", gates[1], "day")
     lives = [await person.begin(owner, text="Hel") for person in (ada, bob)]
-    async with world.chat(**QUICK, max_background_runs=1) as heir:
+    async with world.chat(max_background_runs=1) as heir:
         await owner.kill()
+        for live in lives:
+            await world.forsake(live.run_id)
         for gate in gates:
             await gate.reached.wait()
         for gate in gates:
@@ -82,16 +86,19 @@ async def test_what_no_log_holds_is_done_again_behind_resets(
     world: World, owner: Process, heir: Instance, ada: Person
 ) -> None:
     """Had the owner been cut off and not killed, it would have shown what came next, with the numbers that these have now."""
-    gate = Gate()
+    gate, second = Gate(), Gate()
     world.gateway.script(gate)
-    world.gateway.script("Good ", "day")
+    world.gateway.script("Good ", second, "day")
     responses = ada.start(owner)
     screen = Screen()
     screen.take(await anext(responses))
     await gate.reached.wait()
     await flushed(world, ada, Live(screen, responses))
     await owner.kill()
+    await world.forsake(screen.run_id)
     await broken_off(Live(screen, responses))
+    await screen.read(ada.watch(heir, screen.run_id, screen.seq), until=lambda screen: screen.text == "Good ")
+    second.open()
     await screen.read(ada.watch(heir, screen.run_id, screen.seq))
     assert screen.text == "Good day"
     assert [event.seq for event in screen.events if event.WhichOneof("kind") == "reset"] == [
@@ -109,7 +116,15 @@ async def test_a_cursor_that_no_log_knows_meets_a_reset(
     live = await ada.begin(owner, text="Hel")
     await owner.kill()
     seen = live.screen.seq + 150
-    there = await Screen().read(ada.watch(heir, live.run_id, seen))
+    watching = asyncio.create_task(Screen().read(ada.watch(heir, live.run_id, seen)))
+    async with redis.asyncio.Redis.from_url(world.redis_url) as client:
+
+        async def is_noted() -> bool:
+            return bool(await client.exists(seen_key_of(ada.org_id, live.run_id)))
+
+        await eventually(is_noted)
+    await world.forsake(live.run_id)
+    there = await watching
     assert there.events[0].WhichOneof("kind") == "reset"
     assert (there.events[0].seq, there.text) == (seen + 1, "Good day to you")
 
@@ -119,16 +134,18 @@ async def test_a_run_that_outlives_two_owners_does_not_get_a_third(world: World,
     second = Gate()
     world.gateway.script("Hel", Gate())
     world.gateway.script("Good ", second)
-    async with world.process(**QUICK) as other:
-        async with world.process(**QUICK) as first:
+    async with world.process() as other:
+        async with world.process() as first:
             live = await ada.begin(first, text="Hel")
             run_id = live.run_id
             await flushed(world, ada, live)
             await first.kill()
+        await world.forsake(run_id)
         await second.reached.wait()
         await eventually(lambda: is_stored(ada, run_id, "Good "))
         await other.kill()
-    async with world.chat(**QUICK) as third:
+    async with world.chat() as third:
+        await world.forsake(run_id)
         screen = await Screen().read(ada.watch(third, run_id))
     assert (screen.text, screen.last.done.status) == ("Good ", pb.RUN_STATUS_INTERRUPTED)
     stored = await ada.stored(run_id)
@@ -140,18 +157,21 @@ async def test_a_run_that_outlives_two_owners_does_not_get_a_third(world: World,
 
 
 async def test_a_frozen_owner_that_wakes_up_can_neither_append_nor_finish(
-    world: World, owner: Process, heir: Instance, ada: Person
+    world: World, heir: Instance, ada: Person
 ) -> None:
     gate, second = Gate(), Gate()
     world.gateway.script("Hel", gate, "lo")
     world.gateway.script("Good ", second, "day")
-    live = await ada.begin(owner, text="Hel")
-    await flushed(world, ada, live)
-    owner.freeze()
-    there = await Screen().read(ada.watch(heir, live.run_id), until=lambda screen: screen.text == "Good ")
-    owner.thaw()
-    gate.open()
-    error = await refusal(live.responses, live.screen)
+    async with world.process(lease_s=1) as owner:
+        live = await ada.begin(owner, text="Hel")
+        await flushed(world, ada, live)
+        owner.freeze()
+        await world.lapsed(live.run_id)  # by then the owner's own clock says so too
+        await world.forsake(live.run_id)
+        there = await Screen().read(ada.watch(heir, live.run_id), until=lambda screen: screen.text == "Good ")
+        owner.thaw()
+        gate.open()
+        error = await refusal(live.responses, live.screen)
     assert error.code in {"RUN_MOVED", "UNAVAILABLE"}
     assert live.screen.text == "Hel"
     second.open()
@@ -169,6 +189,7 @@ async def test_an_old_fence_is_refused_by_data(world: World, owner: Process, hei
     live = await ada.begin(owner, text="Hel")
     old = (await ada.stored(live.run_id)).run
     await owner.kill()
+    await world.forsake(live.run_id)
     await gate.reached.wait()
     for refused in (
         ada.checkpoint(old, "Hello", 9, lease_s=5),
@@ -189,6 +210,7 @@ async def test_without_its_log_a_dead_owners_run_goes_on_from_what_is_stored(
     await owner.kill()
     async with redis.asyncio.Redis.from_url(world.redis_url) as client:
         await client.delete(key_of(ada.org_id, live.run_id))
+    await world.forsake(live.run_id)
     await live.screen.read(ada.watch(heir, live.run_id, live.screen.seq))
     assert (live.screen.text, live.screen.last.done.status) == ("Good day", pb.RUN_STATUS_COMPLETED)
 
@@ -196,7 +218,7 @@ async def test_without_its_log_a_dead_owners_run_goes_on_from_what_is_stored(
 async def test_an_instance_that_leaves_hands_its_runs_over(
     world: World, owner: Process, heir: Instance, ada: Person
 ) -> None:
-    async with world.process(**QUICK, drain_grace_s=2) as leaving:
+    async with world.process(drain_grace_s=2) as leaving:
         await heir.chat.claims.stop()
         world.gateway.script("Hel", Gate())
         world.gateway.script("Good ", "day")
@@ -211,16 +233,14 @@ async def test_an_instance_that_leaves_hands_its_runs_over(
     assert (await ada.stored(live.run_id)).run.takeovers == 0
 
 
-async def test_a_lease_that_is_renewed_late_is_no_reason_to_take_a_run(
-    world: World, heir: Instance, ada: Person
-) -> None:
+async def test_a_lease_that_is_renewed_late_is_no_reason_to_take_a_run(world: World, ada: Person) -> None:
     """While data is away everybody's lease lapses; the owner comes first when it is back."""
     gate = Gate()
     world.gateway.script("Hel", gate, "lo")
-    live = await ada.begin(heir, text="Hel")
-    async with world.chat(**QUICK):
+    async with world.chat(lease_s=1) as owner, world.chat(suspicion_s=10):
+        live = await ada.begin(owner, text="Hel")
         async with world.without("data"):
-            await asyncio.sleep(1.5)
+            await world.lapsed(live.run_id)
         await eventually(lambda: is_stored(ada, live.run_id, "Hel"))
         gate.open()
         assert (await live.rest()).text == "Hello"

@@ -17,8 +17,6 @@ from tests.contract.chat.screen import Screen
 from tests.contract.chat.scripted_gateway import Call, Gate
 from tests.contract.chat.world import Instance, Person, World, eventually, refusal
 
-QUICK = {"lease_s": 1.0, "suspicion_s": 0.5, "tools": PLACES}
-
 
 @pytest.fixture(autouse=True)
 def _own_traces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -117,12 +115,13 @@ async def test_a_stop_during_a_tool_ends_the_run(world: World, chat: Instance, a
 async def test_an_owner_killed_while_a_tool_has_its_effect_leaves_an_interrupted_run_that_can_be_gone_on_with(
     world: World, ada: Person
 ) -> None:
-    async with world.process(**QUICK) as owner, world.chat(**QUICK) as heir:
+    async with world.process(tools=PLACES) as owner, world.chat(tools=PLACES) as heir:
         await _known(world, owner, ada)
         world.gateway.script("I pay. ", Call("pay", '{"then":"hang"}'))
         live = await ada.begin(owner, text="I pay. ")
         await _traced(1)
         await owner.kill()
+        await world.forsake(live.run_id)
         assert isinstance(await refusal(live.responses, live.screen), Unavailable)
         screen = await live.screen.read(ada.watch(heir, live.run_id, live.screen.seq))
         assert screen.last.done.status == pb.RUN_STATUS_INTERRUPTED
@@ -137,7 +136,7 @@ async def test_an_owner_killed_while_a_tool_has_its_effect_leaves_an_interrupted
 
 
 async def test_an_owner_killed_after_a_tool_leaves_its_result_to_the_next_one(world: World, ada: Person) -> None:
-    async with world.process(**QUICK) as owner, world.chat(**QUICK) as heir:
+    async with world.process(tools=PLACES) as owner, world.chat(tools=PLACES) as heir:
         await _known(world, owner, ada)
         gate = Gate()
         world.gateway.script("I pay. ", Call("pay"))
@@ -145,6 +144,7 @@ async def test_an_owner_killed_after_a_tool_leaves_its_result_to_the_next_one(wo
         world.gateway.script("It is paid.")
         live = await ada.begin(owner, text="I pay. Pa")
         await owner.kill()
+        await world.forsake(live.run_id)
         await refusal(live.responses, live.screen)
         screen = await live.screen.read(ada.watch(heir, live.run_id, live.screen.seq))
         assert (screen.text, screen.last.done.status) == ("I pay. It is paid.", pb.RUN_STATUS_COMPLETED)
@@ -155,7 +155,7 @@ async def test_an_owner_killed_after_a_tool_leaves_its_result_to_the_next_one(wo
 
 
 async def test_a_tool_that_changes_nothing_is_called_again_by_the_next_owner(world: World, ada: Person) -> None:
-    async with world.process(**QUICK) as owner, world.chat(**QUICK) as heir:
+    async with world.process(tools=PLACES) as owner, world.chat(tools=PLACES) as heir:
         await _known(world, owner, ada)
         world.gateway.script("I look. ", Call("look", '{"then":"hang"}'))
         world.gateway.script("Seen.")
@@ -166,6 +166,7 @@ async def test_a_tool_that_changes_nothing_is_called_again_by_the_next_owner(wor
 
         await eventually(stored)  # otherwise the next owner would know of no call, and ask the model again
         await owner.kill()
+        await world.forsake(live.run_id)
         await refusal(live.responses, live.screen)
         screen = await live.screen.read(ada.watch(heir, live.run_id, live.screen.seq))
         assert (screen.text, screen.last.done.status) == ("I look. Seen.", pb.RUN_STATUS_COMPLETED)

@@ -11,8 +11,6 @@ from tests.contract.chat.screen import Screen
 from tests.contract.chat.scripted_gateway import Call, Gate
 from tests.contract.chat.world import Person, World, eventually
 
-QUICK = {"lease_s": 1.0, "suspicion_s": 0.5, "tools": PLACES}
-
 
 async def test_what_a_dead_owners_steps_have_used_is_known_to_the_next(
     world: World, ada: Person, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -22,7 +20,7 @@ async def test_what_a_dead_owners_steps_have_used_is_known_to_the_next(
     world.gateway.script("See: ", Call("look"))
     world.gateway.script(asked)
     world.gateway.script("Thus.")
-    async with world.process(**QUICK) as owner, world.chat(**QUICK) as heir:
+    async with world.process(tools=PLACES) as owner, world.chat(tools=PLACES) as heir:
         live = await ada.begin(owner, text="See: ")
         await asked.reached.wait()
 
@@ -31,6 +29,7 @@ async def test_what_a_dead_owners_steps_have_used_is_known_to_the_next(
 
         await eventually(is_counted)
         await owner.kill()
+        await world.forsake(live.run_id)
         screen = await Screen().read(ada.watch(heir, live.run_id))
     usage = next(event.usage for event in screen.events if event.WhichOneof("kind") == "usage")
     assert (screen.text, usage.input_tokens, usage.output_tokens) == ("See: Thus.", 22, 14)

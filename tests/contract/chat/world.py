@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import asyncpg
 import grpc
 
 from parley.auth.v1 import auth_pb2, auth_pb2_grpc
@@ -58,7 +59,15 @@ class World:
         self._ports: dict[str, int] = {}
         self._make: dict[str, Any] = {}
 
-    async def start(self, urls: dict[str, str]) -> None:
+    async def start(self, urls: dict[str, str], owner_url: str) -> None:
+        """Starts the neighbours.
+
+        Args:
+            urls: Of the database, as auth and data know it.
+            owner_url: The same as somebody whom no policy binds.
+        """
+        self._rows = await asyncpg.connect(owner_url)
+        self._stack.push_async_callback(self._rows.close)
         auth_config = AuthConfig(
             listen=LOOPBACK,
             database_url=Secret(urls["auth"]),
@@ -119,6 +128,34 @@ class World:
             # Connections of one process to one address are shared: once this one is up, chat's is.
             async with open_channel(self.address(name), _CONTRACTS[name]) as channel:
                 await channel.channel_ready()
+
+    async def lapsed(self, run_id: str) -> None:
+        """Returns once the lease of a run's owner has lapsed, as the database sees it."""
+
+        async def has_lapsed() -> bool:
+            statement = "SELECT lease_expires_at < clock_timestamp() FROM chat.run WHERE id = $1"
+            return bool(await self._rows.fetchval(statement, run_id))
+
+        await eventually(has_lapsed)
+
+    async def forsake(self, run_id: str) -> None:
+        """Has the lease of an owner that is gone be long lapsed; returns once the run is another's or has ended.
+
+        Tests say so, rather than wait for leases that are short: on a busy machine those lapse also while their owner lives.
+        """
+        fence = await self._rows.fetchval("SELECT fence FROM chat.run WHERE id = $1", run_id)
+
+        async def is_taken() -> bool:
+            # Said until it is so: what the owner had asked for before it went may be done only now, and renew the lease.
+            changed = await self._rows.execute(
+                "UPDATE chat.run SET lease_expires_at = now() - interval '1 h', suspected_at = now() - interval '1 h'"
+                " WHERE id = $1 AND fence = $2 AND ended_at IS NULL",
+                run_id,
+                fence,
+            )
+            return str(changed) == "UPDATE 0"
+
+        await eventually(is_taken)
 
     async def stop(self) -> None:
         for name in list(self._servers):
