@@ -46,4 +46,4 @@ class EdgeConfig(ServerConfig):
     reattach_s: float = at_least(0, default=30.0)
     """Time for which an open event stream looks for another instance when its own has gone, in seconds; then its client is sent back."""
     stalled_reader_s: float = at_least(1, default=60.0)
-    """Time after which an event stream whose client reads nothing is cut, in seconds."""
+    """Time after which a client that reads nothing of its answer, event stream or not, loses its connection, in seconds."""

@@ -1,4 +1,4 @@
-"""One HTTP connection within bounds: how many there are, how long a request's head is, and how long it may take to arrive."""
+"""One HTTP connection within bounds: how many there are, how long a request's head is, how long it may take to arrive, and an answer to be read."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ import contextvars
 from collections import deque
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from prometheus_client import Counter
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from services.edge import problems
-from services.edge.wire import WIRE, Signal, Wire
+from services.edge.wire import WIRE, Signal, Wire, unread_bytes
 
 if TYPE_CHECKING:
     import asyncio
@@ -21,6 +22,7 @@ MAX_HEAD_BYTES = 64 * 1024
 MAX_IN_LINE = 64
 """Requests that wait for those before them to be answered, which hardly any client sends; each takes fifty times the memory of its bytes."""
 _STATUS_LINES = {400: b"HTTP/1.1 400 Bad Request", 503: b"HTTP/1.1 503 Service Unavailable"}
+_CUT = Counter("parley_edge_connections_cut_total", "Connections cut whose client read nothing of an ordinary answer.")
 
 
 class HttpConnection(HttpToolsProtocol):
@@ -31,6 +33,10 @@ class HttpConnection(HttpToolsProtocol):
         head_timeout_s: Longest wait for a request's head, from the connection or from the head's first byte.
         uvicorns: What uvicorn hands to its protocols.
     """
+
+    # What most connections never say otherwise.
+    _unread_bytes = 0  # when somebody last looked
+    _unread_since = 0.0
 
     def __init__(self, *, max_connections: int, head_timeout_s: float, **uvicorns: Any) -> None:
         super().__init__(**uvicorns)
@@ -63,6 +69,23 @@ class HttpConnection(HttpToolsProtocol):
             wire.tell_gone()
         if self._wire is not None:
             self._wire.tell_gone()
+
+    def look(self, now: float, stalled_reader_s: float) -> None:
+        """Is asked now and then to cut a client that has read nothing of its answer for so long; `now` is the loop's time.
+
+        Neither uvicorn's flow control nor a close has a bound of its own: both wait until what was written has been taken.
+        """
+        unread = 0
+        if self.transport.get_write_buffer_size():
+            answered = self._answered
+            if answered is None or answered.on_gone is None:  # a stream sees to it by itself, and tells how it ended
+                unread = unread_bytes(self.transport)
+        # More than before is no sign of a stall either, and comes to an end: what waits for too much to be read is not begun.
+        if unread != self._unread_bytes:
+            self._unread_bytes, self._unread_since = unread, now
+        elif unread and now - self._unread_since >= stalled_reader_s:
+            _CUT.inc()
+            self.transport.abort()
 
     def data_received(self, data: bytes) -> None:
         """Reads on, unless it is too much."""
@@ -143,6 +166,11 @@ class HttpConnection(HttpToolsProtocol):
         else:
             self.transport.close()
 
+    @property
+    def _answered(self) -> Wire | None:
+        """Of the requests in line the one whose turn it is."""
+        return self._earlier[0] if self._earlier else self._wire
+
     def _head_bytes(self) -> int:
         return len(self.url) + sum(len(name) + len(value) for name, value in self.headers)
 
@@ -151,7 +179,7 @@ class HttpConnection(HttpToolsProtocol):
         raise _RefusedError  # the parser stops, and has `send_400_response` called
 
     def _refuse(self, error: ParleyError) -> None:
-        answered = self._earlier[0] if self._earlier else self._wire
+        answered = self._answered
         if answered is None or not answered.writing:  # words in the middle of an answer would be taken for a part of it
             self._tell(error)
         self.transport.close()

@@ -27,6 +27,10 @@ async def main() -> None:
         readiness = Readiness(services.channels)
         app = build(config, services, verifier, streams, readiness)
         server = HttpServer(
-            app, config.listen, max_connections=config.max_connections, head_timeout_s=config.head_timeout_s
+            app,
+            config.listen,
+            max_connections=config.max_connections,
+            head_timeout_s=config.head_timeout_s,
+            stalled_reader_s=config.stalled_reader_s,
         )
         await serve(server, config, streams=streams, readiness=readiness)

@@ -18,6 +18,7 @@ from services.edge.connection import HttpConnection
 if TYPE_CHECKING:
     import socket
     from collections.abc import Iterator
+    from typing import Any
 
     from starlette.types import ASGIApp
 
@@ -29,6 +30,8 @@ log = structlog.stdlib.get_logger()
 
 _LAST_REQUESTS_S = 3
 _KEEP_ALIVE_S = 75
+_LOOKS = 4  # in the time after which a client that reads nothing is cut
+_AT_ONCE = 256
 
 
 class HttpServer:
@@ -39,9 +42,12 @@ class HttpServer:
         listen: `host:port`; port 0 takes a free one.
         max_connections: Connections that may be open at once.
         head_timeout_s: Longest wait for a request's head.
+        stalled_reader_s: Time after which a connection is cut whose client reads nothing of its answer.
     """
 
-    def __init__(self, app: ASGIApp, listen: str, *, max_connections: int, head_timeout_s: float) -> None:
+    def __init__(
+        self, app: ASGIApp, listen: str, *, max_connections: int, head_timeout_s: float, stalled_reader_s: float
+    ) -> None:
         host, _, port = listen.rpartition(":")
         connection = functools.partial(HttpConnection, max_connections=max_connections, head_timeout_s=head_timeout_s)
         config = uvicorn.Config(
@@ -65,6 +71,8 @@ class HttpServer:
         )
         self._server = _Uvicorn(config)
         self._serving: asyncio.Task[None] | None = None
+        self._stalled_reader_s = stalled_reader_s
+        self._looking: asyncio.Task[None] | None = None
 
     @property
     def port(self) -> int:
@@ -84,12 +92,26 @@ class HttpServer:
         listening.cancel()
         if self._serving.done():
             self._serving.result()
+        self._looking = asyncio.create_task(self._look())
 
     async def stop(self) -> None:
         """Stops listening and gives requests under way three seconds."""
         self._server.should_exit = True
         if self._serving is not None:
             await self._serving
+        if self._looking is not None:
+            self._looking.cancel()
+
+    async def _look(self) -> None:
+        # For all of them: most answers are taken at once, and none has to pay for those that are not.
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(self._stalled_reader_s / _LOOKS)
+            connections: list[Any] = list(self._server.server_state.connections)  # ours, every one
+            for at, connection in enumerate(connections):
+                if at % _AT_ONCE == 0:
+                    await asyncio.sleep(0)  # as many as there may be would hold up every stream for 20 ms
+                connection.look(loop.time(), self._stalled_reader_s)
 
 
 async def serve(server: HttpServer, config: EdgeConfig, *, streams: Streams, readiness: Readiness) -> None:

@@ -83,14 +83,7 @@ class Wire:
     @property
     def unread_bytes(self) -> int:
         """How much of what has been written the client's machine has not taken yet."""
-        if self._answer.disconnected:
-            return 0
-        transport = self._answer.transport
-        unread: int = transport.get_write_buffer_size()
-        with contextlib.suppress(OSError):  # some systems do not tell
-            queued = fcntl.ioctl(transport.get_extra_info("socket").fileno(), termios.TIOCOUTQ, bytes(4))
-            unread += struct.unpack("i", queued)[0]
-        return unread
+        return 0 if self._answer.disconnected else unread_bytes(self._answer.transport)
 
     def forget_head(self) -> None:
         """Drops the request's headers, which nobody reads once it is being answered, and an answer may last for long."""
@@ -157,3 +150,12 @@ class Wire:
         answer.message_event.clear()
         body, answer.body = bytes(answer.body), bytearray()
         return body
+
+
+def unread_bytes(transport: asyncio.Transport) -> int:
+    """Returns how much of what has been written the other side's machine has not taken yet, of an open connection."""
+    unread: int = transport.get_write_buffer_size()
+    with contextlib.suppress(OSError):  # some systems do not tell
+        queued = fcntl.ioctl(transport.get_extra_info("socket").fileno(), termios.TIOCOUTQ, bytes(4))
+        unread += struct.unpack("i", queued)[0]
+    return unread

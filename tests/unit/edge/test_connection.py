@@ -42,7 +42,9 @@ async def app() -> App:
 
 @contextlib.asynccontextmanager
 async def serving(app: App, *, max_connections: int = 100, head_timeout_s: float = 60) -> AsyncIterator[HttpServer]:
-    server = HttpServer(app, "127.0.0.1:0", max_connections=max_connections, head_timeout_s=head_timeout_s)
+    server = HttpServer(
+        app, "127.0.0.1:0", max_connections=max_connections, head_timeout_s=head_timeout_s, stalled_reader_s=60
+    )
     await server.start()
     try:
         yield server

@@ -311,7 +311,7 @@ async def test_whoever_stands_between_sees_that_a_stream_has_begun() -> None:
 
         await Brief(streams)(scope, receive, noting)
 
-    server = HttpServer(front(between), "127.0.0.1:0", max_connections=1, head_timeout_s=60)
+    server = HttpServer(front(between), "127.0.0.1:0", max_connections=1, head_timeout_s=60, stalled_reader_s=60)
     await server.start()
     try:
         async with asyncio.timeout(20):

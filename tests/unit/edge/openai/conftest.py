@@ -59,7 +59,7 @@ async def edge(gateway: Gateway, auth: Auth, issuer: Issuer) -> AsyncIterator[st
         services = await stack.enter_async_context(connect(config))
         streams = Streams(limit=10, heartbeat_s=15, stalled_reader_s=60)
         app = build(config, services, issuer.verifier("edge"), streams, Readiness({}))
-        server = HttpServer(app, config.listen, max_connections=100, head_timeout_s=15)
+        server = HttpServer(app, config.listen, max_connections=100, head_timeout_s=15, stalled_reader_s=60)
         await server.start()
         stack.push_async_callback(server.stop)
         yield f"http://127.0.0.1:{server.port}/openai/v1"
