@@ -26,6 +26,7 @@ from services.auth.composition import build
 from services.auth.config import AuthConfig
 from services.auth.store import QUERIES
 from services.auth.upkeep import Upkeep
+from tests.channels import connected
 from tests.conftest import MakeDatabase, StoredDatabase
 
 CHAT_KEY = "the-key-by-which-chat-is-known"
@@ -140,7 +141,7 @@ async def start_auth(database: MakeDatabase) -> AsyncIterator[StartAuth]:
                 await upkeep.prepare()
             await server.start()
             own.push_async_callback(server.stop, 0)
-            channel = await own.enter_async_context(grpc.aio.insecure_channel(f"127.0.0.1:{server.port}"))
+            channel = await own.enter_async_context(connected(grpc.aio.insecure_channel(f"127.0.0.1:{server.port}")))
             owner = await asyncpg.connect(stored.owner_url)
             own.push_async_callback(owner.close)
             return Auth(auth_pb2_grpc.AuthServiceStub(channel), clock, stored, owner, upkeep, server)

@@ -33,6 +33,7 @@ from services.chat.composition import Chat, assemble
 from services.chat.config import ChatConfig
 from services.chat.delegation import identity_of
 from services.data.composition import load_queries, servicers
+from tests.channels import connected
 from tests.contract.chat import process
 from tests.contract.chat.process import Process
 from tests.contract.chat.screen import Live, Screen
@@ -100,10 +101,10 @@ class World:
         for name in self._make:
             await self.bring_up(name)
         self._auth_channel = await self._stack.enter_async_context(
-            open_channel(self.address("auth"), auth_pb2.DESCRIPTOR)
+            connected(open_channel(self.address("auth"), auth_pb2.DESCRIPTOR))
         )
         self._data_channel = await self._stack.enter_async_context(
-            open_channel(self.address("data"), data_pb2.DESCRIPTOR)
+            connected(open_channel(self.address("data"), data_pb2.DESCRIPTOR))
         )
 
     async def bring_up(self, name: str) -> None:
@@ -126,8 +127,8 @@ class World:
         finally:
             await self.bring_up(name)
             # Connections of one process to one address are shared: once this one is up, chat's is.
-            async with open_channel(self.address(name), _CONTRACTS[name]) as channel:
-                await channel.channel_ready()
+            async with connected(open_channel(self.address(name), _CONTRACTS[name])):
+                pass
 
     async def lapsed(self, run_id: str) -> None:
         """Returns once the lease of a run's owner has lapsed, as the database sees it."""
@@ -171,7 +172,7 @@ class World:
             await chat.server.start()
             await chat.prepare()
             try:
-                async with open_channel(f"127.0.0.1:{chat.server.port}", pb.DESCRIPTOR) as channel:
+                async with connected(open_channel(f"127.0.0.1:{chat.server.port}", pb.DESCRIPTOR)) as channel:
                     yield Instance(chat, channel)
             finally:
                 # What a test leaves behind must not write into the next one, nor go on there.

@@ -19,6 +19,7 @@ from runtime.channel import open_channel, unary
 from runtime.errors import ParleyError
 from runtime.testing import Clock, Issuer, loopback
 from services.data.composition import load_queries, servicers
+from tests.channels import connected
 
 NOBODY = "00000000-0000-0000-0000-000000000000"
 UNKNOWN_ID = "01890000-0000-7000-8000-000000000000"
@@ -176,6 +177,6 @@ async def serving(url: str, *, message_max_chars: int = 10_000) -> AsyncIterator
         offered = servicers(database, message_max_chars=message_max_chars, verifier=verifier, clock=clock)
         async with (
             loopback("data", *offered, verifier=verifier) as address,
-            open_channel(address, pb.DESCRIPTOR) as channel,
+            connected(open_channel(address, pb.DESCRIPTOR)) as channel,
         ):
             yield Service(channel, issuer, clock)

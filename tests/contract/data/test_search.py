@@ -12,6 +12,7 @@ from runtime.testing import Clock, Issuer, loopback
 from runtime.validation import encode_page_token
 from services.data.composition import load_queries, servicers
 from services.data.search.domain import snippet
+from tests.channels import connected
 from tests.contract.data.person import Person, Service, text
 
 
@@ -185,7 +186,7 @@ async def test_a_search_needs_none_of_the_connections_that_answers_are_stored_ov
         offered = servicers(answers, searching=searching, message_max_chars=100, verifier=verifier)
         async with (
             loopback("data", *offered, verifier=verifier) as address,
-            open_channel(address, pb.DESCRIPTOR) as channel,
+            connected(open_channel(address, pb.DESCRIPTOR)) as channel,
         ):
             person = Service(channel, issuer, Clock()).person()
             titled = (await person.create("Trip to Kyoto")).id

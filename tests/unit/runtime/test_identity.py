@@ -15,6 +15,7 @@ from runtime.errors import Unauthenticated, Unavailable
 from runtime.identity import Verifier, remote_keys
 from runtime.server import Servicer
 from runtime.testing import Clock, Issuer, loopback
+from tests.channels import connected
 
 
 def unsigned(claims: dict[str, object], kid: str) -> str:
@@ -239,7 +240,10 @@ async def test_keys_are_asked_for_without_the_caller_s_credential() -> None:
     )
     token = credential.set("the caller's own")
     try:
-        async with loopback("auth", servicer) as address, open_channel(address, auth_pb2.DESCRIPTOR) as channel:
+        async with (
+            loopback("auth", servicer) as address,
+            connected(open_channel(address, auth_pb2.DESCRIPTOR)) as channel,
+        ):
             stub = auth_pb2_grpc.AuthServiceStub(channel)
             assert await remote_keys(stub.GetJwks, auth_pb2.GetJwksRequest()) == "{}"
     finally:

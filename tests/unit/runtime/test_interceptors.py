@@ -15,6 +15,7 @@ from parley.chat.v1 import chat_pb2, chat_pb2_grpc
 from runtime import channel, context, errors, interceptors
 from runtime.server import Servicer
 from runtime.testing import Issuer, loopback
+from tests.channels import connected
 
 
 class Echo(chat_pb2_grpc.ChatServiceServicer):
@@ -74,7 +75,7 @@ async def test_a_verified_caller_reaches_the_handler_and_the_next_hop() -> None:
     issuer = Issuer()
     async with (
         loopback("chat", item(Echo()), verifier=issuer.verifier("chat")) as address,
-        channel.open_channel(address, chat_pb2.DESCRIPTOR) as opened,
+        connected(channel.open_channel(address, chat_pb2.DESCRIPTOR)) as opened,
     ):
         stub = chat_pb2_grpc.ChatServiceStub(opened)
         response = await channel.unary(stub.GetRun, chat_pb2.GetRunRequest(), timeout_s=5, token=issuer.token("u-1"))
@@ -90,7 +91,7 @@ async def test_a_callers_request_id_is_kept_when_it_is_well_formed_and_replaced_
     issuer = Issuer()
     async with (
         loopback("chat", item(Echo()), verifier=issuer.verifier("chat")) as address,
-        channel.open_channel(address, chat_pb2.DESCRIPTOR) as opened,
+        connected(channel.open_channel(address, chat_pb2.DESCRIPTOR)) as opened,
     ):
         stub = chat_pb2_grpc.ChatServiceStub(opened)
         seen = {}
@@ -108,7 +109,7 @@ async def test_leaving_a_stream_ends_it_on_the_server() -> None:
     issuer, echo = Issuer(), Echo()
     async with (
         loopback("chat", item(echo), verifier=issuer.verifier("chat")) as address,
-        channel.open_channel(address, chat_pb2.DESCRIPTOR) as opened,
+        connected(channel.open_channel(address, chat_pb2.DESCRIPTOR)) as opened,
     ):
         stub = chat_pb2_grpc.ChatServiceStub(opened)
         events = channel.stream(stub.WatchRun, chat_pb2.WatchRunRequest(), token=issuer.token())
@@ -131,7 +132,7 @@ async def test_a_call_without_a_deadline_gets_one() -> None:
         await link.around(call, lambda _: asyncio.sleep(60))
     async with (
         loopback("chat", item(Slow()), verifier=issuer.verifier("chat")) as address,
-        channel.open_channel(address, chat_pb2.DESCRIPTOR) as opened,
+        connected(channel.open_channel(address, chat_pb2.DESCRIPTOR)) as opened,
     ):
         stub = chat_pb2_grpc.ChatServiceStub(opened)
         with pytest.raises(errors.DeadlineExceeded):
@@ -205,7 +206,7 @@ async def test_each_call_writes_one_line_with_its_final_status_and_no_token() ->
     token = issuer.token("u-1")
     async with (
         loopback("chat", item(Echo()), verifier=issuer.verifier("chat")) as address,
-        channel.open_channel(address, chat_pb2.DESCRIPTOR) as opened,
+        connected(channel.open_channel(address, chat_pb2.DESCRIPTOR)) as opened,
     ):
         stub = chat_pb2_grpc.ChatServiceStub(opened)
         with structlog.testing.capture_logs() as lines:

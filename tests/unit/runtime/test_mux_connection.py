@@ -250,7 +250,7 @@ class Raw:
 
     def __init__(self, served: Server) -> None:
         self.channel = grpc.aio.insecure_channel(f"127.0.0.1:{served.port}")
-        self.call: Any = self.channel.stream_stream(CONNECT)()  # type: ignore[call-arg]
+        self.call: Any = self.channel.stream_stream(CONNECT)(wait_for_ready=True)  # type: ignore[call-arg]
 
     async def send(self, *frames: mux_pb2.CallerFrame) -> None:
         await self.call.write(mux_pb2.ConnectRequest(frames=frames).SerializeToString())

@@ -54,7 +54,7 @@ class Stranger:
 
     def __init__(self, served: Server) -> None:
         self._channel = grpc.aio.insecure_channel(f"127.0.0.1:{served.port}")
-        self.call: Any = self._channel.stream_stream(CONNECT)()  # type: ignore[call-arg]
+        self.call: Any = self._channel.stream_stream(CONNECT)(wait_for_ready=True)  # type: ignore[call-arg]
         self.hello = mux_pb2.Hello()
         self._writers: list[asyncio.StreamWriter] = []
 

@@ -12,6 +12,7 @@ from parley.chat.v1 import chat_pb2, chat_pb2_grpc
 from runtime import channel, errors, status
 from runtime.server import Servicer
 from runtime.testing import Issuer, loopback
+from tests.channels import connected
 
 VOCABULARY = [cls for _, cls in inspect.getmembers(errors, inspect.isclass) if issubclass(cls, errors.ParleyError)]
 
@@ -47,7 +48,7 @@ async def collect(responses: AsyncIterator[chat_pb2.WatchRunResponse], into: lis
 async def call(error: Exception) -> errors.ParleyError:
     async with (
         loopback("chat", servicer(error)) as address,
-        channel.open_channel(address, chat_pb2.DESCRIPTOR) as opened,
+        connected(channel.open_channel(address, chat_pb2.DESCRIPTOR)) as opened,
     ):
         stub = chat_pb2_grpc.ChatServiceStub(opened)
         with pytest.raises(errors.ParleyError) as caught:
@@ -94,7 +95,7 @@ async def test_a_stream_that_fails_half_way_keeps_its_details() -> None:
     error = errors.NotFound.of("GONE", "Gone.", thing="x")
     async with (
         loopback("chat", servicer(error)) as address,
-        channel.open_channel(address, chat_pb2.DESCRIPTOR) as opened,
+        connected(channel.open_channel(address, chat_pb2.DESCRIPTOR)) as opened,
     ):
         stub = chat_pb2_grpc.ChatServiceStub(opened)
         got: list[str] = []
@@ -138,7 +139,10 @@ async def test_reads_are_repeated_while_a_service_is_away() -> None:
     item = Servicer(
         chat_pb2_grpc.add_ChatServiceServicer_to_server, Flaky(), "parley.chat.v1.ChatService", ("GetRun", "CancelRun")
     )
-    async with loopback("chat", item) as address, channel.open_channel(address, chat_pb2.DESCRIPTOR) as opened:
+    async with (
+        loopback("chat", item) as address,
+        connected(channel.open_channel(address, chat_pb2.DESCRIPTOR)) as opened,
+    ):
         stub = chat_pb2_grpc.ChatServiceStub(opened)
         await channel.unary(stub.GetRun, chat_pb2.GetRunRequest(), timeout_s=5)
         assert attempts == 3
@@ -164,7 +168,10 @@ async def test_a_method_that_is_not_open_needs_a_token_even_without_a_verifier()
     item = Servicer(
         chat_pb2_grpc.add_ChatServiceServicer_to_server, Raising(RuntimeError()), "parley.chat.v1.ChatService"
     )
-    async with loopback("chat", item) as address, channel.open_channel(address, chat_pb2.DESCRIPTOR) as opened:
+    async with (
+        loopback("chat", item) as address,
+        connected(channel.open_channel(address, chat_pb2.DESCRIPTOR)) as opened,
+    ):
         stub = chat_pb2_grpc.ChatServiceStub(opened)
         for token in ("", Issuer().token()):
             with pytest.raises(errors.Unauthenticated):
