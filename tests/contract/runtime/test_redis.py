@@ -95,8 +95,8 @@ async def test_who_is_told_is_answered_in_order_with_those_who_ask(redis_server:
 async def test_a_server_that_does_not_answer_is_given_up_by_all_who_wait(redis_server: str) -> None:
     async with connect(redis_server, max_connections=1) as client:
         told: list[Any] = []
-        line = Line(client, answer_s=0.1)
-        asked = asyncio.create_task(line.ask([("BLPOP", "line:none", 1)]))
+        line = Line(client, answer_s=0.5)
+        asked = asyncio.create_task(line.ask([("BLPOP", "line:none", 5)]))
         while not line.tell(encoded([("ECHO", "behind it")]), 1, told.append):  # noqa: ASYNC110 - another task's work
             await asyncio.sleep(0.001)
         with pytest.raises(RedisTimeoutError):
@@ -110,11 +110,11 @@ def test_an_answer_that_this_process_had_no_time_to_read_is_not_late(redis_serve
     async def ask() -> None:
         async with connect(redis_server, max_connections=1) as client:
             told: list[Any] = []
-            line = Line(client, answer_s=0.1)
+            line = Line(client, answer_s=0.5)
             await line.ask([("ECHO", "it is laid")])
             line.tell(encoded([("ECHO", "x")]), 1, told.append)
             await asyncio.sleep(0)
-            time.sleep(0.3)  # noqa: ASYNC251 - the loop is held up on purpose
+            time.sleep(0.7)  # noqa: ASYNC251 - the loop is held up on purpose
             assert await line.ask([("ECHO", "y")]) == [b"y"]
             assert told == [[b"x"]]
             line.close()

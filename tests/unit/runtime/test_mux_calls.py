@@ -126,7 +126,7 @@ async def test_each_call_has_its_own_caller(world: World) -> None:
 
 async def test_a_deadline_ends_the_call_on_both_sides(world: World) -> None:
     with pytest.raises(errors.DeadlineExceeded):
-        await world.get("wait", timeout_s=0.2)
+        await world.get("wait", timeout_s=0.5)
     await seen(world.callee.cancelled)
     assert world.callee.remaining_s is not None
     assert 0 < world.callee.remaining_s < 1
