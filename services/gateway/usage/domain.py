@@ -110,6 +110,8 @@ class OpenCall:
         id: UUID; also that of its first row.
         day: Whose budget it counts against, UTC.
         model: As asked for, until a provider is called.
+        provider: The vendor that is called; empty: none yet.
+        provider_name: Our name of the provider that is called; empty: none yet.
         tokens: Held back for it.
         input_tokens: The prompt, estimated.
         used: Calls of providers that are over.
@@ -127,6 +129,7 @@ class OpenCall:
     input_tokens: int
     started_at: datetime
     provider: str = ""
+    provider_name: str = ""
     used: list[Used] = field(default_factory=list)
     by_database: bool = False
 
@@ -141,8 +144,9 @@ class OpenCall:
         return sum(one.tokens for one in self.used)
 
     def reservation(self) -> dict[str, Any]:
-        """Returns what is stored of it while it is under way."""
-        # Written out: this is done before each call of a provider.
+        """Returns what Redis and Postgres both keep of it while it is under way."""
+        # Written out: this is done before each call of a provider. Without the provider's name, since the release before reads this from Redis
+        # and fails by what it does not know.
         return {
             "day": self.day.isoformat(),
             "org_id": self.org_id,

@@ -46,7 +46,7 @@ class Ledger:
         self._store = store
         self._every_s = every_s
         self._capacity = capacity
-        # Under way and not stored; a call that ends before its turn comes is never stored as one.
+        # Under way and not stored, or not with the provider they are at; a call that ends before its turn comes is never stored as one.
         self._opened: dict[str, OpenCall] = {}
         self._over: deque[OpenCall] = deque()
         # All of which the database may know as under way.
@@ -67,11 +67,11 @@ class Ledger:
         self._live.discard(call.id)
 
     def opened(self, call: OpenCall) -> None:
-        """Notes a call that is under way."""
+        """Notes a call that is let in, and about to be at a provider: at the first, or at another than before."""
         self._live.add(call.id)
-        if not call.by_database:
-            self._opened[call.id] = call
-            self._something.set()
+        # One that the database let in too: it was let in before anybody was called.
+        self._opened[call.id] = call
+        self._something.set()
 
     def over(self, call: OpenCall) -> None:
         """Notes that a call is over."""
@@ -90,6 +90,7 @@ class Ledger:
         async with self._writing:
             while self._opened or self._over:
                 opened, over = list(self._opened.values())[:_BATCH], list(itertools.islice(self._over, _BATCH))
+                where = [(call.provider_name, call.model) for call in opened]
                 try:
                     await self._store.keep(opened, over)
                 except Unkeepable:
@@ -97,9 +98,11 @@ class Ledger:
                 stored = {call.id for call in over}
                 while self._over and self._over[0].id in stored:
                     self._live.discard(self._over.popleft().id)
-                for call in opened:
+                for call, told in zip(opened, where, strict=True):
                     # One that ended meanwhile is no longer there, and takes its reservation with it when its turn comes.
-                    self._opened.pop(call.id, None)
+                    # One that went on to another provider meanwhile is told of again.
+                    if (call.provider_name, call.model) == told:
+                        self._opened.pop(call.id, None)
                 WAITING.set(len(self._over))
 
     async def _keep_singly(self, opened: Sequence[OpenCall], over: Sequence[OpenCall]) -> None:

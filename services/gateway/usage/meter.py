@@ -256,7 +256,9 @@ class _Noted:
 
     def __enter__(self) -> Self:
         # Only now: it is made before the call is let in.
-        self._opened.provider, self._opened.model = self._deployment.provider, self._deployment.model
+        opened, deployment = self._opened, self._deployment
+        opened.provider, opened.model = deployment.provider, deployment.model
+        opened.provider_name = provider_name(deployment.key)
         self._seen = self._inner.__enter__()
         self._started_at = self._clock()
         return self
@@ -294,7 +296,7 @@ class _Noted:
             outcome=outcome,
             started_at=datetime.fromtimestamp(self._started_at, UTC),
             ended_at=datetime.fromtimestamp(self._clock(), UTC),
-            provider_name=provider_name(self._deployment.key),
+            provider_name=opened.provider_name,
         )
 
 

@@ -89,7 +89,7 @@ class PostgresUsage:
         self._instance = instance
 
     async def keep(self, opened: Sequence[OpenCall], over: Sequence[OpenCall]) -> None:
-        """Stores calls under way and calls that are over; doing so again changes nothing.
+        """Stores calls under way and calls that are over; doing so again changes nothing but the provider that a call under way is at.
 
         A call that was taken for abandoned, and whose instance tells after all, is stored as told.
 
@@ -100,7 +100,7 @@ class PostgresUsage:
             await self._database.fetch_row(
                 "keep_usage",
                 json.dumps(rows),
-                json.dumps([call.reservation() for call in opened]),
+                json.dumps([{**call.reservation(), "provider_name": call.provider_name} for call in opened]),
                 [call.id for call in over],
                 self._instance,
                 LEASE,

@@ -37,7 +37,7 @@ class MeteredMaking:
             return await embedder.make(texts, dimensions)  # it is no provider's work
         sent = sum(tally.tokens(len(text.encode())) for text in texts)
         async with self._meter.call(model=embedder.model, prompt_tokens=sent, output_tokens=0) as opened:
-            opened.provider = embedder.provider
+            opened.provider, opened.provider_name = embedder.provider, provider_name(embedder.key)
             told: int | None = None
             outcome, used = COMPLETED, sent
             try:
@@ -65,7 +65,7 @@ class MeteredMaking:
                         outcome=outcome,
                         started_at=opened.started_at,
                         ended_at=self._meter.now(),
-                        provider_name=provider_name(embedder.key),
+                        provider_name=opened.provider_name,
                     )
                 )
             return made

@@ -158,7 +158,7 @@ class UsageRow(_message.Message):
     """Model."""
     provider_name: _builtins.str
     """The provider's name here, as in `<provider>/<model>`: a vendor (`provider`) may be there with several accounts. Empty where it is not known:
-    of calls whose instance died, and of those from before names were kept.
+    of calls whose instance died before it had written anything of them, and of those from before names were kept.
     """
     @_builtins.property
     def totals(self) -> Global___UsageTotals:
