@@ -134,6 +134,12 @@ def test_nobody_waits_for_what_comes_later(home: Home, replicas: int) -> None:
         seen.add(name)
 
 
+def test_an_edge_that_is_ready_speaks_for_the_gateway_too(home: Home) -> None:
+    """Which it does not ask, and which starts slowest: whoever sees a first `/readyz` sends turns."""
+    specs = table(home, replicas=2)
+    assert {"gateway-1", "gateway-2"} <= set(specs["edge-1"].after)
+
+
 def test_traces_go_to_the_viewer_unless_the_user_sends_them_elsewhere(home: Home) -> None:
     own = table(home)
     assert own["chat"].env["OTEL_EXPORTER_OTLP_ENDPOINT"].startswith("http://127.0.0.1:")
