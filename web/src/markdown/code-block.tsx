@@ -17,7 +17,7 @@ export function CodeBlock({ code, language, open }: { code: string; language: st
     return tree ? tree.children.map(span) : code;
   }, [highlight, language, code, open]);
   return (
-    <figure className="code">
+    <figure className="code" dir="ltr">
       <figcaption>
         <span>{language || "text"}</span>
         <CopyButton text={code} label="Copy code" />

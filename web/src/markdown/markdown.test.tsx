@@ -15,8 +15,17 @@ describe("an answer is drawn", () => {
   });
 
   test("with its headings below the page's own", () => {
-    expect(html("# One\n\n###### Six")).toMatch(/<h3>One<\/h3><h6>Six<\/h6>/);
-    expect(html("## Two\n\n### Three\n\n# One")).toMatch(/<h3>Two<\/h3><h4>Three<\/h4><h3>One<\/h3>/);
+    expect(html("# One\n\n###### Six")).toMatch(/<h3[^>]*>One<\/h3><h6[^>]*>Six<\/h6>/);
+    expect(html("## Two\n\n### Three\n\n# One")).toMatch(/<h3[^>]*>Two<\/h3><h4[^>]*>Three<\/h4><h3[^>]*>One<\/h3>/);
+  });
+
+  test("with each block running its own way, and code from the left", () => {
+    const blocks = ["## שלום", "Hello", "- אחת\n\n  שתיים", "> Hi", "| א |\n|---|\n| ב |"];
+    for (const block of blocks) {
+      expect(html(block).match(/ dir="auto"/g)).toHaveLength(1);
+      expect(html(block)).toMatch(/^<div class="markdown"><[^>]* dir="auto"/);
+    }
+    expect(html("שלום `x()`")).toMatch(/<p dir="auto">.*<code dir="ltr">/);
   });
 
   test("with links that open elsewhere and tell nothing", () => {
@@ -48,7 +57,7 @@ describe("an answer cannot", () => {
   ])("bring its own HTML: %s", (text) => {
     const inside = html(text)
       .replace('<div class="markdown">', "")
-      .replace(/<\/?(p|div)>/g, "");
+      .replace(/<p dir="auto">|<\/?(p|div)>/g, "");
     expect(inside).not.toMatch(/<(?!\/div)/);
   });
 
@@ -62,7 +71,9 @@ describe("an answer cannot", () => {
   });
 
   test("load a picture from a data address either", () => {
-    expect(html("![a chart](data:image/png;base64,AAAA)")).toBe('<div class="markdown"><p>a chart</p></div>');
+    expect(html("![a chart](data:image/png;base64,AAAA)")).toBe(
+      '<div class="markdown"><p dir="auto">a chart</p></div>',
+    );
   });
 });
 

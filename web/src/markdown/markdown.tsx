@@ -46,21 +46,28 @@ function useWhole(blocks: Block[], growing: boolean): Whole {
 }
 
 const BlockView = memo(function BlockView({ node, open }: { node: RootContent; open: boolean }): ReactNode {
-  return <View node={node} open={open} />;
+  // Each block runs the way its own first letter does, and what it holds runs with it.
+  return <View node={node} open={open} dir="auto" />;
 });
 
 function children(node: { children: Nodes[] }): ReactNode {
   return node.children.map((child, index) => <View key={index} node={child} open={false} />);
 }
 
-function View({ node, open }: { node: Nodes; open: boolean }): ReactNode {
+type Dir = "auto" | undefined;
+
+function View({ node, open, dir }: { node: Nodes; open: boolean; dir?: Dir }): ReactNode {
   switch (node.type) {
     case "text":
       return node.value;
     case "paragraph":
-      return <p>{children(node)}</p>;
+      return <p dir={dir}>{children(node)}</p>;
     case "heading":
-      return <Heading depth={node.depth}>{children(node)}</Heading>;
+      return (
+        <Heading depth={node.depth} dir={dir}>
+          {children(node)}
+        </Heading>
+      );
     case "emphasis":
       return <em>{children(node)}</em>;
     case "strong":
@@ -68,13 +75,19 @@ function View({ node, open }: { node: Nodes; open: boolean }): ReactNode {
     case "delete":
       return <del>{children(node)}</del>;
     case "inlineCode":
-      return <code>{node.value}</code>;
+      return <code dir="ltr">{node.value}</code>;
     case "code":
       return <CodeBlock code={node.value} language={node.lang ?? ""} open={open} />;
     case "blockquote":
-      return <blockquote>{children(node)}</blockquote>;
+      return <blockquote dir={dir}>{children(node)}</blockquote>;
     case "list":
-      return node.ordered ? <ol start={node.start ?? 1}>{children(node)}</ol> : <ul>{children(node)}</ul>;
+      return node.ordered ? (
+        <ol start={node.start ?? 1} dir={dir}>
+          {children(node)}
+        </ol>
+      ) : (
+        <ul dir={dir}>{children(node)}</ul>
+      );
     case "listItem":
       return <Item node={node} />;
     case "thematicBreak":
@@ -82,7 +95,7 @@ function View({ node, open }: { node: Nodes; open: boolean }): ReactNode {
     case "break":
       return <br />;
     case "table":
-      return <Table rows={node.children} align={node.align ?? []} />;
+      return <Table rows={node.children} align={node.align ?? []} dir={dir} />;
     case "link":
       return <Link address={node.url}>{children(node)}</Link>;
     case "linkReference":
@@ -98,11 +111,11 @@ function View({ node, open }: { node: Nodes; open: boolean }): ReactNode {
   }
 }
 
-function Heading({ depth, children: words }: { depth: number; children: ReactNode }): ReactNode {
+function Heading({ depth, dir, children: words }: { depth: number; dir: Dir; children: ReactNode }): ReactNode {
   const { topDepth } = useContext(WholeContext);
   // The page's own headings are h1 and h2.
   const Tag = (["h3", "h4", "h5"] as const)[Math.max(0, depth - topDepth)] ?? "h6";
-  return <Tag>{words}</Tag>;
+  return <Tag dir={dir}>{words}</Tag>;
 }
 
 function Item({ node }: { node: Extract<Nodes, { type: "listItem" }> }): ReactNode {
@@ -120,7 +133,9 @@ function Item({ node }: { node: Extract<Nodes, { type: "listItem" }> }): ReactNo
   );
 }
 
-function Table({ rows, align }: { rows: Extract<Nodes, { type: "tableRow" }>[]; align: AlignType[] }): ReactNode {
+type TableProps = { rows: Extract<Nodes, { type: "tableRow" }>[]; align: AlignType[]; dir: Dir };
+
+function Table({ rows, align, dir }: TableProps): ReactNode {
   const [head, ...body] = rows;
   const cells = (row: typeof head, Cell: "th" | "td") =>
     row?.children.map((cell, index) => (
@@ -133,7 +148,7 @@ function Table({ rows, align }: { rows: Extract<Nodes, { type: "tableRow" }>[]; 
       </Cell>
     ));
   return (
-    <div className="table" tabIndex={0}>
+    <div className="table" tabIndex={0} dir={dir}>
       <table>
         <thead>
           <tr>{cells(head, "th")}</tr>

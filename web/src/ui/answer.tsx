@@ -100,7 +100,7 @@ function Body({ message, live }: { message: Message; live: boolean }): ReactNode
         return (
           <details key={key} className="reasoning">
             <summary>{live && isLast ? "Thinking…" : "Thoughts"}</summary>
-            <p>{piece.text}</p>
+            <p dir="auto">{piece.text}</p>
           </details>
         );
       })}

@@ -43,7 +43,9 @@ export function Asked({ message, busy, thread, controller }: MessageProps): Reac
               <PencilIcon />
             </button>
           )}
-          <div className="bubble">{message.text}</div>
+          <div className="bubble" dir="auto">
+            {message.text}
+          </div>
         </div>
       )}
       {!busy && !editing && <Branches message={message} thread={thread} controller={controller} />}
@@ -97,6 +99,7 @@ function Editor({ text: before, onSend, onClose }: EditorProps): ReactNode {
     >
       <textarea
         ref={area}
+        dir="auto"
         rows={1}
         value={text}
         aria-label="Edited message"

@@ -10,9 +10,11 @@ type AutoScroll = {
   toEnd: () => void;
 };
 
+/** `begun`: there is something to follow; before that the view stays at its top. */
 export function useAutoScroll(
   scroller: RefObject<HTMLElement | null>,
   content: RefObject<HTMLElement | null>,
+  begun: boolean,
 ): AutoScroll {
   const [atEnd, setAtEnd] = useState(true);
   const follows = useRef(true);
@@ -29,13 +31,13 @@ export function useAutoScroll(
 
   useLayoutEffect(() => {
     const box = scroller.current;
-    if (box) box.scrollTop = box.scrollHeight;
-  }, [scroller]);
+    if (box && begun) box.scrollTop = box.scrollHeight;
+  }, [scroller, begun]);
 
   useEffect(() => {
     const box = scroller.current;
     const inner = content.current;
-    if (!box || !inner) return;
+    if (!box || !inner || !begun) return;
     let top = box.scrollTop;
     const onScroll = (): void => {
       const left = box.scrollHeight - box.scrollTop - box.clientHeight;
@@ -54,7 +56,7 @@ export function useAutoScroll(
       box.removeEventListener("scroll", onScroll);
       observer.disconnect();
     };
-  }, [scroller, content, set]);
+  }, [scroller, content, begun, set]);
 
   return { atEnd, toEnd };
 }

@@ -121,7 +121,9 @@ export function ChatPage({ api, user }: { api: Api; user: User }): ReactNode {
               <MenuIcon />
             </button>
           )}
-          <h1 title={title}>{title}</h1>
+          <h1 title={title} dir="auto">
+            {title}
+          </h1>
         </header>
         {!online && (
           <p className="banner" role="status">

@@ -91,6 +91,7 @@ export function Composer({ ref, id, drafts, active, disabled, warning, onSend, o
       <div className="composer-box">
         <textarea
           ref={area}
+          dir="auto"
           rows={1}
           value={text}
           placeholder="Write a message"

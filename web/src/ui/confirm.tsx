@@ -1,5 +1,5 @@
 // Asks before something that cannot be undone.
-import { type ReactNode, useEffect, useRef, useState } from "react";
+import { type ReactNode, useLayoutEffect, useRef, useState } from "react";
 import { asProblem, explain } from "../api/problem";
 
 type Props = {
@@ -15,10 +15,10 @@ export function Confirm({ title, children, action, onConfirm, onClose }: Props):
   const dialog = useRef<HTMLDialogElement>(null);
   const [busy, setBusy] = useState(false);
   const [failure, setFailure] = useState("");
-  useEffect(() => {
+  // Closing gives the focus back to where it was, but only while the dialog is still in the page.
+  useLayoutEffect(() => {
     const element = dialog.current;
     element?.showModal();
-    // Closing gives the focus back to where it was.
     return () => element?.close();
   }, []);
   const confirm = async (): Promise<void> => {

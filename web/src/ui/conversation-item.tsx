@@ -53,6 +53,7 @@ export function ConversationItem({
         <>
           <a
             ref={link}
+            dir="auto"
             href={pathOf(conversation.id)}
             aria-current={current ? "page" : undefined}
             onClick={onOpen}
@@ -117,6 +118,7 @@ function TitleField({ title, onFinish }: { title: string; onFinish: (name: strin
   return (
     <input
       ref={field}
+      dir="auto"
       className="title-field"
       defaultValue={title}
       maxLength={MAX_TITLE}

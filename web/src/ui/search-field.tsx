@@ -20,6 +20,7 @@ export function SearchField({ controller, words }: { controller: ChatController;
       <SearchIcon />
       <input
         type="search"
+        dir="auto"
         value={words}
         maxLength={MAX_WORDS}
         placeholder="Search"
@@ -59,11 +60,11 @@ export function SearchResults({ found, nameOf, route, controller, onOpened }: Fo
         {items.map(({ id, title, match }) => (
           <li key={id} className={id === route ? "found current" : "found"}>
             <a href={pathOf(id)} aria-current={id === route ? "page" : undefined} onClick={onOpened}>
-              <span className="found-title">
+              <span className="found-title" dir="auto">
                 <Marked text={title || nameOf(id)} words={words} />
               </span>
               {match?.snippet && (
-                <span className="snippet">
+                <span className="snippet" dir="auto">
                   <Marked text={match.snippet} words={words} />
                 </span>
               )}

@@ -53,6 +53,14 @@ export function Sidebar({
     wasOpen.current = open;
   }, [drawer, open]);
 
+  useEffect(() => {
+    if (deleting === null) return;
+    return () => {
+      // What had the focus before the question may be gone with the conversation.
+      if (document.activeElement === document.body) first.current?.focus();
+    };
+  }, [deleting]);
+
   const startNew = (): void => {
     if (route === NEW_THREAD) controller.startNew();
     else go(NEW_THREAD);
@@ -132,7 +140,7 @@ export function Sidebar({
             if (route === deleting) go(NEW_THREAD);
           }}
         >
-          “{nameOf(deleting)}” and everything in it will be gone for good.
+          “<bdi>{nameOf(deleting)}</bdi>” and everything in it will be gone for good.
         </Confirm>
       )}
     </>

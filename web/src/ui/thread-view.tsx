@@ -21,14 +21,17 @@ type Props = { id: string; thread: Thread | undefined; controller: ChatControlle
 export function ThreadView({ id, thread, controller, onSuggest }: Props): ReactNode {
   const scroller = useRef<HTMLDivElement>(null);
   const content = useRef<HTMLDivElement>(null);
-  const { atEnd, toEnd } = useAutoScroll(scroller, content);
   const messages = thread?.messages ?? [];
+  const isNew = id === NEW_THREAD && messages.length === 0;
+  const { atEnd, toEnd } = useAutoScroll(scroller, content, !isNew);
   const lastSent = messages.findLast((message) => message.clientMessageId !== null)?.key;
   const firstId = messages[0]?.key;
   const anchor = useRef({ firstId, height: 0 });
 
   // biome-ignore lint/correctness/useExhaustiveDependencies: a message just sent is to be seen
-  useLayoutEffect(toEnd, [lastSent]);
+  useLayoutEffect(() => {
+    if (lastSent !== undefined) toEnd();
+  }, [lastSent]);
 
   useLayoutEffect(() => {
     // Older messages came in above: what was read stays where it was.
@@ -38,7 +41,6 @@ export function ThreadView({ id, thread, controller, onSuggest }: Props): ReactN
     anchor.current = { firstId, height: box.scrollHeight };
   });
 
-  const isNew = id === NEW_THREAD && messages.length === 0;
   const live = messages.some(isLive);
   return (
     <section className="thread" aria-label="Messages" aria-busy={live || thread?.status === "loading"}>
