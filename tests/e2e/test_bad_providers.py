@@ -138,7 +138,7 @@ async def test_usage_that_never_comes_is_estimated(stack: System, person: Person
 
 
 async def test_a_provider_that_ignores_goodbye_keeps_nobody(stack: System, person: Person, words: str) -> None:
-    stack.provider.script(Answer(chunks=["on "] * 100_000, delay_s=0.001, deaf=True), match=words)
+    stack.provider.script(Answer(chunks=["on "] * 10_000, delay_s=0.01, deaf=True), match=words)
     conversation = await person.titled()
     async with person.stream(f"/v1/conversations/{conversation}/runs", {"message": words}) as stream:
         await stream.until("text")

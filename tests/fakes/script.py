@@ -41,7 +41,7 @@ class Answer(msgspec.Struct, frozen=True, tag_field="kind", tag="answer"):
 
     Attributes:
         text: The whole answer; streamed word by word unless `chunks` says otherwise.
-        chunks: The pieces of the answer, or how many to cut `text` into.
+        chunks: The pieces of the answer, or how many to cut `text` into. All are spelt before the first is sent: 100,000 take a second, or a timeout.
         reasoning: Thinking aloud before the text.
         tools: Tools called after the text.
         finish: OpenAI's finish reason; None: `stop`, or `tool_calls` where tools are called.

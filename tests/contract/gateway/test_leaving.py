@@ -17,7 +17,7 @@ from services.gateway.providers.tail import TailDeployment
 from tests.contract.gateway.conftest import MakeGateway
 from tests.fakes.llm_provider import Answer, ScriptedProvider
 
-ENDLESS = Answer(chunks=["on "] * 100_000, delay_s=0.001, deaf=True)
+ENDLESS = Answer(chunks=["on "] * 10_000, delay_s=0.01, deaf=True)
 
 
 @pytest.mark.parametrize("name", ["openai", "anthropic", "bedrock"])
