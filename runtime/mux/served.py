@@ -157,9 +157,8 @@ class ServedCall:
         self._answered = True
         self._outbox.send(batch.SerializeToString())
         if self._outbox.busy:
-            await asyncio.sleep(
-                0
-            )  # it leaves in this turn of the loop, and what the chain still has to do comes after that
+            # It leaves in this turn of the loop, and what the chain still has to do comes after that.
+            await asyncio.sleep(0)
 
     async def abort_with_status(self, status: Any) -> NoReturn:
         """Ends the call with a status.

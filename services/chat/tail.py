@@ -294,10 +294,9 @@ class RedisTail:
                 if not kept.announced:
                     commands.append(("PUBLISH", kept.channel, kept.run_id))
             answers = await self._line.ask(commands)
+        # Only now: told twice does no harm, and never told keeps watchers elsewhere waiting.
         for item in sent:
-            item.kept.announced = (
-                True  # only now: told twice does no harm, and never told keeps watchers elsewhere waiting
-            )
+            item.kept.announced = True
         await self._note([(item, answers[item.index]) for item in sent])
 
     async def _note(self, answers: list[tuple[_Sent, Any]]) -> None:

@@ -15,6 +15,7 @@ from runtime.errors import ParleyError
 from services.edge.server import HttpServer
 from services.edge.streams import PushedStream, Streams
 from services.edge.wire import unread_bytes
+from tests.unit.edge.listening import connections_of, listening
 
 Run = Callable[[Coroutine[Any, Any, None]], None]
 GET = b"GET / HTTP/1.1\r\nhost: x\r\n\r\n"
@@ -44,7 +45,7 @@ class Edge:
 
     @property
     def connections(self) -> set[Any]:
-        return self.server._server.server_state.connections
+        return connections_of(self.server)
 
     @property
     def connection(self) -> Any:
@@ -65,14 +66,8 @@ class Edge:
 @contextlib.asynccontextmanager
 async def serving(app: ASGIApp, *, stalled_reader_s: float = 60) -> AsyncIterator[Edge]:
     edge = Edge(app, stalled_reader_s)
-    await edge.server.start()
-    try:
-        async with asyncio.timeout(20):
-            yield edge
-    finally:
-        for connection in list(edge.connections):
-            connection.transport.abort()
-        await edge.server.stop()
+    async with listening(edge.server):
+        yield edge
 
 
 @contextlib.contextmanager

@@ -15,6 +15,7 @@ from services.edge import streams
 from services.edge.connection import MAX_IN_LINE
 from services.edge.server import HttpServer
 from services.edge.streams import PushedStream, Streams
+from tests.unit.edge.listening import connections_of, listening
 
 Run = Callable[[Coroutine[Any, Any, None]], None]
 GET = b"GET / HTTP/1.1\r\nhost: x\r\n\r\n"
@@ -75,20 +76,14 @@ class Edge:
 
     @property
     def connections(self) -> set[Any]:
-        return self.server._server.server_state.connections
+        return connections_of(self.server)
 
 
 @contextlib.asynccontextmanager
 async def serving(**bounds: float) -> AsyncIterator[Edge]:
     edge = Edge(**bounds)
-    await edge.server.start()
-    try:
-        async with asyncio.timeout(20):
-            yield edge
-    finally:
-        for connection in list(edge.connections):
-            connection.transport.abort()
-        await edge.server.stop()
+    async with listening(edge.server):
+        yield edge
 
 
 @contextlib.asynccontextmanager
